@@ -1,0 +1,110 @@
+"""Slow, obvious versions of what trix does fast: plain loops that a reader can check by eye."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def ternarize(x: Tensor, threshold: float, relative: bool) -> Tensor:
+    """Cut a matrix `[rows, dim]`, entry by entry."""
+    out = torch.zeros_like(x)
+    for r in range(x.shape[0]):
+        cut = threshold * sum(abs(v) for v in x[r].tolist()) / x.shape[1] if relative else threshold
+        for c in range(x.shape[1]):
+            value = x[r, c].item()
+            if abs(value) > cut:
+                out[r, c] = 1.0 if value > 0 else -1.0
+    return out
+
+
+def weight_signatures(weights: Tensor, threshold: float) -> Tensor:
+    """Let each tile's hidden units vote on each input feature."""
+    tiles, hidden, dim = weights.shape
+    out = torch.zeros(tiles, dim, dtype=weights.dtype)
+    for t in range(tiles):
+        rows = ternarize(weights[t], threshold, relative=True)
+        for c in range(dim):
+            votes = sum(rows[h, c].item() for h in range(hidden))
+            out[t, c] = (votes > 0) - (votes < 0)
+    return out
+
+
+def best_tiles(token: Tensor, signatures: Tensor, k: int) -> list[int]:
+    """Return the k best tiles of one token; the lower one first among equals."""
+    scores = [
+        sum(a * b for a, b in zip(token.tolist(), row, strict=True)) for row in signatures.tolist()
+    ]
+    return sorted(range(len(scores)), key=lambda t: (-scores[t], t))[:k]
+
+
+def scaled_ternary(weights: Tensor) -> Tensor:
+    """Ternary rows times the least-squares scale of each row, `[rows, dim]`."""
+    cut = ternarize(weights, 0.5, relative=True)
+    out = torch.zeros_like(weights)
+    for r in range(weights.shape[0]):
+        kept = [abs(w) for w, t in zip(weights[r].tolist(), cut[r].tolist(), strict=True) if t]
+        out[r] = cut[r] * (sum(kept) / len(kept) if kept else 0.0)
+    return out
+
+
+def gelu(v: float) -> float:
+    """Return v times the normal distribution function at v."""
+    return v * 0.5 * (1 + math.erf(v / math.sqrt(2)))
+
+
+def trix_ffn(x: Tensor, up: Tensor, down: Tensor, k: int) -> Tensor:
+    """Read each token's tiles one by one, `[tokens, dim]`."""
+    dim = x.shape[1]
+    signatures = weight_signatures(up, 0.5)
+    out = torch.zeros_like(x)
+    for n, token in enumerate(x):
+        chosen = best_tiles(token, signatures, k)
+        scores = [float(token @ signatures[t]) for t in chosen]
+        total = sum(math.exp(s) for s in scores)
+        for t, score in zip(chosen, scores, strict=True):
+            hidden = [gelu(float(row @ token)) for row in scaled_ternary(up[t])]
+            read = scaled_ternary(down[t]) @ torch.tensor(hidden, dtype=x.dtype)
+            gate = 1 / (1 + math.exp(-score / math.sqrt(dim)))
+            out[n] += math.exp(score) / total * gate * read
+    return out
+
+
+def causal_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Softmax attention of one head, `[time, dim]` each."""
+    out = torch.zeros_like(values)
+    for i in range(len(query)):
+        scores = [float(query[i] @ keys[j]) / math.sqrt(query.shape[1]) for j in range(i + 1)]
+        total = sum(math.exp(s) for s in scores)
+        for j in range(i + 1):
+            out[i] += math.exp(scores[j]) / total * values[j]
+    return out
+
+
+def followers(text: list[int], address: list[int]) -> dict[int, int]:
+    """Return what followed an address in a text, and how often."""
+    found: dict[int, int] = {}
+    n = len(address)
+    for i in range(len(text) - n):
+        if text[i : i + n] == address:
+            found[text[i + n]] = found.get(text[i + n], 0) + 1
+    return found
+
+
+def witten_bell(text: list[int], context: list[int], order: int, vocab_size: int) -> list[float]:
+    """Return the distribution after a context, from the shortest address to the longest."""
+    p = [1 / vocab_size] * vocab_size
+    for n in range(min(order - 1, len(context)) + 1):
+        found = followers(text, context[len(context) - n :])
+        if found:
+            count, kinds = sum(found.values()), len(found)
+            p = [(found.get(c, 0) + kinds * p[c]) / (count + kinds) for c in range(vocab_size)]
+    return p
+
+
+def add_one(text: list[int], context: list[int], order: int, vocab_size: int) -> list[float]:
+    """Return the distribution after a context, each count one higher than seen."""
+    n = min(order - 1, len(context))
+    found = followers(text, context[len(context) - n :])
+    total = sum(found.values()) + vocab_size
+    return [(found.get(c, 0) + 1) / total for c in range(vocab_size)]

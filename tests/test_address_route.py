@@ -1,0 +1,111 @@
+import pytest
+import torch
+
+import trix
+from tests import reference
+
+
+def _case(tokens=29, tiles=13, dim=7, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(tokens, dim, dtype=torch.float64, generator=g)
+    return x, trix.ternarize(torch.randn(tiles, dim, dtype=torch.float64, generator=g))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 13])
+def test_route_equals_brute_force(k):
+    x, signatures = _case()
+    route = trix.flat_route(x, signatures, top_k=k, temperature=0.7)
+    expected = torch.tensor([reference.best_tiles(token, signatures, k) for token in x])
+    assert torch.equal(route.index, expected)
+    assert torch.equal(route.path, expected.unsqueeze(-1))
+    scores = torch.stack([signatures[e] @ t for e, t in zip(expected, x, strict=True)])
+    torch.testing.assert_close(route.score, scores, rtol=0, atol=1e-12)
+    weights = torch.exp(scores / 0.7) / torch.exp(scores / 0.7).sum(-1, keepdim=True)
+    torch.testing.assert_close(route.weight, weights, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_lower_tile_wins_a_tie(k):
+    signatures = torch.tensor([[1.0, 0.0]] * 40 + [[0.0, 1.0]] * 2)
+    route = trix.flat_route(torch.tensor([[2.0, -1.0], [-1.0, 2.0]]), signatures, top_k=k)
+    assert route.index[0].tolist() == list(range(k))
+    assert route.index[1, :2].tolist() == [40, 41][:k]
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_nan_stays_with_its_token(k):
+    x, signatures = _case()
+    clean = trix.flat_route(x, signatures, top_k=k)
+    x[3, 2] = float("nan")
+    route = trix.flat_route(x, signatures, top_k=k)
+    others = torch.arange(len(x)) != 3
+    assert torch.equal(route.index[others], clean.index[others])
+    assert torch.equal(route.weight[others], clean.weight[others])
+    assert route.weight[3].isnan().all()
+    assert (0 <= route.index).all()
+    assert (route.index < len(signatures)).all()
+
+
+def test_leading_axes_and_no_tokens():
+    x, signatures = _case(tokens=30)
+    flat = trix.flat_route(x, signatures, top_k=2)
+    shaped = trix.flat_route(x.view(2, 3, 5, 7), signatures, top_k=2)
+    assert torch.equal(shaped.index.view(30, 2), flat.index)
+    single = trix.flat_route(x[4], signatures, top_k=2)
+    assert torch.equal(single.index, flat.index[4])
+    assert trix.flat_route(x[:0], signatures, top_k=2).index.shape == (0, 2)
+
+
+def test_small_temperature_is_the_hard_choice():
+    x, signatures = _case()
+    soft = trix.flat_route(x, signatures + 0.01 * torch.randn_like(signatures), 13, 1e-4)
+    assert soft.weight[:, 0].min() > 1 - 1e-4
+
+
+def test_temperature_and_signatures_get_a_gradient():
+    x, signatures = _case()
+    signatures.requires_grad_()
+    temperature = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    route = trix.flat_route(x, signatures, top_k=3, temperature=temperature)
+    (route.weight * torch.randn_like(route.weight)).sum().backward()
+    assert temperature.grad.abs() > 0
+    chosen = route.index.unique()
+    assert (signatures.grad[chosen].abs().sum(-1) > 0).all()
+
+
+def test_bad_arguments_are_named():
+    x, signatures = _case()
+    with pytest.raises(ValueError, match="between 1 and the 13 tiles, got 14"):
+        trix.flat_route(x, signatures, top_k=14)
+    with pytest.raises(ValueError, match=r"\[\.\.\., 7\], got \[29, 6\]"):
+        trix.flat_route(x[:, :6], signatures)
+    with pytest.raises(ValueError, match=r"\[tiles, dim\], got \[7\]"):
+        trix.flat_route(x, signatures[0])
+    for temperature in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="temperature"):
+            trix.flat_route(x, signatures, temperature=temperature)
+
+
+def test_signatures_equal_the_vote_by_hand():
+    weights = torch.randn(5, 3, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = reference.weight_signatures(weights, 0.5)
+    assert torch.equal(trix.weight_signatures(weights), expected)
+    assert expected.unique().tolist() == [-1, 0, 1]
+    with pytest.raises(ValueError, match=r"\[3, 11\]"):
+        trix.weight_signatures(weights[0])
+
+
+def test_diversity_is_the_mean_squared_cosine():
+    rows = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, -2.0]])
+    cosines = [2**-0.5, 0.0, -(2**-0.5)]
+    assert trix.diversity(rows).item() == pytest.approx(sum(c * c for c in cosines) / 3)
+    rows = torch.nn.Parameter(torch.ones(4, 8) + 0.01 * torch.randn(4, 8))
+    before = trix.diversity(rows).item()
+    optimizer = torch.optim.SGD([rows], lr=1.0)
+    for _ in range(50):
+        optimizer.zero_grad()
+        trix.diversity(rows).backward()
+        optimizer.step()
+    assert trix.diversity(rows).item() < before / 2
+    with pytest.raises(ValueError, match="tiles >= 2"):
+        trix.diversity(rows[:1])

@@ -1,0 +1,1 @@
+"""Where to look: ternary values, signatures, routes."""

@@ -1,0 +1,78 @@
+r"""Ternary values: every number becomes −1, 0 or 1, and training still works.
+
+A number is cut to zero when its size stays below a threshold, and to its sign otherwise. The
+threshold is either a fixed number or a multiple of the row's mean absolute value, as in ternary
+weight networks (Li et al. 2016) and BitNet b1.58 (Ma et al. 2024).
+
+Rounding has no useful gradient, so the backward pass pretends that it did not happen: the
+straight-through estimator of Bengio et al. (2013).
+"""
+
+import torch
+from torch import Tensor
+
+
+def straight_through(value: Tensor, proxy: Tensor) -> Tensor:
+    """Return exactly `value` in the forward pass, with the gradient of `proxy` in the backward.
+
+    Args:
+        value: what the forward pass shows, any shape.
+        proxy: the differentiable tensor that receives the gradient, same shape.
+
+    The term that carries the gradient is exactly zero. The more common `proxy + (value - proxy)`
+    rounds, and leaves some ternary values a hair off.
+    """
+    return value.detach() + (proxy - proxy.detach())
+
+
+def ternarize(x: Tensor, threshold: float = 0.5, relative: bool = True) -> Tensor:
+    """Cut every number to −1, 0 or 1, row by row, with a straight-through gradient.
+
+    Args:
+        x: floating tensor `[..., dim]`.
+        threshold: numbers smaller in size than this become 0.
+        relative: measure the threshold in units of the row's mean absolute value (one half is
+            BitNet's rounding); if false, the threshold is the number itself.
+
+    Returns:
+        A tensor of the same shape and dtype whose values are exactly −1, 0 or 1.
+
+    Raises:
+        TypeError: `x` is not a floating tensor.
+        ValueError: the threshold is negative or not finite.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"x must be a floating tensor, got {x.dtype}")
+    if not 0.0 <= threshold < float("inf"):
+        raise ValueError(f"threshold must be finite and not negative, got {threshold}")
+    size = x.detach().abs()
+    cut = threshold * size.mean(dim=-1, keepdim=True) if relative else threshold
+    return straight_through(x.detach().sign() * (size > cut), x)
+
+
+def row_scale(x: Tensor, ternary: Tensor) -> Tensor:
+    """Return the scale per row that makes `scale * ternary` nearest to `x` in least squares.
+
+    Args:
+        x: `[..., dim]`.
+        ternary: the same rows cut to −1, 0 or 1, `[..., dim]`.
+
+    Returns:
+        `[..., 1]`; 0 for a row without a single non-zero entry.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if x.shape != ternary.shape:
+        raise ValueError(f"ternary must have shape {list(x.shape)}, got {list(ternary.shape)}")
+    kept = ternary.detach()
+    count = kept.square().sum(dim=-1, keepdim=True)
+    return (x * kept).sum(dim=-1, keepdim=True) / count.clamp(min=1)
+
+
+def ternary_fraction(x: Tensor, tolerance: float = 0.0) -> float:
+    """Return the share of entries within `tolerance` of −1, 0 or 1 (1.0 for no entries)."""
+    if x.numel() == 0:
+        return 1.0
+    nearest = x.detach().round().clamp(-1, 1)
+    return float(((x.detach() - nearest).abs() <= tolerance).to(torch.float64).mean())
