@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -48,7 +50,7 @@ def test_long_queries_are_cut_in_pieces_without_a_seam(monkeypatch):
 def test_memory_is_what_the_arrays_take():
     tables = trix.CountTables(torch.tensor(TEXT), order=2, vocab_size=4)
     # order 1: one address, two fences, four characters and counts; order 2: 4 addresses, 5, 8, 8
-    pairs = len(set(zip(TEXT, TEXT[1:], strict=False)))
+    pairs = len(set(itertools.pairwise(TEXT)))
     assert tables.memory() == [8 * (1 + 2 + 4 + 4), 8 * (4 + 5 + 2 * pairs)]
 
 
@@ -70,7 +72,7 @@ def test_bad_arguments_are_named():
         trix.CountTables(text, 16, 4)
     with pytest.raises(ValueError, match=r"0 … 2, got 0 … 3"):
         trix.CountTables(text, 2, 3)
-    with pytest.raises(TypeError, match="int64, got torch.float32"):
+    with pytest.raises(TypeError, match="int64, got torch"):
         trix.CountTables(text.float(), 2, 4)
     with pytest.raises(ValueError, match=r"below 2\*\*63"):
         trix.CountTables(text, 15, 1000)

@@ -44,7 +44,9 @@ class TriXFFN(nn.Module):
 
     with :math:`w = \mathrm{softmax}(s)` over the chosen tiles and the gate
     :math:`g(s) = \mathrm{sigmoid}(s/\sqrt{d})`. With `top_k` = 1 the gate alone
-    carries the gradient to the address. Source: the notes on emergent routing; they use two levels.
+    carries the gradient to the address. All tiles are computed and the chosen ones kept, so the
+    work is that of a dense layer of the same size. Source: the notes on emergent routing; they use
+    two levels.
 
     Args:
         dim: input and output features.
@@ -85,13 +87,12 @@ class TriXFFN(nn.Module):
         """
         last_dim("x", x, self.dim)
         route = flat_route(x, self.signatures, self.top_k)
-        up, down = _scaled_ternary(self.up), _scaled_ternary(self.down)
-        chosen = route.index
-        # each token gathers its tiles' weights: cheap while tiles are small
-        hidden = F.gelu(torch.einsum("...d,...khd->...kh", x, up[chosen].to(x.dtype)))
-        read = torch.einsum("...kh,...kdh->...kd", hidden, down[chosen].to(x.dtype))
+        up, down = _scaled_ternary(self.up).to(x.dtype), _scaled_ternary(self.down).to(x.dtype)
         share = route.weight * torch.sigmoid(route.score / math.sqrt(self.dim))
-        return Routed((share.unsqueeze(-1) * read).sum(dim=-2), route)
+        shares = share.new_zeros(*x.shape[:-1], self.tiles).scatter(-1, route.index, share)
+        # two matrix products over all tiles beat a gather of weights while tiles are few
+        hidden = F.gelu(torch.einsum("...d,thd->...th", x, up)) * shares.unsqueeze(-1)
+        return Routed(torch.einsum("...th,tdh->...d", hidden, down), route)
 
 
 def _scaled_ternary(weights: Tensor) -> Tensor:

@@ -1,0 +1,91 @@
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import trix
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_public_name_can_be_had_and_says_what_it_is():
+    for name in trix.__all__:
+        assert getattr(trix, name).__doc__, name
+    with pytest.raises(AttributeError, match="no_such_layer"):
+        trix.no_such_layer  # noqa: B018
+
+
+def test_importing_trix_needs_only_what_a_bare_install_has():
+    code = (
+        "import sys, trix\n"
+        "layer = trix.TriXFFN(4, tiles=2)\n"
+        "print([m for m in ('typer', 'pooch', 'scipy', 'matplotlib', 'ipywidgets')"
+        " if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+    bare = [
+        re.split(r"[><=!~\s]", need)[0]
+        for need in importlib.metadata.requires("trix-routing") or []
+        if "extra ==" not in need
+    ]
+    assert sorted(bare) == ["numpy", "safetensors", "torch"]
+
+
+def test_a_missing_extra_is_named():
+    code = (
+        "import sys\n"
+        "sys.modules['tqdm'] = None\n"
+        "import trix\n"
+        "try:\n    trix.train\n"
+        "except ModuleNotFoundError as error:\n    print(error)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "trix-routing[lab]" in out.stdout
+
+
+def _python_blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "book" / page).read_text(), re.S)
+
+
+def test_the_page_use_it_in_your_model_runs():
+    module, routes, loss, hugging_face = _python_blocks("use-it.md")
+    space: dict = {}
+    exec(module, space)
+    space["block"] = space["Block"](8)
+    space["x"] = torch.randn(2, 3, 8)
+    assert space["block"](space["x"]).shape == (2, 3, 8)
+    exec(routes, space)
+    assert torch.equal(space["output"], space["block"].read(space["x"]))
+    space["task_loss"] = space["output"].square().mean()
+    exec(loss, space)
+    space["loss"].backward()
+    assert space["block"].read.up.grad.abs().sum() > 0
+    pytest.importorskip("transformers")
+    exec(hugging_face, space)
+    tokens = torch.randint(100, (1, 5))
+    space["model"](tokens, labels=tokens).loss.backward()
+    assert space["model"].transformer.h[0].mlp.up.grad.abs().sum() > 0
+
+
+def test_the_hugging_face_recipe_without_hugging_face():
+    # what a GPT-2 block does with its `mlp`: call it on [batch, time, width] and add the result
+    class Gpt2Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mlp: torch.nn.Module = trix.DenseFFN(8)
+
+        def forward(self, x):
+            return x + self.mlp(x)
+
+    block = Gpt2Block()
+    block.mlp = trix.TriXFFN(8, tiles=4)
+    x = torch.randn(2, 3, 8)
+    block(x).sum().backward()
+    assert isinstance(block.mlp, trix.TriXFFN)
+    assert block.mlp.up.grad.abs().sum() > 0
+    assert "mlp.up" in block.state_dict()
