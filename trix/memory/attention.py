@@ -58,7 +58,11 @@ class CausalAttention(nn.Module):
         """
         last_dim("x", x, self.dim)
         batch, time, _ = x.shape
-        split = self.qkv(x).view(batch, time, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        split = (
+            self.qkv(x)
+            .view(batch, time, 3, self.heads, self.dim // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         query, keys, values = split.unbind(0)
         mask = None
         if state is not None:

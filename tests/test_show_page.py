@@ -1,0 +1,80 @@
+"""What a notebook tells its page."""
+
+import importlib.util
+import re
+import time
+
+import myst_nb
+import numpy as np
+import pytest
+import torch
+
+from trix.lab.corpus import Corpus
+from trix.show import glue, provenance
+
+TEXT = Corpus(name="tiny <text>", source="a test & nothing else", text="to be or not to be")
+
+
+def facts(box) -> dict[str, str]:
+    return dict(re.findall(r"<dt[^>]*>(.*?)</dt><dd[^>]*>(.*?)</dd>", box.data))
+
+
+def test_glue_keeps_the_value_without_showing_it(monkeypatch):
+    kept = []
+    monkeypatch.setattr(
+        myst_nb, "glue", lambda name, value, display: kept.append((name, value, display))
+    )
+    glue("loss", "1.88")
+    assert kept == [("loss", "1.88", False)]
+
+
+def test_glue_does_nothing_where_no_book_is_made(monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("called")
+
+    monkeypatch.setattr(myst_nb, "glue", never)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "myst_nb" else find(name)
+    )
+    glue("loss", "1.88")
+
+
+@pytest.mark.parametrize("name", ["", "  ", None])
+def test_glue_wants_a_name(name):
+    with pytest.raises(ValueError, match="name: expected"):
+        glue(name, 1)
+
+
+def test_provenance_says_how_the_numbers_came_about():
+    started = time.perf_counter() - 7.2
+    said = facts(provenance(corpus=TEXT, seeds=[3, 5], budget="quick", started=started))
+    assert said["budget"] == "quick"
+    assert said["seeds"] == "3, 5"
+    assert TEXT.sha256[:8] in said["corpus"]
+    assert "tiny &lt;text&gt;" in said["corpus"]
+    assert "a test &amp; nothing else" in said["corpus"]
+    for version in (torch.__version__, np.__version__, "trix 0.", "Python 3."):
+        assert version in said["versions"]
+    assert said["threads"] == str(torch.get_num_threads())
+    assert int(said["seconds"].split()[0]) >= 7
+    assert said["device"]
+
+
+def test_a_notebook_may_use_no_corpus():
+    box = provenance(corpus=None, seeds=[0], budget="full", started=time.perf_counter())
+    assert facts(box)["corpus"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budget": "huge"}, "budget: expected 'quick' or 'full', received 'huge'"),
+        ({"seeds": []}, "seeds: expected at least one"),
+        ({"started": float("inf")}, "started: expected an earlier reading"),
+    ],
+)
+def test_provenance_refuses_what_cannot_be(changes, message):
+    arguments = {"corpus": TEXT, "seeds": [0], "budget": "quick", "started": 0.0} | changes
+    with pytest.raises(ValueError, match=message):
+        provenance(**arguments)

@@ -1,0 +1,31 @@
+"""Seeing it: colours, figures and widgets for the notebooks.
+
+Needs the `book` extra. Nothing else in trix imports this room, save the command line.
+"""
+
+try:
+    from trix.show import style
+    from trix.show.context_lens import ContextLens
+    from trix.show.live import live
+    from trix.show.page import glue, provenance
+    from trix.show.plot import figure_html, show
+    from trix.show.widget import AddressPlane
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("trix"):
+        raise
+    raise ModuleNotFoundError(
+        f"trix.show needs {error.name}, which is not installed: "
+        "pip install 'trix-routing[book]' brings it",
+        name=error.name,
+    ) from error
+
+__all__ = [
+    "AddressPlane",
+    "ContextLens",
+    "figure_html",
+    "glue",
+    "live",
+    "provenance",
+    "show",
+    "style",
+]

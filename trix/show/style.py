@@ -1,0 +1,109 @@
+"""The one place for colours.
+
+Every colour here is read on two grounds, the white of a light page and the near-black of a dark
+one, so each keeps a contrast of at least 3 : 1 with both (the threshold of WCAG 2.2, criterion
+1.4.11, for graphics that carry meaning). The eight categorical colours follow the idea of Okabe
+and Ito's palette: they stay apart under the three common forms of colour-vision deficiency. They
+were found by maximising the smallest distance between any two of them in OKLab, seen normally and
+through Machado, Oliveira and Fernandes' (2009) models of full protanopia, deuteranopia and
+tritanopia, within the band of luminance that both grounds allow.
+
+Eight is the most that stay apart. Colour is never the only cue in this book: tiles carry their
+number and curves their name as well.
+"""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib as mpl
+from cycler import cycler
+
+NAMED = {
+    "teal": "#1D7486",
+    "orange": "#D47C17",
+    "periwinkle": "#8E84EF",
+    "crimson": "#B23C5F",
+    "green": "#27A56C",
+    "violet": "#885DC0",
+    "ochre": "#9A6902",
+    "mauve": "#B97EB2",
+}
+"""The categorical colours by name, in the order in which they are used."""
+
+PALETTE: tuple[str, ...] = tuple(NAMED.values())
+"""The categorical colours: tile i, or series i, is drawn in `PALETTE[i]`."""
+
+SEQUENTIAL = "cividis"
+"""The name of matplotlib's map for amounts: even steps to the eye, colour-blind or not."""
+
+INK = "black"
+"""What text, axes and ticks are drawn in; shown figures turn it into the page's own ink."""
+
+GROUNDS = {"light": "#FFFFFF", "dark": "#121212", "dark page": "#14181E"}
+"""The backgrounds that figures stand on: a light page, a dark notebook, a dark page."""
+
+
+def use() -> None:
+    """Set matplotlib up for figures that read on a light and on a dark ground.
+
+    Backgrounds become transparent, ink stays black until `trix.show.show` hands it over to the
+    page, and series take the colours of `PALETTE` in turn.
+    """
+    mpl.rcParams.update(
+        {
+            "figure.facecolor": "none",
+            "figure.figsize": (6.4, 3.6),
+            "figure.constrained_layout.use": True,
+            "axes.facecolor": "none",
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "axes.titlesize": "medium",
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.linewidth": 0.8,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": cycler(color=PALETTE),
+            "grid.color": INK,
+            "grid.alpha": 0.15,
+            "image.cmap": SEQUENTIAL,
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+            "savefig.facecolor": "none",
+            "svg.fonttype": "none",
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+        }
+    )
+
+
+def contrast(colour: str, ground: str) -> float:
+    """The contrast ratio of two opaque colours, from 1 (the same) to 21 (black on white).
+
+    (L₁ + 0.05) / (L₂ + 0.05), the lighter colour's relative luminance over the darker's, as WCAG
+    defines it.
+
+    Args:
+        colour: six hexadecimal digits after `#`.
+        ground: the same.
+
+    Raises:
+        ValueError: if either is not written so.
+    """
+    lighter, darker = sorted((luminance(colour), luminance(ground)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of an sRGB colour such as `#1D7486`: 0 for black, 1 for white.
+
+    Raises:
+        ValueError: if the colour is not six hexadecimal digits after `#`.
+    """
+    if not re.fullmatch("#[0-9A-Fa-f]{6}", colour):
+        raise ValueError(f"colour: expected '#' and six hexadecimal digits, received {colour!r}")
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
