@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from trix.lab.train import TrainConfig as TrainConfig
     from trix.lab.train import train as train
     from trix.show import AddressPlane as AddressPlane
+    from trix.show import ContextLens as ContextLens
 
 _LATER = {
     "AddressPlane": "trix.show",
+    "ContextLens": "trix.show",
     "CharLM": "trix.lab.charlm",
     "LMConfig": "trix.lab.charlm",
     "TrainConfig": "trix.lab.train",
@@ -47,6 +49,7 @@ __all__ = [
     "AttentionState",
     "CausalAttention",
     "CharLM",
+    "ContextLens",
     "CountTables",
     "DenseFFN",
     "LMConfig",

@@ -1,0 +1,421 @@
+"""`ContextLens` on a page with no kernel, in a real browser, against numbers worked out here."""
+
+import math
+import re
+
+import pytest
+import torch
+
+from tests.browser import Visit, open_browser
+from tests.static_page import visit
+from trix.memory.context import CountTables
+from trix.show.context_lens import ContextLens
+from trix.show.style import contrast
+
+pytestmark = pytest.mark.browser
+
+TEXT = """FIRST LODGER:
+The kettle sings, the cat is on the chair,
+And all the lamps along the lane are lit.
+Come in, come in, and hang your coat to dry.
+
+SECOND LODGER:
+The rain is in the hat, the hat is on the head,
+And all the head can think of is the chair.
+"""
+PASSAGE = """FIRST LODGER:
+The cat has got the chair. Then hang the hat,
+And let the rain sing on along the lane & lamps.
+
+SECOND LODGER:
+It is all one; come, let us think of tea.
+"""
+ALPHABET = "".join(sorted(set(TEXT + PASSAGE)))
+ORDERS = 6
+GLYPHS = str.maketrans({" ": "␣", "\n": "↵"})
+WHERE = PASSAGE.index("chair")
+AFTER_THE = [TEXT[i + 4] for i in range(len(TEXT) - 4) if TEXT[i : i + 4] == "the "]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with open_browser() as browser:
+        yield browser
+
+
+def encode(text: str) -> torch.Tensor:
+    return torch.tensor([ALPHABET.index(c) for c in text], dtype=torch.int64)
+
+
+TABLES = CountTables(encode(TEXT), ORDERS, len(ALPHABET))
+
+
+def lens(order: int = 3, position: int = WHERE) -> ContextLens:
+    made = ContextLens(TABLES, ALPHABET, PASSAGE, alt="A passage about lodgers.", order=order)
+    made.position = position
+    return made
+
+
+def distributions(order: int) -> torch.Tensor:
+    """`[characters, alphabet]`: what the tables expect at each place of the passage."""
+    after = TABLES.probabilities(encode(PASSAGE)[None], order)[0]
+    start = torch.tensor([TEXT.count(c) for c in ALPHABET], dtype=torch.float64)
+    seen = (start > 0).sum()
+    start = (start + seen / len(ALPHABET)) / (len(TEXT) + seen)
+    return torch.cat([start[None], after[:-1]])
+
+
+def costs(order: int) -> torch.Tensor:
+    return -distributions(order).gather(1, encode(PASSAGE)[:, None]).log().squeeze(1)
+
+
+def text_of(opened: Visit, selector: str) -> str:
+    """What stands there, as it is read: several spaces are one."""
+    text = opened.page.locator(f".trix-context-lens {selector}").first.text_content() or ""
+    return re.sub(r"[ \n]+", " ", text).strip()
+
+
+def place_of(opened: Visit, view: int = 0) -> int:
+    marked = opened.page.locator(".trix-context-lens").nth(view).locator(".passage .next")
+    return int(marked.get_attribute("data-at") or -1)
+
+
+def order_of(opened: Visit) -> int:
+    return int(opened.page.locator("input[type=range]").first.input_value())
+
+
+def passage_of(opened: Visit):
+    return opened.page.get_by_role("slider", name="Character to predict")
+
+
+def rects(opened: Visit) -> list[dict]:
+    return opened.page.locator(".passage [data-at]").evaluate_all(
+        "spans => spans.map(span => span.getBoundingClientRect().toJSON())"
+    )
+
+
+def middle(rect: dict) -> tuple[float, float]:
+    return rect["x"] + rect["width"] / 2, rect["y"] + rect["height"] / 2
+
+
+# ------------------------------------------------------------------ the numbers
+
+
+SNAPSHOT = """lens => {
+    const text = (selector) => lens.querySelector(selector).textContent;
+    const rows = [...lens.querySelectorAll(".entry:not(.unused)")];
+    return {
+        place: Number(lens.querySelector(".passage .next").dataset.at),
+        address: [...lens.querySelectorAll(".passage .address")].map((one) => one.dataset.at),
+        lookup: text(".lookup"),
+        cost: text(".cost"),
+        mean: text(".mean"),
+        rows: rows.map(({ dataset, classList, children }) => [
+            dataset.character, Number(dataset.share), classList.contains("is-next"),
+            children[0].textContent, children[3].textContent, children[1].firstChild.style.width]),
+        strip: [...lens.querySelectorAll(".column")].map((one) => Number(one.dataset.cost)),
+        current: [...lens.querySelectorAll(".column.current")].map((one) => one.dataset.order),
+    };
+}"""
+
+
+@pytest.mark.parametrize("order", [1, 2, ORDERS])
+def test_every_character_shows_the_numbers_of_the_tables(chromium, tmp_path, order):
+    p, cost = distributions(order), costs(order)
+    all_costs = torch.stack([costs(n) for n in range(1, ORDERS + 1)])
+    mean = float(cost.mean())
+    outside = 0
+    with visit(chromium, tmp_path, lens(order, position=0)) as opened:
+        figure = opened.page.locator(".trix-context-lens")
+        passage_of(opened).focus()
+        for at, character in enumerate(PASSAGE):
+            seen = figure.evaluate(SNAPSHOT)
+            assert seen["place"] == at
+            begin = max(0, at - order + 1)
+            assert seen["address"] == [str(i) for i in range(begin, at)]
+            address = PASSAGE[begin:at].translate(GLYPHS) or "empty"
+            assert seen["lookup"] == f"Address{address}then came{character.translate(GLYPHS)}"
+            nats = float(cost[at])
+            assert f"{nats:.2f} nats ({nats / math.log(2):.2f} bits)" in seen["cost"]
+            assert f"{mean:.2f} nats a character ({mean / math.log(2):.2f} bits)" in seen["mean"]
+            assert seen["strip"] == pytest.approx(all_costs[:, at].tolist(), rel=1e-6)
+            assert seen["current"] == [str(order)]
+
+            rows = seen["rows"]
+            best = p[at].sort(descending=True).values[:6].tolist()
+            assert [row[1] for row in rows[:6]] == pytest.approx(best, rel=1e-6)
+            for name, share, is_next, glyph, mark, width in rows:
+                assert share == pytest.approx(float(p[at, ALPHABET.index(name)]), rel=1e-6)
+                assert is_next == (name == character) == (mark == "◂ came next")
+                assert glyph == name.translate(GLYPHS)
+                assert float(width.removesuffix("%")) == pytest.approx(100 * share, abs=0.001)
+            assert [row[2] for row in rows].count(True) == 1
+            assert len(rows) == 6 or (len(rows) == 7 and rows[6][2])
+            outside += len(rows) - 6
+            opened.page.keyboard.press("ArrowRight")
+        assert outside > 3
+        assert place_of(opened) == len(PASSAGE) - 1
+        opened.expect_quiet()
+
+
+def test_tints_are_the_costs_at_the_order_of_the_slider(chromium, tmp_path):
+    with visit(chromium, tmp_path, lens()) as opened:
+        slider = opened.page.get_by_role("slider", name="Order")
+        for order in range(1, ORDERS + 1):
+            slider.fill(str(order))
+            tints = opened.page.locator(".passage [data-at]").evaluate_all(
+                "spans => spans.map(span => span.style.backgroundColor)"
+            )
+            alphas = [
+                float(found[1]) if (found := re.search(r", ([\d.]+)\)", tint)) else 1.0
+                for tint in tints
+            ]
+            expected = 0.55 * (costs(order) / 5).clamp(max=1)
+            assert alphas == pytest.approx(expected.tolist(), abs=0.006)
+        opened.expect_quiet()
+
+
+def test_the_passage_reads_as_it_is(chromium, tmp_path):
+    with visit(chromium, tmp_path, lens()) as opened:
+        letters = opened.page.locator(".passage [data-at]").all_text_contents()
+        assert "".join(letters) == PASSAGE.replace("\n", "↵")
+        tops = [rect["y"] for rect in rects(opened)]
+        after = [i for i, c in enumerate(PASSAGE[:-1]) if c == "\n"]
+        assert all(tops[i + 1] > tops[i] for i in after)
+
+
+# ------------------------------------------------------------------ what was found, in words
+
+
+@pytest.mark.parametrize(
+    ("start", "order", "words"),
+    [
+        (WHERE, 1, "With no address, all there is to read is how frequent each character is."),
+        (0, 4, "The passage begins here. With no address, all there is to read is"),
+        (2, 4, "beginning the passage has no more. “FI” stands once in the training text, "),
+        (
+            WHERE,
+            5,
+            f"“the␣” stands {len(AFTER_THE)} times in the training text, followed by "
+            f"{len(set(AFTER_THE))} different characters. That is trusted with ",
+        ),
+        (WHERE + 2, 4, "followed by one character only. That is trusted with"),
+        (
+            PASSAGE.index("got") + 1,
+            4,
+            "“s␣g” never stands in the training text; its longest end that does is “g”: ",
+        ),
+        (
+            PASSAGE.index("&") + 1,
+            3,
+            "“␣&” never stands in the training text, nor does any end of it: all there is",
+        ),
+    ],
+)
+def test_the_evidence_is_put_into_words(chromium, tmp_path, start, order, words):
+    with visit(chromium, tmp_path, lens(order, start)) as opened:
+        assert words in text_of(opened, ".found")
+
+
+def test_how_far_the_address_is_trusted(chromium, tmp_path):
+    with visit(chromium, tmp_path, lens(5, WHERE)) as opened:
+        total, distinct = len(AFTER_THE), len(set(AFTER_THE))
+        trust = f"trusted with {100 * total / (total + distinct):.0f}\u00a0%; shorter addresses"
+        assert trust in text_of(opened, ".found")
+
+
+def test_what_the_reader_comes_to_rest_at_is_said(chromium, tmp_path):
+    with visit(chromium, tmp_path, lens(4)) as opened:
+        passage = passage_of(opened)
+        price = f"{float(costs(4)[WHERE]):.2f} nats"
+        assert passage.get_attribute("aria-valuetext") == f"c after “he ”, {price}"
+        assert passage.get_attribute("aria-valuenow") == str(WHERE + 1)
+        passage.press("ArrowRight")
+        opened.page.wait_for_function(
+            "document.querySelector('[aria-live]').textContent"
+            " === document.querySelector('.found').textContent"
+        )
+        slider = opened.page.get_by_role("slider", name="Order")
+        slider.press("ArrowRight")
+        said = slider.get_attribute("aria-valuetext") or ""
+        assert said.startswith("5, looks at the last 4 characters; this character ")
+        assert said.endswith(f"the passage {float(costs(5).mean()):.2f} nats")
+        assert opened.page.get_by_role("group", name="A passage about lodgers.").count() == 1
+
+
+# ------------------------------------------------------------------ what the reader does
+
+
+def test_keys_walk_the_passage(chromium, tmp_path):
+    with visit(chromium, tmp_path, lens(), width=375, height=500) as opened:
+        keys = opened.page.keyboard
+        keys.press("Tab")
+        places = []
+        for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "Home", "ArrowLeft", "End"):
+            keys.press(key)
+            places.append(place_of(opened) - WHERE)
+        last = len(PASSAGE) - 1 - WHERE
+        assert places == [1, 2, 1, -WHERE, -WHERE, last]
+        keys.press("ArrowRight")
+        assert place_of(opened) == len(PASSAGE) - 1
+        assert opened.page.evaluate("scrollY") == 0
+        opened.expect_quiet()
+
+
+def test_up_and_down_go_to_the_line_beside(chromium, tmp_path):
+    with visit(chromium, tmp_path, lens(), width=375) as opened:
+        boxes = rects(opened)
+        passage_of(opened).focus()
+        opened.page.keyboard.press("Home")
+        lines = sorted({middle(box)[1] for box in boxes})
+        assert len(lines) > 7  # some of them wrapped
+        for line in lines[1:]:
+            opened.page.keyboard.press("ArrowDown")
+            assert middle(boxes[place_of(opened)])[1] == line
+        opened.page.keyboard.press("ArrowDown")
+        assert middle(boxes[place_of(opened)])[1] == lines[-1]
+
+        opened.page.keyboard.press("Home")
+        for _ in range(9):
+            opened.page.keyboard.press("ArrowRight")
+        opened.page.keyboard.press("ArrowDown")
+        above, below = boxes[9], boxes[place_of(opened)]
+        assert middle(above)[0] == pytest.approx(middle(below)[0], abs=1)
+        opened.page.keyboard.press("ArrowUp")
+        assert place_of(opened) == 9
+
+
+def test_the_pointer_picks_a_character_and_drags_along(chromium, tmp_path):
+    with visit(chromium, tmp_path, lens()) as opened:
+        boxes, mouse = rects(opened), opened.page.mouse
+        first, second = PASSAGE.index("hang"), PASSAGE.index("rain")
+        mouse.click(*middle(boxes[first]))
+        assert place_of(opened) == first
+        mouse.move(*middle(boxes[second]))
+        assert place_of(opened) == first  # no press, no move
+        mouse.down()
+        assert place_of(opened) == second
+        for at in range(second + 1, second + 6):
+            mouse.move(*middle(boxes[at]))
+            assert place_of(opened) == at
+        mouse.move(3000, middle(boxes[second])[1])
+        end_of_line = PASSAGE.index("\n", second)
+        assert place_of(opened) == end_of_line
+        mouse.up()
+        mouse.move(*middle(boxes[first]))
+        assert place_of(opened) == end_of_line
+        focused = opened.page.evaluate("document.activeElement.className")
+        assert focused == "passage"
+
+        # beside a short line it is that line's end, however near the long line below comes
+        far_right = max(box["right"] for box in boxes)
+        mouse.click(far_right, middle(boxes[0])[1])
+        assert place_of(opened) == PASSAGE.index("\n")
+        opened.expect_quiet()
+
+
+def test_a_finger_picks_a_character_and_may_still_scroll(chromium, tmp_path):
+    with visit(chromium, tmp_path, lens(), width=375, touch=True) as opened:
+        at = PASSAGE.index("lamps")
+        opened.page.touchscreen.tap(*middle(rects(opened)[at]))
+        assert place_of(opened) == at
+        passage = passage_of(opened)
+        assert passage.evaluate("box => getComputedStyle(box).touchAction") == "pan-y"
+
+        # a finger that turns out to scroll the page leaves everything as it was
+        x, y = middle(rects(opened)[PASSAGE.index("It")])
+        devtools = opened.page.context.new_cdp_session(opened.page)
+        for kind, moved in (("touchStart", 0), *(("touchMove", n) for n in (40, 80, 120, 160))):
+            point = {"x": x, "y": y - moved}
+            devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        opened.page.wait_for_function("scrollY > 0")
+        assert place_of(opened) == at
+
+
+def test_slider_keys_and_strip_choose_the_order(chromium, tmp_path):
+    with visit(chromium, tmp_path, lens(3)) as opened:
+        passage_of(opened).focus()
+        opened.page.keyboard.press("Tab")
+        for key, order in (("ArrowRight", 4), ("End", 6), ("ArrowRight", 6), ("Home", 1)):
+            opened.page.keyboard.press(key)
+            assert order_of(opened) == order
+            looks = {1: "no characters", 4: "the last 3 characters"}.get(order, "")
+            assert f"Order {order} looks at {looks}" in text_of(opened, "label")
+        opened.page.locator(".column").nth(1).click()
+        assert order_of(opened) == 2
+        assert text_of(opened, "label") == "Order 2 looks at the last character"
+        assert text_of(opened, ".mean").startswith("The passage at order 2: ")
+        opened.expect_quiet()
+
+
+def test_two_views_move_together(chromium, tmp_path):
+    made = lens()
+    with visit(chromium, tmp_path, made, made) as opened:
+        passage_of(opened).nth(1).press("End")
+        assert place_of(opened, 0) == place_of(opened, 1) == len(PASSAGE) - 1
+        sliders = opened.page.get_by_role("slider", name="Order")
+        sliders.nth(0).fill("5")
+        assert sliders.nth(1).input_value() == "5"
+        names = opened.page.locator("input").evaluate_all("inputs => inputs.map(one => one.id)")
+        assert len(set(names)) == 2
+
+
+# ------------------------------------------------------------------ how it looks
+
+
+def hexadecimal(colour: str) -> str:
+    """`rgb(…)` as `style.contrast` wants it."""
+    return "#" + "".join(f"{int(part):02X}" for part in re.findall(r"\d+", colour)[:3])
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_reads_on_the_strongest_tint(chromium, tmp_path, theme):
+    with visit(chromium, tmp_path, lens(1)) as opened:
+        opened.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        passage = passage_of(opened)
+        ink = passage.evaluate("box => getComputedStyle(box).color")
+        ground = passage.evaluate("box => getComputedStyle(box).backgroundColor")
+        assert hexadecimal(ground) == {"light": "#FFFFFF", "dark": "#14181E"}[theme]
+        tint = opened.page.locator(".passage [data-at]").nth(int(costs(1).argmax()))
+        strongest = tint.evaluate("span => span.style.backgroundColor")
+        *parts, alpha = (float(n) for n in re.findall(r"[\d.]+", strongest))
+        assert alpha > 0.5
+        below = [int(n) for n in re.findall(r"\d+", ground)[:3]]
+        mixed = [alpha * a + (1 - alpha) * b for a, b in zip(parts, below, strict=True)]
+        shown = "#" + "".join(f"{round(channel):02X}" for channel in mixed)
+        assert contrast(hexadecimal(ink), shown) >= 4.5
+
+
+@pytest.mark.parametrize("width", [320, 375, 800])
+def test_nothing_is_wider_than_the_page_and_the_slider_moves_nothing(chromium, tmp_path, width):
+    with visit(chromium, tmp_path, lens(), width=width) as opened:
+        heights = set()
+        passage_of(opened).focus()
+        for key in ("End", "ArrowUp", "ArrowUp", "ArrowLeft"):
+            opened.page.keyboard.press(key)
+            for order in range(1, ORDERS + 1):
+                opened.page.get_by_role("slider", name="Order").fill(str(order))
+                assert opened.sideways_scroll() == 0
+                heights.add(round(opened.page.locator(".panel").bounding_box()["height"]))  # pyright: ignore[reportOptionalSubscript]
+            passage_of(opened).focus()
+        assert len(heights) == 1
+        edge = opened.page.evaluate("document.documentElement.clientWidth")
+        parts = ".passage, .passage span, .column .value, .came, .share, input, .ramp"
+        ends = opened.page.locator(f".trix-context-lens :is({parts})").evaluate_all(
+            "parts => parts.map(part => part.getBoundingClientRect().right)"
+        )
+        assert max(ends) <= edge
+
+
+def test_bars_stand_above_the_thumb(chromium, tmp_path):
+    with visit(chromium, tmp_path, lens(1), width=375) as opened:
+        slider = opened.page.get_by_role("slider", name="Order").bounding_box()
+        assert slider is not None
+        columns = opened.page.locator(".column").evaluate_all(
+            "columns => columns.map(one => one.getBoundingClientRect().toJSON())"
+        )
+        thumb = 18
+        for n, column in enumerate(columns):
+            centre = slider["x"] + thumb / 2 + (slider["width"] - thumb) * n / (ORDERS - 1)
+            assert middle(column)[0] == pytest.approx(centre, abs=1)

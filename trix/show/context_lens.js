@@ -1,0 +1,409 @@
+// ContextLens: a passage, the last characters as an address, and what a count table reads there.
+//
+// One self-contained module, because it is loaded from a blob: in a notebook by anywidget, on a
+// page with no kernel by static-widgets.js. The model's traits are described in context_lens.py;
+// every number is in them already, so a move of the slider is a look-up. What the reader chooses
+// goes through the model, so that all views of it agree.
+
+const MOST_NATS = 5; // where the passage's tint is strongest
+const MOST_TINT = 0.55; // its opacity there: text on it keeps a contrast of 4.5 : 1
+const GLYPHS = { "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d", " ": "\u2423" };
+
+// ---------------------------------------------------------------- reading the model
+
+/** The numbers behind a DataView, each `size` bytes wide, little-endian. */
+function numbersIn(view, size, read) {
+  const numbers = [];
+  for (let at = 0; at < view.byteLength; at += size) numbers.push(view[read](at, true));
+  return numbers;
+}
+
+/** Look-ups into the traits; `at` is a position in the passage, `order` from 1. */
+function readModel(model) {
+  const passage = Array.from(model.get("passage"));
+  const alphabet = Array.from(model.get("alphabet"));
+  const orders = model.get("orders");
+  const costs = numbersIn(model.get("costs"), 4, "getFloat32");
+  const likeliest = numbersIn(model.get("likeliest"), 2, "getUint16");
+  const shares = numbersIn(model.get("shares"), 4, "getFloat32");
+  const totals = numbersIn(model.get("totals"), 4, "getUint32");
+  const distincts = numbersIn(model.get("distincts"), 4, "getUint32");
+  const shown = shares.length / costs.length;
+
+  const cost = (at, order) => costs[(order - 1) * passage.length + at];
+  const means = Array.from({ length: orders }, (_, n) =>
+    passage.reduce((sum, _, at) => sum + cost(at, n + 1), 0) / passage.length);
+  return {
+    passage,
+    orders,
+    cost,
+    shown,
+    mean: (order) => means[order - 1],
+    /** How many characters the address has: fewer than the order wants where the passage begins. */
+    reach: (at, order) => Math.min(order - 1, at),
+    /** What stands at the address of the last n characters. */
+    evidence: (at, n) => ({ total: totals[at * orders + n], distinct: distincts[at * orders + n] }),
+    /** The likeliest next characters; the true one is added behind them if it is not one of them. */
+    rows(at, order) {
+      const from = ((order - 1) * passage.length + at) * shown;
+      const rows = shares.slice(from, from + shown).map((share, i) => {
+        const character = alphabet[likeliest[from + i]];
+        return { character, share, isNext: character === passage[at] };
+      });
+      if (rows.some((row) => row.isNext)) return rows;
+      return [...rows, { character: passage[at], share: Math.exp(-cost(at, order)), isNext: true }];
+    },
+  };
+}
+
+// ---------------------------------------------------------------- in words
+
+const glyph = (character) => GLYPHS[character] ?? character;
+const quoted = (characters) => `\u201c${characters.map(glyph).join("")}\u201d`;
+const nats = (cost) => `${cost.toFixed(2)} nats`;
+const bits = (cost) => `${(cost / Math.LN2).toFixed(2)} bits`;
+const many = (count, things) => `${count.toLocaleString("en")} ${things}`;
+
+function percent(share) {
+  if (share < 0.001) return "<\u00a00.1\u00a0%";
+  if (share > 0.999) return ">\u00a099.9\u00a0%";
+  const plain = share >= 0.0995 && share < 0.995;
+  return `${(100 * share).toFixed(plain ? 0 : 1)}\u00a0%`;
+}
+
+/** What the reader's place is called aloud: the character, and the address before it. */
+function spoken(character, before, cost) {
+  const name = { " ": "space", "\n": "line break", "\t": "tab" }[character] ?? character;
+  const address = before.map((one) => (one === "\n" ? " line break " : one)).join("");
+  return `${name}${before.length ? ` after \u201c${address}\u201d` : ""}, ${nats(cost)}`;
+}
+
+/** What the table finds at the address, and how far it trusts that. */
+function evidenceText(lens, at, order) {
+  const reach = lens.reach(at, order);
+  const before = (n) => quoted(lens.passage.slice(at - n, at));
+  let known = reach;
+  while (known > 0 && lens.evidence(at, known).total === 0) known--;
+  const { total, distinct } = lens.evidence(at, known);
+  const times = total === 1 ? "once" : many(total, "times");
+  const followers = distinct > 1 ? many(distinct, "different characters") : "one character only";
+
+  let text = "";
+  if (reach < order - 1) {
+    text += reach === 0 ? "The passage begins here. " : "So near its beginning the passage has no more. ";
+  }
+  if (known === 0) {
+    const nothing = reach === 0
+      ? "With no address, "
+      : `${before(reach)} never stands in the training text, nor does any end of it: `;
+    return `${text}${nothing}all there is to read is how frequent each character is.`;
+  }
+  text += known === reach
+    ? `${before(reach)} stands ${times} in the training text, `
+    : `${before(reach)} never stands in the training text; its longest end that does is ${before(known)}: ${times}, `;
+  text += `followed by ${followers}. `;
+  return `${text}That is trusted with ${percent(total / (total + distinct))}; shorter addresses say the rest.`;
+}
+
+function orderText(order) {
+  if (order === 1) return "looks at no characters";
+  return order === 2 ? "looks at the last character" : `looks at the last ${order - 1} characters`;
+}
+
+// ---------------------------------------------------------------- making elements
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) made.setAttribute(name, "");
+    else if (value !== false) made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+const rgbOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)).join(" ");
+
+const code = (characters, kind) => element("code", { class: kind }, characters.map(glyph).join(""));
+
+// ---------------------------------------------------------------- the parts of the figure
+
+/** The passage: one focusable control, whose value is the position of the character to predict. */
+function makePassage(lens, surprise) {
+  const spans = lens.passage.map((character, at) =>
+    element("span", { "data-at": at }, character === " " ? " " : glyph(character)));
+  const box = element("div", {
+    class: "passage",
+    role: "slider",
+    tabindex: 0,
+    "aria-label": "Character to predict, in the passage",
+    "aria-orientation": "horizontal",
+    "aria-valuemin": 1,
+    "aria-valuemax": lens.passage.length,
+  });
+  spans.forEach((span, at) => {
+    box.append(span);
+    if (lens.passage[at] === "\n") box.append(element("br"));
+  });
+
+  function update(position, order) {
+    const begin = position - lens.reach(position, order);
+    spans.forEach((span, at) => {
+      const tint = MOST_TINT * Math.min(1, lens.cost(at, order) / MOST_NATS);
+      span.style.backgroundColor = `rgb(${surprise} / ${tint.toFixed(3)})`;
+      span.classList.toggle("address", at >= begin && at < position);
+      span.classList.toggle("next", at === position);
+    });
+    const [next, before] = [lens.passage[position], lens.passage.slice(begin, position)];
+    box.setAttribute("aria-valuenow", position + 1);
+    box.setAttribute("aria-valuetext", spoken(next, before, lens.cost(position, order)));
+  }
+
+  /** The character nearest to a point: on the nearest line, then along it. */
+  function nearest(x, y, rects) {
+    const away = (low, high, value) => Math.max(low - value, 0, value - high);
+    let best = 0;
+    let least = Infinity;
+    rects.forEach((rect, at) => {
+      const far = 1e4 * away(rect.top, rect.bottom, y) + away(rect.left, rect.right, x);
+      if (far < least) [best, least] = [at, far];
+    });
+    return best;
+  }
+
+  /** The character above or below another; the same one where there is no such line. */
+  function beside(position, way) {
+    const rects = spans.map((span) => span.getBoundingClientRect());
+    const here = rects[position];
+    const middle = (rect) => (rect.top + rect.bottom) / 2;
+    const lines = rects.map(middle).filter((y) => way * (y - middle(here)) > here.height / 2);
+    if (lines.length === 0) return position;
+    const y = way > 0 ? Math.min(...lines) : Math.max(...lines);
+    return nearest((here.left + here.right) / 2, y, rects);
+  }
+
+  /** Tell `hand` where pointer and keys go. */
+  function listen(hand) {
+    let held = null; // the characters' places, and where to go back to, while a pointer is down
+    box.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      event.preventDefault();
+      box.focus({ preventScroll: true });
+      box.setPointerCapture(event.pointerId);
+      held = { rects: spans.map((span) => span.getBoundingClientRect()), from: hand.where() };
+      hand.move(nearest(event.clientX, event.clientY, held.rects));
+    });
+    box.addEventListener("pointermove", (event) => {
+      if (held) hand.move(nearest(event.clientX, event.clientY, held.rects));
+    });
+    box.addEventListener("pointerup", () => {
+      held = null;
+      hand.letGo();
+    });
+    box.addEventListener("pointercancel", () => {
+      if (held) hand.move(held.from); // the finger scrolled the page instead
+      held = null;
+    });
+    box.addEventListener("keydown", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey) return;
+      const here = hand.where();
+      const last = lens.passage.length - 1;
+      const goes = {
+        ArrowLeft: () => here - 1,
+        ArrowRight: () => here + 1,
+        ArrowUp: () => beside(here, -1),
+        ArrowDown: () => beside(here, 1),
+        Home: () => 0,
+        End: () => last,
+      }[event.key];
+      if (!goes) return;
+      event.preventDefault();
+      event.stopPropagation(); // a notebook would move to another cell
+      hand.move(Math.min(last, Math.max(0, goes())));
+      hand.letGo();
+    });
+  }
+  return { box, update, listen };
+}
+
+/** What the tint stands for, and the mean of it. */
+function makeLegend(lens) {
+  const mean = element("strong");
+  const line = element("p", { class: "mean" });
+  const scale = element("p", { class: "scale" },
+    element("span", {}, "0 nats (certain)"),
+    element("span", { class: "ramp", "aria-hidden": "true" }),
+    element("span", {}, `${MOST_NATS} or more (a surprise)`));
+
+  function update(order) {
+    mean.textContent = `${nats(lens.mean(order))} a character`;
+    line.replaceChildren(`The passage at order ${order}: `, mean, ` (${bits(lens.mean(order))}).`);
+  }
+  return { box: element("div", { class: "legend" }, line, scale), update };
+}
+
+/** The cost of one character at each order, standing on the slider that chooses the order. */
+function makeStrip(lens, id) {
+  const numbers = Array.from({ length: lens.orders }, (_, n) => n + 1);
+  const columns = numbers.map((order) =>
+    element("span", { class: "column", "data-order": order },
+      element("span", { class: "value" }),
+      element("span", { class: "bar" }),
+      element("span", { class: "passage-mean" })));
+  const slider = element("input", {
+    type: "range", min: 1, max: lens.orders, step: 1, id, "aria-label": "Order of the table",
+  });
+  const ticks = numbers.map((order) => element("span", {}, String(order)));
+  const name = element("label", { for: id });
+  const title = element("p", { class: "title" });
+  const box = element("div", { class: "strip" },
+    title,
+    element("div", { class: "columns", "aria-hidden": "true" }, ...columns),
+    slider,
+    element("div", { class: "ticks", "aria-hidden": "true" }, ...ticks),
+    name,
+    element("p", { class: "key" },
+      element("span", { class: "key-bar" }), "this character ",
+      element("span", { class: "key-mean" }), "mean of the passage"),
+  );
+
+  function update(position, order) {
+    title.replaceChildren("Cost of ", code([lens.passage[position]], "next"), " at each order, in nats");
+    const costs = numbers.map((n) => lens.cost(position, n));
+    const top = Math.max(MOST_NATS, ...costs); // the same scale for all but the rarest surprises
+    columns.forEach((column, n) => {
+      const [cost, mean] = [costs[n], lens.mean(n + 1)];
+      column.style.setProperty("--cost", cost / top);
+      column.style.setProperty("--mean", mean / top);
+      column.dataset.cost = cost;
+      column.firstElementChild.textContent = cost.toFixed(1);
+      column.classList.toggle("current", n + 1 === order);
+      ticks[n].classList.toggle("current", n + 1 === order);
+    });
+    name.replaceChildren(element("strong", {}, `Order ${order}`), ` ${orderText(order)}`);
+    slider.value = order;
+    const cost = nats(lens.cost(position, order));
+    slider.setAttribute(
+      "aria-valuetext",
+      `${order}, ${orderText(order)}; this character ${cost}, the passage ${nats(lens.mean(order))}`,
+    );
+  }
+  return { box, slider, columns, update };
+}
+
+/** The address, what was found there, the likeliest next characters and the true one's cost. */
+function makeReading(lens) {
+  const address = element("p", { class: "lookup" });
+  const found = element("p", { class: "found" });
+  // The last row is for a true next character that is not among the likeliest.
+  const rows = Array.from({ length: lens.shown + 1 }, (_, i) =>
+    element("div", { class: i < lens.shown ? "entry" : "entry beyond", role: "listitem" },
+      element("code", { class: "character" }),
+      element("span", { class: "track" }, element("span", { class: "bar" })),
+      element("span", { class: "share" }),
+      element("span", { class: "came" })));
+  const list = element("div", { class: "entries", role: "list", "aria-label": "Likeliest next characters" });
+  list.append(...rows);
+  const cost = element("p", { class: "cost" });
+
+  function update(position, order) {
+    const next = lens.passage[position];
+    const before = lens.passage.slice(position - lens.reach(position, order), position);
+    address.replaceChildren(
+      element("span", { class: "hint" }, "Address"),
+      before.length ? code(before, "address") : element("span", { class: "nothing" }, "empty"),
+      element("span", { class: "hint" }, "then came"),
+      code([next], "next"),
+    );
+    found.textContent = evidenceText(lens, position, order);
+    const shown = lens.rows(position, order);
+    rows.forEach((row, i) => {
+      const one = shown[i];
+      row.classList.toggle("unused", !one);
+      if (!one) return;
+      const [character, track, share, came] = row.children;
+      row.classList.toggle("is-next", one.isNext);
+      row.dataset.character = one.character;
+      row.dataset.share = one.share;
+      character.textContent = glyph(one.character);
+      track.firstElementChild.style.width = `${100 * one.share}%`;
+      share.textContent = percent(one.share);
+      came.textContent = one.isNext ? "\u25c2 came next" : "";
+    });
+    const price = lens.cost(position, order);
+    cost.replaceChildren(
+      "Cost of ", code([next], "next"), ": ", element("strong", {}, nats(price)), ` (${bits(price)})`,
+    );
+  }
+  return { box: element("div", { class: "reading" }, address, found, list, cost), update };
+}
+
+// ---------------------------------------------------------------- the figure
+
+function render({ model, el }) {
+  const lens = readModel(model);
+  const colours = model.get("colours");
+  const passage = makePassage(lens, rgbOf(colours.surprise));
+  const legend = makeLegend(lens);
+  const strip = makeStrip(lens, `order-${Math.random().toString(36).slice(2)}`);
+  const reading = makeReading(lens);
+  const status = element("p", { class: "status", "aria-live": "polite" });
+  const figure = element("div", {
+    class: "trix-context-lens",
+    role: "group",
+    "aria-label": model.get("alt"),
+    style: `--surprise: ${rgbOf(colours.surprise)}; --read: ${colours.read}; --most-tint: ${MOST_TINT}`,
+  },
+    passage.box,
+    legend.box,
+    element("div", { class: "panel" }, strip.box, reading.box),
+    status,
+  );
+  el.append(figure);
+
+  const position = () => model.get("position");
+  const order = () => model.get("order");
+
+  function update() {
+    passage.update(position(), order());
+    legend.update(order());
+    strip.update(position(), order());
+    reading.update(position(), order());
+  }
+
+  // Words change many times a second under a moving hand: say what they come to rest at.
+  let pause = 0;
+  function choose(name, value) {
+    model.set(name, value);
+    clearTimeout(pause);
+    pause = setTimeout(() => {
+      status.textContent = evidenceText(lens, position(), order());
+    }, 400);
+  }
+
+  passage.listen({
+    where: position,
+    move: (to) => choose("position", to),
+    letGo: () => model.save_changes(),
+  });
+  strip.slider.addEventListener("input", () => choose("order", Number(strip.slider.value)));
+  strip.slider.addEventListener("change", () => model.save_changes());
+  strip.slider.addEventListener("keydown", (event) => {
+    if (/^(Arrow|Home|End|Page)/.test(event.key)) event.stopPropagation(); // as above
+  });
+  strip.columns.forEach((column, n) =>
+    column.addEventListener("click", () => {
+      choose("order", n + 1);
+      model.save_changes();
+    }));
+
+  const watched = ["change:order", "change:position"];
+  watched.forEach((event) => model.on(event, update));
+  update();
+  return () => {
+    clearTimeout(pause);
+    watched.forEach((event) => model.off(event, update));
+  };
+}
+
+export default { render };
