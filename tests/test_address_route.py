@@ -68,6 +68,8 @@ def test_temperature_and_signatures_get_a_gradient():
     temperature = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     route = trix.flat_route(x, signatures, top_k=3, temperature=temperature)
     (route.weight * torch.randn_like(route.weight)).sum().backward()
+    assert temperature.grad is not None
+    assert signatures.grad is not None
     assert temperature.grad.abs() > 0
     chosen = route.index.unique()
     assert (signatures.grad[chosen].abs().sum(-1) > 0).all()

@@ -87,5 +87,6 @@ def test_the_hugging_face_recipe_without_hugging_face():
     x = torch.randn(2, 3, 8)
     block(x).sum().backward()
     assert isinstance(block.mlp, trix.TriXFFN)
+    assert block.mlp.up.grad is not None
     assert block.mlp.up.grad.abs().sum() > 0
     assert "mlp.up" in block.state_dict()

@@ -35,6 +35,7 @@ def test_the_task_alone_moves_every_address_that_was_read(k):
     # through the address alone: the same reading with the tiles' own weights held still
     share = route.weight * torch.sigmoid(route.score / 4)
     (share * torch.randn_like(share)).sum().backward()
+    assert layer.up.grad is not None
     assert layer.up.grad.isfinite().all()
     assert (layer.up.grad.abs().amax(dim=(1, 2)) > 0).all()
     assert (output.abs().amax(dim=-1) > 0).all()

@@ -19,30 +19,46 @@ from trix.tiles.ffn import DenseFFN, TriXFFN
 if TYPE_CHECKING:
     from trix.lab.charlm import CharLM as CharLM
     from trix.lab.charlm import LMConfig as LMConfig
+    from trix.lab.charlm import LMRouted as LMRouted
+    from trix.lab.charlm import LMState as LMState
+    from trix.lab.corpus import Corpus as Corpus
     from trix.lab.corpus import load as load
+    from trix.lab.evaluate import Evaluation as Evaluation
     from trix.lab.evaluate import evaluate as evaluate
     from trix.lab.evaluate import evaluate_streaming as evaluate_streaming
     from trix.lab.evaluate import model_log_probs as model_log_probs
     from trix.lab.evaluate import table_log_probs as table_log_probs
+    from trix.lab.metrics import mutual_information as mutual_information
+    from trix.lab.metrics import normalized_entropy as normalized_entropy
+    from trix.lab.metrics import usage as usage
     from trix.lab.protocols import protocol as protocol
     from trix.lab.train import TrainConfig as TrainConfig
+    from trix.lab.train import TrainResult as TrainResult
     from trix.lab.train import train as train
     from trix.show import AddressPlane as AddressPlane
     from trix.show import ContextLens as ContextLens
 
 _LATER = {
     "AddressPlane": "trix.show",
-    "ContextLens": "trix.show",
     "CharLM": "trix.lab.charlm",
+    "ContextLens": "trix.show",
+    "Corpus": "trix.lab.corpus",
+    "Evaluation": "trix.lab.evaluate",
     "LMConfig": "trix.lab.charlm",
+    "LMRouted": "trix.lab.charlm",
+    "LMState": "trix.lab.charlm",
     "TrainConfig": "trix.lab.train",
+    "TrainResult": "trix.lab.train",
     "evaluate": "trix.lab.evaluate",
     "evaluate_streaming": "trix.lab.evaluate",
     "load": "trix.lab.corpus",
     "model_log_probs": "trix.lab.evaluate",
+    "mutual_information": "trix.lab.metrics",
+    "normalized_entropy": "trix.lab.metrics",
     "protocol": "trix.lab.protocols",
     "table_log_probs": "trix.lab.evaluate",
     "train": "trix.lab.train",
+    "usage": "trix.lab.metrics",
 }
 __all__ = [
     "AddressPlane",
@@ -50,13 +66,18 @@ __all__ = [
     "CausalAttention",
     "CharLM",
     "ContextLens",
+    "Corpus",
     "CountTables",
     "DenseFFN",
+    "Evaluation",
     "LMConfig",
+    "LMRouted",
+    "LMState",
     "Route",
     "Routed",
     "RoutedLayer",
     "TrainConfig",
+    "TrainResult",
     "TriXFFN",
     "blend_weights",
     "diversity",
@@ -65,6 +86,8 @@ __all__ = [
     "flat_route",
     "load",
     "model_log_probs",
+    "mutual_information",
+    "normalized_entropy",
     "protocol",
     "row_scale",
     "straight_through",
@@ -72,6 +95,7 @@ __all__ = [
     "ternarize",
     "ternary_fraction",
     "train",
+    "usage",
     "weight_signatures",
 ]
 

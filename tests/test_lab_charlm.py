@@ -1,0 +1,199 @@
+import pytest
+import torch
+
+from trix.lab.charlm import CharLM, LMConfig, config_from_dict
+from trix.lab.protocols import protocol
+
+
+def _model(**changes):
+    settings = {"vocab_size": 11, "dim": 12, "layers": 2, "positions": 13, "bias": True}
+    settings["mixer_options"] = {"heads": 3}
+    torch.manual_seed(5)
+    model = CharLM(LMConfig(**{**settings, **changes})).double().eval()
+    with torch.no_grad():  # as after training: no scale so small that an error could hide in it
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def _tokens(batch, time, seed=0):
+    return torch.randint(11, (batch, time), generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_seed_protocol_has_the_parameters_that_were_published():
+    assert CharLM(protocol("seed").model).parameter_count() == 875_585
+
+
+def test_parameters_are_those_of_a_hand_count_and_a_tied_head_counts_once():
+    d, v, t = 12, 11, 13
+    norm, attention, ffn = d, 3 * d * d + d * d, 2 * 4 * d * d
+    untied = CharLM(LMConfig(v, d, 2, t, mixer_options={"heads": 3}, tied=False))
+    tied = CharLM(LMConfig(v, d, 2, t, mixer_options={"heads": 3}, tied=True))
+    blocks = 2 * (2 * norm + attention + ffn)
+    assert untied.parameter_count() == v * d + t * d + blocks + norm + v * d
+    assert tied.parameter_count() == untied.parameter_count() - v * d
+    assert tied.head.weight is tied.embed.weight
+
+
+def test_initial_scales_are_the_documented_ones():
+    torch.manual_seed(0)
+    model = CharLM(LMConfig(dim=64, layers=8, bias=True, tied=False, ffn_options={"bias": True}))
+    for name, weights in model.named_parameters():
+        if name.endswith("bias"):
+            assert not weights.any(), name
+        elif "norm" in name:
+            assert (weights == 1).all(), name
+        else:
+            expected = 0.02 / 4 if name.endswith(("out.weight", "down.weight")) else 0.02
+            assert weights.std().item() == pytest.approx(expected, rel=0.1), name
+
+
+@pytest.mark.parametrize("mixer", ["attention", "none"])
+@pytest.mark.parametrize("ffn", ["dense", "trix", "none"])
+@pytest.mark.parametrize("chunks", [[1] * 13, [5, 1, 7], [12, 1]])
+def test_chunks_equal_one_pass(mixer, ffn, chunks):
+    options = {"heads": 3} if mixer == "attention" else {}
+    routing = {"tiles": 5, "top_k": 2} if ffn == "trix" else {}
+    model = _model(mixer=mixer, mixer_options=options, ffn=ffn, ffn_options=routing)
+    tokens = _tokens(2, 13)
+    whole = model.routed(tokens)
+    state, logits, chosen = None, [], []
+    for part in tokens.split(chunks, dim=1):
+        out = model.routed(part, state)
+        state = out.state
+        logits.append(out.logits)
+        chosen.append([route.index for route in out.routes])
+    torch.testing.assert_close(torch.cat(logits, dim=1), whole.logits, rtol=0, atol=1e-10)
+    for layer, route in enumerate(whole.routes):
+        assert torch.equal(torch.cat([part[layer] for part in chosen], dim=1), route.index)
+    assert state is not None
+    assert state.seen == whole.state.seen == 13
+
+
+@pytest.mark.parametrize("ffn", ["dense", "trix"])
+def test_the_future_changes_neither_logits_nor_addresses(ffn):
+    model = _model(ffn=ffn)
+    tokens = _tokens(2, 13)
+    changed = tokens.clone()
+    changed[:, 6:] = (changed[:, 6:] + 4) % 11
+    whole = model.routed(tokens)
+    for other in (model.routed(changed), model.routed(tokens[:, :6])):
+        torch.testing.assert_close(other.logits[:, :6], whole.logits[:, :6], rtol=0, atol=1e-10)
+        for route, expected in zip(other.routes, whole.routes, strict=True):
+            assert torch.equal(route.index[:, :6], expected.index[:, :6])
+    assert not torch.allclose(model(changed)[:, 6:], whole.logits[:, 6:])
+
+
+def test_without_a_mixer_only_the_character_itself_and_its_place_count():
+    model = _model(mixer="none", mixer_options={})
+    tokens = _tokens(1, 7)
+    changed = tokens.clone()
+    changed[:, :5] = (changed[:, :5] + 1) % 11
+    assert torch.equal(model(changed)[:, 5:], model(tokens)[:, 5:])
+
+
+def test_routes_come_up_block_by_block():
+    model = _model(ffn="trix", ffn_options={"tiles": 7})
+    seen = []
+    for block in model.blocks:
+        norm = block.get_submodule("ffn_norm")
+        norm.register_forward_hook(lambda _module, _inputs, normed: seen.append(normed))
+    out = model.routed(_tokens(2, 5))
+    assert len(out.routes) == len(model.routed_layers()) == 2
+    for layer, normed, route in zip(model.routed_layers(), seen, out.routes, strict=True):
+        assert torch.equal((normed @ layer.signatures.T).argmax(-1, keepdim=True), route.index)
+    assert _model().routed(_tokens(1, 3)).routes == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mixer": "atention"}, r"mixer must be one of \['attention', 'none'\], got 'atention'"),
+        ({"ffn": "moe"}, r"ffn must be one of \['dense', 'none', 'trix'\], got 'moe'"),
+        ({"dim": -12}, "dim must be at least 1, got -12"),
+        ({"layers": 0}, "layers must be at least 1, got 0"),
+        ({"vocab_size": -1}, "vocab_size must be at least 1, got -1"),
+        ({"positions": -1}, "positions must be an integer of at least 0, got -1"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"dropout": float("nan")}, "dropout"),
+        ({"mixer_options": {"heads": 5}}, "multiple of heads, got dim=12, heads=5"),
+    ],
+)
+def test_bad_settings_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        _model(**change)
+
+
+def test_more_tokens_than_positions_are_refused_in_one_call_and_in_two():
+    model = _model()
+    with pytest.raises(ValueError, match="at most 13 positions, got 14"):
+        model(_tokens(1, 14))
+    state = model.routed(_tokens(1, 9)).state
+    with pytest.raises(ValueError, match="at most 13 positions, got 14"):
+        model.routed(_tokens(1, 5), state)
+    with pytest.raises(ValueError, match=r"\[batch, time\], got \[5\]"):
+        model(_tokens(1, 5)[0])
+    assert _model(positions=0)(_tokens(1, 40)).shape[1] == 40
+
+
+def test_greedy_generation_equals_repeated_full_passes():
+    model = _model()
+    prompt = _tokens(2, 3)
+    expected = prompt
+    for _ in range(10):
+        expected = torch.cat([expected, model(expected)[:, -1:].argmax(-1)], dim=1)
+    assert torch.equal(model.generate(prompt, 10, temperature=0), expected)
+
+
+@pytest.mark.parametrize("given", [3, 13, 20])
+@pytest.mark.parametrize("positions", [1, 2, 13])
+def test_generation_past_the_positions_starts_again_from_the_latest_half(given, positions):
+    model = _model(positions=positions)
+    tokens = _tokens(1, given)
+    half = max(1, positions // 2)
+    context = tokens if given <= positions else tokens[:, -half:]
+    for _ in range(31):
+        if context.shape[1] > positions:
+            context = tokens[:, -half:]
+        following = model(context)[:, -1:].argmax(-1)
+        tokens = torch.cat([tokens, following], dim=1)
+        context = torch.cat([context, following], dim=1)
+    assert torch.equal(model.generate(tokens[:, :given], 31, temperature=0), tokens)
+
+
+def test_sampling_follows_the_distribution_and_the_generator():
+    model = _model()
+    prompt = _tokens(1, 4).expand(4000, -1)
+    first, again, other = (
+        model.generate(prompt, 1, 0.7, torch.Generator().manual_seed(s))[:, -1] for s in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    share = torch.bincount(first, minlength=11) / 4000
+    expected = torch.softmax(model(prompt[:1])[0, -1] / 0.7, dim=-1)
+    torch.testing.assert_close(share.double(), expected, rtol=0, atol=0.04)
+
+
+def test_generation_keeps_the_mode_and_turns_dropout_off():
+    model = _model(dropout=0.5)
+    expected = model.generate(_tokens(1, 3), 5, temperature=0)
+    model.train()
+    assert torch.equal(model.generate(_tokens(1, 3), 5, temperature=0), expected)
+    assert model.training
+
+
+def test_bad_generation_is_refused():
+    model = _model()
+    with pytest.raises(ValueError, match=r"time >= 1\], got \[1, 0\]"):
+        model.generate(_tokens(1, 0), 3)
+    with pytest.raises(ValueError, match=r"must not be negative, got -1 and 1\.0"):
+        model.generate(_tokens(1, 2), -1)
+    with pytest.raises(ValueError, match=r"got 1 and -0\.5"):
+        model.generate(_tokens(1, 2), 1, temperature=-0.5)
+    assert torch.equal(model.generate(_tokens(1, 2), 0), _tokens(1, 2))
+
+
+def test_a_config_from_json_names_what_does_not_belong():
+    assert config_from_dict({"dim": 24, "ffn": "trix"}) == LMConfig(dim=24, ffn="trix")
+    with pytest.raises(ValueError, match=r"unknown model settings \['width'\]"):
+        config_from_dict({"width": 24})

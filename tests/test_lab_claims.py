@@ -1,0 +1,240 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from trix.lab.claims import (
+    find_claim,
+    find_ledger,
+    ledger_table,
+    load_claims,
+    runnable,
+    settle,
+    settle_all,
+    summary,
+)
+from trix.lab.experiments import EXPERIMENTS
+from trix.lab.records import Record, add_record
+from trix.lab.verdict import VERDICTS
+
+REPOSITORY = Path(__file__).parents[1] / "book" / "claims"
+
+LEDGER = """
+[[claim]]
+id = "T1"
+statement = "New is better than old."
+seed = "8.09 | 8.21"
+source = "a note"
+protocol = "seed"
+control = "something simple"
+
+[claim.rule]
+metric = "val_nats"
+direction = "lower"
+kind = "better"
+claimed = "trial/new"
+baseline = "trial/old"
+controls = ["control/simple"]
+margin = 0.01
+"""
+
+
+def _folder(tmp_path, text=LEDGER):
+    (tmp_path / "claims.toml").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def _record(arm, seed, value, experiment="trial"):
+    return Record(experiment, arm, seed, {}, {}, {}, "", 1, 0.0, 1, {"val_nats": value}, [])
+
+
+def _planted():
+    noise = (0.003, -0.002, 0.001, -0.004, 0.002)
+    return [
+        record
+        for seed, e in enumerate(noise)
+        for record in (
+            _record("new", seed, 1.9 + e),
+            _record("old", seed, 2.0),
+            _record("simple", seed, 1.95, "control"),
+        )
+    ]
+
+
+# The repository's own ledger
+
+
+def test_the_ledger_holds_every_claim_once():
+    names = [claim.id for claim in load_claims(REPOSITORY)]
+    groups = {"A": 5, "F": 4, "S": 6, "L": 3, "P": 6, "M": 8}
+    wanted = {f"{letter}{n}" for letter, count in groups.items() for n in range(1, count + 1)}
+    assert wanted <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_every_claim_says_what_it_claims_and_against_what():
+    for claim in load_claims(REPOSITORY):
+        for name in ("statement", "source", "protocol", "control"):
+            assert getattr(claim, name).strip(), (claim.id, name)
+        assert claim.statement.endswith("."), claim.id
+
+
+def test_arms_of_experiments_that_are_written_exist():
+    for claim in load_claims(REPOSITORY):
+        for arm in (claim.rule.claimed, claim.rule.baseline, *claim.rule.controls):
+            if isinstance(arm, str) and arm.split("/")[0] in EXPERIMENTS:
+                experiment, name = arm.split("/")
+                assert name in EXPERIMENTS[experiment], (claim.id, arm)
+
+
+def test_the_repositorys_records_settle_without_error():
+    for row in settle_all(REPOSITORY):
+        assert row.verdict in VERDICTS
+        json.dumps(row.row(), allow_nan=False)
+
+
+# Reading a ledger
+
+
+def test_a_claim_is_read_and_found_in_any_case(tmp_path):
+    claims = load_claims(_folder(tmp_path))
+    assert [c.id for c in claims] == ["T1"]
+    assert find_claim(claims, "t1").rule.controls == ("control/simple",)
+    with pytest.raises(ValueError, match="claim must be one of T1, got 'T2'"):
+        find_claim(claims, "T2")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[claim.rule]", "[claim.rule", "corrupt ledger claims.toml: .*line"),
+        ("[[claim]]", "[[klaim]]", "corrupt ledger claims.toml: "),
+        ("[[claim]]", "[claim]", r"corrupt ledger claims.toml: expected \[\[claim\]\]"),
+        ('source = "a note"\n', "", "claim T1: expected .*'source'"),
+        ('source = "a note"', 'sauce = "a note"', "claim T1: expected .*'sauce'"),
+        ('id = "T1"\n', "", "claim number 1: expected .*'id'"),
+        ('id = "T1"', "id = 1", "claim 1: id must be a string, got 1"),
+        ('seed = "8.09 | 8.21"', "seed = 8.09", "claim T1: seed must be a string, got 8.09"),
+        ("margin = 0.01", "margin = -1", "claim T1: margin must be .*got -1"),
+        ('claimed = "trial/new"', 'claimed = "new"', "claim T1: an arm must be written"),
+        ("margin = 0.01", "margins = 0.01", "claim T1: a rule must have"),
+        (LEDGER, LEDGER + LEDGER, "claim T1 occurs twice"),
+        (LEDGER, "", "corrupt ledger claims.toml"),
+    ],
+)
+def test_a_malformed_ledger_is_refused_by_name(tmp_path, old, new, message):
+    folder = _folder(tmp_path, LEDGER.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        load_claims(folder)
+
+
+def test_a_rule_that_is_no_table_is_refused(tmp_path):
+    head = LEDGER.split("[claim.rule]")[0]
+    with pytest.raises(ValueError, match="claim T1: rule must be a table, got 'better'"):
+        load_claims(_folder(tmp_path, head + 'rule = "better"\n'))
+
+
+# Finding it
+
+
+def test_the_environment_says_where_the_ledger_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIX_CLAIMS", str(_folder(tmp_path)))
+    assert find_ledger() == tmp_path
+    for wrong in (tmp_path / "nowhere", tmp_path / "claims.toml"):
+        monkeypatch.setenv("TRIX_CLAIMS", str(wrong))
+        with pytest.raises(FileNotFoundError, match=f"TRIX_CLAIMS must be .*got '{wrong}'"):
+            find_ledger()
+
+
+def test_the_ledger_is_found_from_below_and_else_beside_the_library(tmp_path, monkeypatch):
+    monkeypatch.delenv("TRIX_CLAIMS", raising=False)
+    ours = tmp_path / "book" / "claims"
+    below = tmp_path / "notebooks" / "deep"
+    for folder in (ours, below):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert find_ledger() == REPOSITORY
+    _folder(ours)
+    assert find_ledger() == ours
+
+
+def test_an_installed_package_without_a_ledger_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.delenv("TRIX_CLAIMS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("trix.lab.claims.__file__", str(tmp_path / "a" / "b" / "claims.py"))
+    with pytest.raises(
+        FileNotFoundError, match=r"run trix in the repository, or set \$TRIX_CLAIMS"
+    ):
+        find_ledger()
+
+
+# Settling
+
+
+def test_a_settled_claim_states_figures_controls_and_files(tmp_path):
+    (claim,) = load_claims(_folder(tmp_path))
+    row = settle(claim, [*_planted(), _record("new", 0, 9.0, "other")]).row()
+    assert list(row) == ["id", "statement", "seed", "ours", "control", "verdict", "records"]
+    assert row["verdict"] == "holds"
+    assert row["ours"] == "val_nats 1.900 ± 0.003 (5 seeds)"
+    assert row["records"] == ["control.jsonl", "trial.jsonl"]
+    assert row["control"] == (
+        "something simple [gain over baseline trial/old: +0.100 (+0.096 … +0.104); "
+        "gain over control control/simple: +0.050 (+0.046 … +0.054)]"
+    )
+
+
+def test_a_perturbed_record_changes_what_is_settled(tmp_path):
+    (claim,) = load_claims(_folder(tmp_path))
+    planted = _planted()
+    planted[0] = dataclasses.replace(planted[0], metrics={"val_nats": 2.4})
+    assert settle(claim, planted).verdict == "open"
+
+
+def test_a_claim_without_records_is_open(tmp_path):
+    (claim,) = load_claims(_folder(tmp_path))
+    row = settle(claim, []).row()
+    assert (row["ours"], row["control"], row["verdict"], row["records"]) == (
+        "",
+        "something simple",
+        "open",
+        [],
+    )
+
+
+def test_all_records_of_the_folder_are_read(tmp_path):
+    folder = _folder(tmp_path)
+    assert [row.verdict for row in settle_all(folder)] == ["open"]
+    for record in _planted():
+        add_record(folder / "records", record)
+    assert [row.verdict for row in settle_all(folder)] == ["holds"]
+
+
+def test_a_summary_of_none_one_and_three():
+    assert summary([], "trial/new", "val_nats") == ""
+    one = [_record("new", None, 1.68751)]
+    assert summary(one, "trial/new", "val_nats") == "val_nats 1.688"
+    assert summary(one, "trial/new", "bits") == ""
+    three = [_record("new", seed, value) for seed, value in enumerate((1.0, 2.0, 6.0))]
+    assert summary(three, "trial/new", "val_nats") == "val_nats 3.000 ± 2.646 (3 seeds)"
+
+
+def test_what_is_not_written_yet_is_named(tmp_path, monkeypatch):
+    (claim,) = load_claims(_folder(tmp_path))
+    monkeypatch.setitem(EXPERIMENTS, "trial", {})
+    with pytest.raises(
+        ValueError, match=r"claim T1 needs experiments .* not written yet: control$"
+    ):
+        runnable(claim)
+    monkeypatch.setitem(EXPERIMENTS, "control", {})
+    assert runnable(claim) == ["trial", "control"]
+
+
+def test_the_scoreboard_is_a_table_that_a_bar_cannot_break(tmp_path):
+    (claim,) = load_claims(_folder(tmp_path))
+    assert ledger_table([settle(claim, _planted()), settle(claim, [])]).splitlines()[2:] == [
+        "| T1 | New is better than old. | 8.09 \\| 8.21 | val_nats 1.900 ± 0.003 (5 seeds) "
+        "| **holds** |",
+        "| T1 | New is better than old. | 8.09 \\| 8.21 | – | **open** |",
+    ]

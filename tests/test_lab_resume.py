@@ -1,0 +1,184 @@
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import trix.lab.train
+from tests.test_lab_train import CONFIG, _data, _model, _run, _same
+from trix.lab.checkpoint import INDEX, save_checkpoint
+from trix.lab.train import TrainConfig
+
+LONG = dataclasses.replace(CONFIG, steps=45)
+
+
+def test_another_runs_checkpoint_is_refused_and_left(tmp_path):
+    _run(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for change, message in [
+        ({"seed": 5}, "seed: 5, got 4"),
+        ({"config": dataclasses.replace(CONFIG, lr=0.5)}, "train.lr: 0.5, got 0.01"),
+        ({"model": _model(dropout=0.3)}, "model.dropout: 0.3, got 0.2"),
+        ({"data": _data(200, seed=1)}, "data: '[0-9a-f]{64}', got"),
+    ]:
+        with pytest.raises(ValueError, match=f"{tmp_path.name} holds another run, .*{message}"):
+            _run(tmp_path, **change)
+    save_checkpoint(tmp_path / "other", {"x": torch.ones(1)}, {"epoch": 3})
+    with pytest.raises(ValueError, match="holds another run"):
+        _run(tmp_path / "other")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def test_a_corrupt_checkpoint_is_refused_and_left(tmp_path):
+    _run(tmp_path)
+    (tmp_path / INDEX).write_text("{")
+    with pytest.raises(ValueError, match=f"corrupt checkpoint index .*{INDEX}"):
+        _run(tmp_path)
+    assert (tmp_path / INDEX).read_text() == "{"
+
+
+def test_options_that_json_writes_differently_can_be_resumed(tmp_path):
+    model = _model()
+    object.__setattr__(model.config, "ffn_options", {"sizes": (1, 2)})
+    expected, _ = _run(tmp_path, model=model)
+    again = _model()
+    object.__setattr__(again.config, "ffn_options", {"sizes": (1, 2)})
+    assert _same(_run(tmp_path, model=again)[0], expected)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
+    expected, result = _run(tmp_path)
+    monkeypatch.setattr(trix.lab.train, "_step", lambda *_: pytest.fail("trained again"))
+    model, again = _run(tmp_path)
+    assert _same(model, expected)
+    assert again.curve == result.curve
+
+
+def test_a_run_that_is_killed_and_resumed_ends_in_the_same_bits(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.test_lab_resume", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    ends = json.loads(done.stdout)
+    assert ends["moments"] > 30
+    assert ends["wrong"] == []
+    assert ends["kills in a row"] > 5
+    assert ends["after many kills"] == ends["unbroken, long"]
+    assert ends["kills from outside"] >= 1
+    assert ends["after kills from outside"] == ends["unbroken, long"]
+
+
+def main(folder: Path) -> None:
+    """Kill runs in children of this process, which has one thread: there forking is safe."""
+    torch.set_num_threads(1)
+    _run()  # what torch loads at its first step is then there for every child
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    unbroken, moments = _end(None, CONFIG), _count_moments(folder / "count")
+    wrong = []
+    for moment in range(1, moments + 1):
+        place = folder / f"moment-{moment}"
+        assert _fork(functools.partial(_run, place), killed_at=moment) == -signal.SIGKILL
+        if _end(place, CONFIG) != unbroken:
+            wrong.append(moment)
+    row = 0
+    for moment in (2, 5, 9, 13, 23, 31, 17, 29, 3, 37):
+        killed = _fork(lambda: _run(folder / "row", LONG), killed_at=moment) == -signal.SIGKILL
+        row += killed
+    outside, seconds = 0, 0.01
+    while _fork(lambda: _run(folder / "outside", LONG, save_every=1), seconds=seconds) < 0:
+        outside, seconds = outside + 1, seconds * 1.3
+    ends = {
+        "moments": moments,
+        "wrong": wrong,
+        "kills in a row": row,
+        "unbroken, long": _end(None, LONG),
+        "after many kills": _end(folder / "row", LONG),
+        "kills from outside": outside,
+        "after kills from outside": _end(folder / "outside", LONG),
+    }
+    print(json.dumps(ends))
+
+
+def _end(folder: Path | None, config: TrainConfig) -> str:
+    """Run to the end, in a process of its own; return a hash of weights and curve."""
+    with tempfile.NamedTemporaryFile() as file:
+
+        def finish():
+            model, result = _run(folder, config)
+            digest = hashlib.sha256(repr(result.curve).encode())
+            for parameter in model.parameters():
+                digest.update(parameter.detach().numpy().tobytes())
+            Path(file.name).write_text(digest.hexdigest())
+
+        assert _fork(finish) == 0
+        return Path(file.name).read_text()
+
+
+def _count_moments(folder: Path) -> int:
+    with tempfile.NamedTemporaryFile() as file:
+
+        def count():
+            seen = _watch(lambda _: None)
+            _run(folder)
+            Path(file.name).write_text(str(seen[0]))
+
+        assert _fork(count) == 0
+        return int(Path(file.name).read_text())
+
+
+def _fork(run, killed_at: int = 0, seconds: float = 0.0) -> int:
+    """Run in a child, killed at a moment of its own or after some seconds; return its exit code."""
+    child = os.fork()
+    if child == 0:
+        try:
+            if killed_at:
+                _watch(lambda now: now == killed_at and os.kill(os.getpid(), signal.SIGKILL))
+            run()
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+    if seconds:
+        signal.sigtimedwait([signal.SIGCHLD], seconds)  # pyright: ignore[reportAttributeAccessIssue]
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _watch(happened) -> list[int]:
+    """Call `happened(n)` before and after the n-th step, write, rename and removal of a file."""
+    moments = [0]
+
+    def wrap(owner, name):
+        original = getattr(owner, name)
+
+        def wrapped(*arguments, **options):
+            moments[0] += 1
+            happened(moments[0])
+            value = original(*arguments, **options)
+            moments[0] += 1
+            happened(moments[0])
+            return value
+
+        setattr(owner, name, wrapped)
+
+    wrap(trix.lab.train, "_step")
+    for name in ("write_bytes", "write_text", "replace", "unlink"):
+        wrap(Path, name)
+    return moments
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,240 @@
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import trix.lab.train
+from trix.lab.charlm import CharLM, LMConfig
+from trix.lab.checkpoint import load_checkpoint
+from trix.lab.train import TrainConfig, learning_rate, make_optimizer, train
+
+CONFIG = TrainConfig(steps=7, batch=3, context=5, lr=1e-2, warmup=2)
+
+
+def _model(**changes):
+    settings = {"vocab_size": 7, "dim": 8, "layers": 1, "positions": 5, "dropout": 0.2}
+    torch.manual_seed(11)
+    return CharLM(LMConfig(**{**settings, "mixer_options": {"heads": 2}, **changes}))
+
+
+def _data(length=200, seed=0):
+    return torch.randint(7, (length,), generator=torch.Generator().manual_seed(seed))
+
+
+def _run(folder=None, config=CONFIG, data=None, seed=4, save_every=3, model=None):
+    model = _model() if model is None else model
+    data = _data() if data is None else data
+    result = train(model, data, config, seed, folder, save_every, progress=False)
+    return model, result
+
+
+def _same(a, b):
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+# The learning rate
+
+
+def test_the_cosine_from_warm_up_to_a_tenth():
+    config = TrainConfig(steps=2000, lr=1e-3, schedule="cosine", warmup=100)
+    rate = [learning_rate(config, step) for step in range(2001)]
+    assert rate[0] == pytest.approx(1e-3 / 101)
+    assert rate[99] == pytest.approx(1e-3 * 100 / 101)
+    assert rate[100] == pytest.approx(1e-3)
+    assert rate[1050] == pytest.approx(1e-3 * 0.55)  # halfway
+    assert rate[100 + 1900 // 4] == pytest.approx(1e-3 * (0.55 + 0.45 * math.sqrt(0.5)))
+    assert rate[2000] == pytest.approx(1e-4)
+    assert all(a > b for a, b in itertools.pairwise(rate[100:]))
+
+
+def test_the_constant_rate_and_no_warm_up():
+    config = TrainConfig(steps=9, lr=0.3, schedule="constant", warmup=2)
+    assert [learning_rate(config, s) for s in range(4)] == pytest.approx([0.1, 0.2, 0.3, 0.3])
+    bare = TrainConfig(steps=9, lr=0.3, schedule="constant", warmup=0)
+    assert {learning_rate(bare, s) for s in range(9)} == {0.3}
+
+
+# The optimizer
+
+
+def test_matrices_decay_and_vectors_do_not():
+    model = _model(bias=True, tied=True)
+    optimizer = make_optimizer(model, CONFIG)
+    grouped = [p for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, model.parameters()))  # the tied one once
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        expected = 0.0 if name.endswith("bias") or "norm" in name else 0.1
+        assert decay[id(parameter)] == expected, name
+    assert optimizer.defaults["betas"] == (0.9, 0.99)
+
+
+# The loop
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+def test_it_is_the_plain_loop_bit_for_bit(schedule, clip):
+    config = TrainConfig(9, 3, 5, 1e-2, schedule, warmup=2, beta2=0.9, weight_decay=0.3, clip=clip)
+    trained, result = _run(config=config)
+
+    model, data = _model(), _data()
+    model.train()
+    windows = torch.Generator().manual_seed(4)
+    torch.manual_seed(4)
+    wide = [p for p in model.parameters() if p.ndim > 1]
+    thin = [p for p in model.parameters() if p.ndim == 1]
+    groups = [{"params": wide, "weight_decay": 0.3}, {"params": thin, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.9), fused=True)
+    loss = torch.tensor(math.nan)
+    for step in range(9):
+        starts = torch.randint(195, (3,), generator=windows).tolist()
+        x = torch.stack([data[i : i + 5] for i in starts])
+        y = torch.stack([data[i + 1 : i + 6] for i in starts])
+        loss = F.cross_entropy(model(x).view(15, 7), y.view(15))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        optimizer.zero_grad()
+        loss.backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+    assert _same(trained, model)
+    assert result.curve == [(9, loss.item())]
+
+
+def test_the_seed_decides_and_the_process_keeps_its_own_randomness():
+    torch.manual_seed(77)
+    expected = torch.rand(3)
+    first, _ = _run()
+    torch.manual_seed(77)
+    again = _model()
+    torch.manual_seed(77)
+    _run(model=again)
+    assert torch.equal(torch.rand(3), expected)
+    assert _same(first, again)
+    assert not _same(first, _run(seed=5)[0])
+
+
+def test_every_window_can_be_drawn():
+    # the shortest text there can be has one window; one more character makes two
+    _run(data=_data(6))
+    seen = set()
+    model = _model()
+    model.embed.register_forward_pre_hook(lambda _, args: seen.update(map(tuple, args[0].tolist())))
+    _run(data=torch.tensor([0, 1, 2, 3, 4, 5, 6]), model=model)
+    assert seen == {(0, 1, 2, 3, 4), (1, 2, 3, 4, 5)}
+
+
+def test_the_curve_has_every_twentieth_step_and_the_last():
+    _, result = _run(config=dataclasses.replace(CONFIG, steps=45))
+    assert [step for step, _ in result.curve] == [20, 40, 45]
+
+
+def test_a_model_learns_a_text_that_repeats():
+    data = torch.arange(5).repeat(40)
+    config = dataclasses.replace(CONFIG, steps=150, batch=8)
+    model, result = _run(config=config, data=data, model=_model(dropout=0.0))
+    assert result.curve[0][1] > result.curve[-1][1]
+    assert result.curve[-1][1] < 0.1
+    assert model.generate(data[None, :2], 3, temperature=0).tolist() == [[0, 1, 2, 3, 4]]
+    assert not model.training
+
+
+# Routing losses
+
+
+def test_a_routing_loss_is_added_with_its_weight(monkeypatch):
+    def gradient(weights):
+        model = _model(ffn="trix", ffn_options={"tiles": 5}, layers=2, dropout=0.0)
+        kept = {}
+        monkeypatch.setattr(
+            torch.optim.AdamW,
+            "step",
+            lambda *_: kept.update({n: p.grad for n, p in model.named_parameters()}),
+        )
+        config = dataclasses.replace(CONFIG, steps=1, clip=0.0, loss_weights=weights)
+        _run(config=config, model=model)
+        return kept
+
+    plain, once, twice = (gradient(w) for w in ({}, {"diversity": 0.3}, {"diversity": 0.6}))
+    for name in plain:
+        torch.testing.assert_close(twice[name] - plain[name], 2 * (once[name] - plain[name]))
+        touched = name.endswith("ffn.up")  # signatures are read off these alone
+        assert torch.equal(once[name], plain[name]) != touched, name
+    assert sum(name.endswith("ffn.up") for name in plain) == 2
+
+
+def test_a_routing_loss_needs_a_router():
+    config = dataclasses.replace(CONFIG, loss_weights={"diversity": 0.1})
+    with pytest.raises(ValueError, match=r"\['diversity'\] need .* routes, got ffn='dense'"):
+        _run(config=config)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"batch": -3}, "batch must be at least 1, got -3"),
+        ({"context": 0}, "context must be at least 1, got 0"),
+        ({"lr": -1e-3}, "lr must be finite and at least 0, got -0.001"),
+        ({"clip": math.nan}, "clip must be finite and at least 0, got nan"),
+        ({"weight_decay": math.inf}, "weight_decay"),
+        ({"beta2": 1.0}, r"beta2 must be in \[0, 1\), got 1.0"),
+        ({"schedule": "linear"}, "constant or cosine, got 'linear'"),
+        ({"loss_weights": {"balance": 1.0}}, r"unknown routing losses \['balance'\]; known are"),
+    ],
+)
+def test_bad_settings_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**change)
+
+
+def test_bad_data_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"length > 5\] for that context, got \[5\]"):
+        _run(tmp_path, data=_data(5))
+    with pytest.raises(ValueError, match=r"length > 5\] for that context, got \[2, 9\]"):
+        _run(tmp_path, data=torch.zeros(2, 9).long())
+    with pytest.raises(ValueError, match="data must be in 0 … 6, got 0 … 7"):
+        _run(tmp_path, data=torch.arange(8))
+    with pytest.raises(ValueError, match="save_every must be at least 1, got 0"):
+        _run(tmp_path, save_every=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+# A loss that is no number
+
+
+@pytest.mark.parametrize("save_every", [1, 3, 100])
+def test_what_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
+    tmp_path, monkeypatch, save_every
+):
+    config = dataclasses.replace(CONFIG, steps=45)
+    step = trix.lab.train._step
+
+    def spoiled(model, data, config, optimizer, sampler, number):
+        loss = step(model, data, config, optimizer, sampler, number)
+        if number == 30:
+            with torch.no_grad():
+                model.norm.weight[0] = math.nan
+        return loss
+
+    monkeypatch.setattr(trix.lab.train, "_step", spoiled)
+    with pytest.raises(FloatingPointError, match=r"at step (31|33|40)"):
+        _run(tmp_path, config, save_every=save_every)
+    saved = load_checkpoint(tmp_path)
+    if save_every == 100:
+        assert saved is None
+        return
+    assert saved is not None
+    assert saved.values["step"] == 30
+    assert all(t.isfinite().all() for name, t in saved.tensors.items() if "model" in name)
+    monkeypatch.setattr(trix.lab.train, "_step", step)
+    assert _same(_run(tmp_path, config)[0], _run(config=config)[0])

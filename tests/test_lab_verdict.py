@@ -1,0 +1,230 @@
+import dataclasses
+import math
+
+import pytest
+from scipy import stats
+
+from trix.lab.records import Record
+from trix.lab.verdict import Rule, gain, interval, rule_from_dict, verdict
+
+TABLE = {
+    "metric": "val_nats",
+    "direction": "lower",
+    "kind": "better",
+    "claimed": "trial/new",
+    "baseline": "trial/old",
+    "controls": ["control/simple"],
+    "margin": 0.01,
+}
+NOISE = (0.003, -0.002, 0.001, -0.004, 0.002)
+
+
+def _rule(**changes):
+    return rule_from_dict({**TABLE, **changes})
+
+
+def _records(arm, values, seeds=None, metric="val_nats"):
+    experiment, name = arm.split("/")
+    return [
+        Record(experiment, name, seed, {}, {}, {}, "", 1, 0.0, 1, {metric: value}, [])
+        for seed, value in zip(seeds or range(len(values)), values, strict=True)
+    ]
+
+
+def _planted(new, old=2.0, simple=2.0, noise=NOISE):
+    """Records of five seeds: the arms share a level a seed, and differ by noise."""
+    level = (0.0, 0.5, -0.3, 0.1, 0.9)
+    arms = {
+        "trial/new": [new + a + e for a, e in zip(level, noise, strict=True)],
+        "trial/old": [old + a for a in level],
+        "control/simple": [simple + a for a in level],
+    }
+    return [record for arm, values in arms.items() for record in _records(arm, values)]
+
+
+def test_holds():
+    assert verdict(_rule(), _planted(1.9)) == "holds"
+
+
+def test_exceeded_needs_the_whole_interval():
+    rule = _rule(exceed=0.0975)
+    assert verdict(rule, _planted(1.9, noise=(0.0,) * 5)) == "exceeded"
+    assert verdict(rule, _planted(1.9)) == "holds"
+
+
+def test_explained_away_by_a_control_that_does_as_well():
+    assert verdict(_rule(), _planted(1.9, simple=1.9)) == "explained away"
+    # one control of two is enough
+    both = _rule(controls=["control/simple", 1.897])
+    assert verdict(both, _planted(0.9)) == "holds"
+    assert verdict(_rule(controls=["trial/old", "control/simple"]), _planted(1.9, simple=1.8)) == (
+        "explained away"
+    )
+
+
+def test_refuted_where_the_gain_is_below_the_margin():
+    assert verdict(_rule(), _planted(2.1)) == "refuted"
+    assert verdict(_rule(), _planted(1.998)) == "refuted"  # better, but not by 0.01
+
+
+def test_open_where_the_interval_straddles_the_line():
+    assert verdict(_rule(), _planted(1.99)) == "open"
+    assert verdict(_rule(), _planted(1.9, simple=1.91)) == "open"
+
+
+def test_open_without_records():
+    assert verdict(_rule(), []) == "open"
+    planted = _planted(1.9)
+    for arm in ("new", "old", "simple"):
+        assert verdict(_rule(), [r for r in planted if r.arm != arm]) == "open"
+
+
+def test_a_missing_control_is_open_even_where_another_is_beaten():
+    rule = _rule(controls=["control/simple", "later/unwritten"])
+    assert verdict(rule, _planted(1.9)) == "open"
+    # but a control that does as well has explained it, whatever the other will say
+    assert verdict(rule, _planted(1.9, simple=1.9)) == "explained away"
+
+
+def test_four_seeds_are_open():
+    planted = _planted(1.9)
+    assert verdict(_rule(), [r for r in planted if r.seed != 4]) == "open"
+    assert verdict(_rule(), [r for r in planted if (r.arm, r.seed) != ("simple", 4)]) == "open"
+    # five of each, but only four seeds that both have
+    moved = [
+        dataclasses.replace(r, seed=9) if (r.arm, r.seed) == ("new", 4) else r for r in planted
+    ]
+    assert verdict(_rule(), moved) == "open"
+
+
+def test_one_perturbed_record_changes_the_verdict():
+    planted = _planted(1.9)
+    assert verdict(_rule(), planted) == "holds"
+    for i, record in enumerate(planted):
+        sign = 1 if record.arm == "new" else -1
+        worse = {"val_nats": record.metrics["val_nats"] + sign * 0.3}
+        changed = [*planted[:i], dataclasses.replace(record, metrics=worse), *planted[i + 1 :]]
+        assert verdict(_rule(), changed) == "open", record
+
+
+def test_no_worse_allows_a_loss_below_the_margin():
+    rule = _rule(kind="no-worse", margin=0.02, controls=["control/simple"])
+    assert verdict(rule, _planted(2.01, simple=2.5)) == "holds"
+    assert verdict(rule, _planted(2.02, simple=2.5)) == "open"
+    assert verdict(rule, _planted(2.05, simple=2.5)) == "refuted"
+    assert verdict(rule, _planted(2.01, simple=2.01)) == "explained away"
+    assert verdict(_rule(), _planted(2.0 - 0.001, simple=2.5)) == "refuted"
+
+
+def test_higher_can_be_better():
+    rule = _rule(direction="higher")
+    assert verdict(rule, _planted(2.1)) == "holds"
+    assert verdict(rule, _planted(1.9)) == "refuted"
+    assert verdict(rule, _planted(2.1, simple=2.1)) == "explained away"
+
+
+def test_records_of_others_do_not_count():
+    planted = _planted(1.9)
+    others = [
+        *_records("trial/newer", [9.0] * 5),
+        *_records("other/new", [9.0] * 5),
+        *_records("control/old", [0.0] * 5),
+    ]
+    assert verdict(_rule(), [*others, *planted, *others]) == "holds"
+    lacking = [dataclasses.replace(r, metrics={"accuracy": 1.0}) for r in planted]
+    assert verdict(_rule(), lacking) == "open"
+
+
+def test_the_interval_is_the_paired_one_of_scipy():
+    planted = _planted(1.9, noise=(0.05, -0.02, 0.01, -0.04, 0.07))
+    values = {
+        arm: [r.metrics["val_nats"] for r in planted if r.arm == arm] for arm in ("new", "old")
+    }
+    expected = stats.ttest_rel(values["old"], values["new"]).confidence_interval(0.95)
+    found = gain(_rule(), planted, "trial/old")
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert found.mean == pytest.approx(0.1 - 0.07 / 5)
+    assert found.seeds == 5
+    flipped = gain(_rule(direction="higher"), planted, "trial/old")
+    assert flipped is not None
+    assert (flipped.low, flipped.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_pairs_are_made_by_seed_and_not_by_order():
+    planted = _planted(1.9)
+    assert gain(_rule(), planted[::-1], "trial/old") == pytest.approx(
+        gain(_rule(), planted, "trial/old")
+    )
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, -5.0]])
+def test_an_interval_of_values(values):
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = interval(values)
+    assert found.mean == pytest.approx(sum(values) / len(values))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    with pytest.raises(ValueError, match="at least 2 values, got 1"):
+        interval(values[:1])
+
+
+def test_an_arm_without_seeds_stands_beside_every_seed():
+    seeded = _records("trial/new", [1.9 + e for e in NOISE])
+    table = _records("trial/old", [2.0], [None])
+    expected = interval([0.1 - e for e in NOISE])
+    assert gain(_rule(), [*seeded, *table], "trial/old") == pytest.approx(expected)
+    assert gain(_rule(), seeded, 2.0) == pytest.approx(expected)
+    turned = _rule(claimed="trial/old", baseline="trial/new")
+    lost = gain(turned, [*seeded, *table], "trial/new")
+    assert lost is not None
+    assert (lost.low, lost.high) == pytest.approx((-expected.high, -expected.low))
+    assert gain(_rule(), [*seeded[:4], *table], "trial/old") is None
+
+
+def test_two_tables_need_no_seeds():
+    tables = [*_records("trial/new", [1.5], [None]), *_records("trial/old", [1.7], [None])]
+    found = gain(_rule(), tables, "trial/old")
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((0.2, 0.2))
+    assert verdict(_rule(controls=[]), tables) == "holds"
+    assert verdict(_rule(controls=[1.5]), tables) == "explained away"
+
+
+def test_a_rule_names_its_experiments_once():
+    rule = _rule(controls=["trial/other", "control/simple", 3.0, "again/x"])
+    assert rule.experiments() == ["trial", "control", "again"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"direction": "down"}, "direction must be lower or higher, got 'down'"),
+        ({"kind": "worse"}, r"kind must be one of \('better', 'no-worse'\), got 'worse'"),
+        ({"margin": -0.1}, "margin must be a number of at least 0, got -0.1"),
+        ({"margin": math.nan}, "margin must be a number of at least 0, got nan"),
+        ({"margin": "0.1"}, "margin must be a number of at least 0, got '0.1'"),
+        ({"exceed": "much"}, "exceed must be a number, got 'much'"),
+        ({"metric": 3}, "metric must be a name, got 3"),
+        ({"claimed": 3.0}, "claimed must be an arm, got 3.0"),
+        ({"claimed": "new"}, "experiment/arm, got 'new'"),
+        ({"baseline": "a/b/c"}, "experiment/arm, got 'a/b/c'"),
+        ({"baseline": "trial/"}, "experiment/arm, got 'trial/'"),
+        ({"baseline": True}, "experiment/arm, got True"),
+        ({"controls": ["control/simple", "x"]}, "experiment/arm, got 'x'"),
+        ({"controls": "control/simple"}, "controls must be a list, got 'control/simple'"),
+        ({"margins": 1.0}, r"a rule must have \[.*\], got \[.*'margins'.*\]"),
+    ],
+)
+def test_a_wrong_rule_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        _rule(**change)
+
+
+@pytest.mark.parametrize("key", sorted(TABLE))
+def test_a_rule_lacks_nothing(key):
+    with pytest.raises(ValueError, match=f"a rule must have .*'{key}'.*, got "):
+        rule_from_dict({k: v for k, v in TABLE.items() if k != key})
+
+
+def test_rules_are_values():
+    assert _rule() == Rule(**{**TABLE, "controls": ("control/simple",)})

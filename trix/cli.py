@@ -1,0 +1,163 @@
+"""The command `trix`.
+
+Exit codes: 0 all went well; 1 the input or a file is wrong, and the message says how; 2 the command
+line is wrong; 130 interrupted, and the same command goes on from there.
+"""
+
+import enum
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+except ModuleNotFoundError as error:
+    raise SystemExit(
+        f'trix: {error.name} is missing; install it with: pip install "trix-routing[lab]"'
+    ) from error
+
+from trix.lab import claims as ledger
+from trix.lab.corpus import Corpus, load
+from trix.lab.experiments import run_experiment
+from trix.lab.files import write_text
+from trix.lab.records import read_all_records
+from trix.lab.tinyshakespeare import Unavailable
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Don't compute what you can look up.",
+)
+claims_app = typer.Typer(
+    help="Print the claim ledger, or run what a claim needs.", invoke_without_command=True
+)
+app.add_typer(claims_app, name="claims")
+
+BEGIN, END = "<!-- scoreboard -->", "<!-- /scoreboard -->"
+STYLES = {
+    "holds": "green",
+    "exceeded": "bold green",
+    "explained away": "yellow",
+    "refuted": "red",
+    "open": "dim",
+}
+
+
+class Budget(enum.StrEnum):
+    """How much a run may compute."""
+
+    quick = "quick"
+    full = "full"
+
+
+@app.callback()
+def main() -> None:
+    """Don't compute what you can look up."""
+
+
+@claims_app.callback()
+def show_claims(
+    context: typer.Context,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list, one object a claim.")
+    ] = False,
+    update: Annotated[
+        Path | None, typer.Option(help="Rewrite the scoreboard in this Markdown file instead.")
+    ] = None,
+) -> None:
+    """Print every claim with the source's figure, ours, the control and the verdict so far."""
+    if context.invoked_subcommand is not None:
+        return
+    with _clear_errors():
+        rows = ledger.settle_all(ledger.find_ledger())
+        if update is not None:
+            update_scoreboard(update, rows)
+            typer.echo(f"{update}: {len(rows)} claims")
+        elif as_json:
+            typer.echo(json.dumps([row.row() for row in rows], indent=1, ensure_ascii=False))
+        else:
+            _print_table(rows)
+
+
+@claims_app.command("run")
+def run_claim(
+    name: Annotated[str, typer.Argument(metavar="ID", help="The claim's id, as M1.")],
+    budget: Annotated[
+        Budget, typer.Option(help="full: measure; quick: a few steps, kept apart, to see it work.")
+    ] = Budget.full,
+    seeds: Annotated[int, typer.Option(help="Runs of each trained arm.", min=1)] = 5,
+    corpus: Annotated[str, typer.Option(help="Text to measure on.")] = "tinyshakespeare",
+    work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs"),
+) -> None:
+    """Run what a claim needs, going on where an earlier call stopped, and print its verdict."""
+    with _clear_errors():
+        folder = ledger.find_ledger()
+        claim = ledger.find_claim(ledger.load_claims(folder), name)
+        experiments = ledger.runnable(claim)
+        text = _load(corpus)
+        records = folder / "records" if budget is Budget.full else work / "quick-records"
+        for experiment in experiments:
+            typer.echo(
+                f"{experiment} on {text.name}, {seeds} seeds, budget {budget.value}", err=True
+            )
+            run_experiment(experiment, text, records, work, seeds, budget.value)
+        if budget is Budget.quick:
+            typer.echo("a few steps only: these figures settle nothing", err=True)
+        _print_table([ledger.settle(claim, read_all_records(records))])
+
+
+def update_scoreboard(path: Path, rows: list[ledger.Settled]) -> None:
+    """Replace what stands between the scoreboard markers of a Markdown file.
+
+    Raises:
+        ValueError: the file has no markers.
+    """
+    text = path.read_text(encoding="utf-8")
+    if END not in text.partition(BEGIN)[2]:
+        raise ValueError(f"{path} must hold {BEGIN} and, after it, {END}")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    write_text(path, f"{before}{BEGIN}\n{ledger.ledger_table(rows)}\n{END}{after}")
+
+
+def _load(name: str) -> Corpus:
+    try:
+        return load(name)
+    except Unavailable as error:
+        raise Unavailable(
+            f"{error}. Set $TRIX_DATA to a copy of the file, or measure on a text that needs no "
+            "network: --corpus plays"
+        ) from error
+
+
+def _print_table(rows: list[ledger.Settled]) -> None:
+    table = Table(show_lines=True)
+    for column in ("claim", "statement", "source's figure", "ours", "control", "verdict"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        style = STYLES[row.verdict]
+        cells = row.row()
+        table.add_row(
+            *(escape(str(cells[key])) for key in ("id", "statement", "seed", "ours", "control")),
+            f"[{style}]{row.verdict}[/]",
+        )
+    Console().print(table)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    # what a user can mend is one line, not a traceback
+    try:
+        yield
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
+        typer.echo(f"trix: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("trix: interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from error

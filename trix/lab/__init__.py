@@ -1,0 +1,1 @@
+"""Measuring it: corpus, model, training, records, claims."""

@@ -1,0 +1,290 @@
+"""The trainer: one loop, read from top to bottom."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from trix.address.checks import positive
+from trix.address.regularize import diversity
+from trix.address.route import Route
+from trix.lab.charlm import CharLM
+from trix.lab.checkpoint import (
+    load_checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+
+RoutingLoss = Callable[[Any, Route], Tensor]
+
+ROUTING_LOSSES: dict[str, RoutingLoss] = {
+    "diversity": lambda layer, route: diversity(layer.signatures),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run, besides the model, the data and the seed.
+
+    Attributes:
+        steps: optimizer steps.
+        batch: sequences a step.
+        context: characters a sequence.
+        lr: peak learning rate of AdamW.
+        schedule: "constant", or "cosine" down to a tenth of the peak.
+        warmup: steps of linear warm-up.
+        beta2: AdamW's second-moment decay.
+        weight_decay: on matrices; vectors have none.
+        clip: largest norm of the gradient; 0 for no clipping.
+        loss_weights: weight of each routing loss, by its name in `ROUTING_LOSSES`.
+    """
+
+    steps: int = 2000
+    batch: int = 12
+    context: int = 64
+    lr: float = 1e-3
+    schedule: str = "cosine"
+    warmup: int = 100
+    beta2: float = 0.99
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    loss_weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for name in ("steps", "batch", "context"):
+            positive(name, getattr(self, name))
+        for name in ("lr", "warmup", "weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2 must be in [0, 1), got {self.beta2}")
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule must be constant or cosine, got {self.schedule!r}")
+        if unknown := set(self.loss_weights) - set(ROUTING_LOSSES):
+            raise ValueError(
+                f"unknown routing losses {sorted(unknown)}; known are {sorted(ROUTING_LOSSES)}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves: the training loss every few steps as `(step, nats)`, and its seconds."""
+
+    curve: list[tuple[int, float]]
+    seconds: float
+
+
+def train(
+    model: CharLM,
+    data: Tensor,
+    config: TrainConfig,
+    seed: int = 0,
+    folder: Path | None = None,
+    save_every: int = 100,
+    progress: bool = True,
+) -> TrainResult:
+    """Train `model` in place on random windows of `data`.
+
+    The model's device decides where it runs; on CUDA the forward pass is in bfloat16. With a
+    `folder` the run is saved there every `save_every` steps, and goes on from what is saved: a run
+    that was killed and started again ends in the same bits as one that was not, on one machine.
+
+    Args:
+        model: changed in place.
+        data: text as int64 `[length]`, longer than the context.
+        config: see `TrainConfig`.
+        seed: decides windows and dropout.
+        folder: where to keep the checkpoint.
+        save_every: steps between checkpoints.
+        progress: show a progress bar with loss and characters a second.
+
+    Raises:
+        ValueError: the text is too short or holds unknown characters, a routing loss is asked of a
+            model that does not route, or the checkpoint is corrupt or of another run.
+        FloatingPointError: the loss is no longer finite; the last checkpoint is kept.
+    """
+    positive("save_every", save_every)
+    if data.ndim != 1 or len(data) <= config.context:
+        raise ValueError(
+            f"data must be [length > {config.context}] for that context, got {list(data.shape)}"
+        )
+    low, high = int(data.min()), int(data.max())
+    if low < 0 or high >= model.config.vocab_size:
+        raise ValueError(f"data must be in 0 … {model.config.vocab_size - 1}, got {low} … {high}")
+    if config.loss_weights and not model.routed_layers():
+        raise ValueError(
+            f"routing losses {sorted(config.loss_weights)} need a feed-forward that routes, "
+            f"got ffn={model.config.ffn!r}"
+        )
+    identity = _identity(model, data, config, seed)
+    device = next(model.parameters()).device
+    data = data.to(device)
+    optimizer = make_optimizer(model, config)
+    sampler = torch.Generator().manual_seed(seed)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        start, curve, spent = _resume(folder, model, optimizer, sampler, identity)
+        model.train()
+        began = time.perf_counter() - spent
+        bar = tqdm(
+            range(start, config.steps),
+            initial=start,
+            total=config.steps,
+            disable=not progress,
+            unit="step",
+            mininterval=0.5,
+        )
+        for step in bar:
+            loss = _step(model, data, config, optimizer, sampler, step)
+            done = step + 1
+            if done % 20 == 0 or done == config.steps:
+                value = float(loss)
+                if not math.isfinite(value):
+                    raise FloatingPointError(f"loss is {value} at step {done}")
+                curve.append((done, value))
+                speed = done * config.batch * config.context / (time.perf_counter() - began)
+                bar.set_postfix_str(f"loss {value:.3f}, {speed:,.0f} tokens/s", refresh=False)
+            if folder is not None and (done % save_every == 0 or done == config.steps):
+                _save(folder, model, optimizer, sampler, identity, done, curve, began)
+        seconds = time.perf_counter() - began
+    model.eval()
+    return TrainResult(curve, seconds)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate at `step`, counted from 0."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / (config.warmup + 1)
+    if config.schedule == "constant":
+        return config.lr
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW with weight decay on matrices only."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=config.lr, betas=(0.9, config.beta2), fused=True
+    )
+
+
+def _step(
+    model: CharLM,
+    data: Tensor,
+    config: TrainConfig,
+    optimizer: torch.optim.Optimizer,
+    sampler: torch.Generator,
+    step: int,
+) -> Tensor:
+    first = torch.randint(len(data) - config.context, (config.batch,), generator=sampler)
+    window = first.to(data.device)[:, None] + torch.arange(config.context + 1, device=data.device)
+    tokens = data[window]
+    with torch.autocast(data.device.type, torch.bfloat16, enabled=data.device.type == "cuda"):
+        logits, routes, _ = model.routed(tokens[:, :-1])
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+    total = loss
+    for name, weight in config.loss_weights.items():
+        for layer, route in zip(model.routed_layers(), routes, strict=True):
+            total = total + weight * ROUTING_LOSSES[name](layer, route)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step)
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    if config.clip:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    optimizer.step()
+    return loss.detach()
+
+
+def _identity(model: CharLM, data: Tensor, config: TrainConfig, seed: int) -> dict[str, Any]:
+    values = {
+        "model": dataclasses.asdict(model.config),
+        "train": dataclasses.asdict(config),
+        "seed": seed,
+        "data": hashlib.sha256(data.cpu().numpy().tobytes()).hexdigest(),
+    }
+    return json.loads(json.dumps(values))  # as a checkpoint gives it back: tuples become lists
+
+
+def _difference(expected: dict[str, Any], received: dict[str, Any]) -> str:
+    named: list[str] = []
+    for key, wanted in expected.items():
+        given = received.get(key)
+        if isinstance(wanted, dict) and isinstance(given, dict):
+            named += [
+                f"{key}.{k}: {wanted.get(k)!r}, got {given.get(k)!r}"
+                for k in {**wanted, **given}
+                if wanted.get(k) != given.get(k)
+            ]
+        elif wanted != given:
+            named.append(f"{key}: {wanted!r}, got {given!r}")
+    return "expected " + "; ".join(named)
+
+
+def _save(
+    folder: Path,
+    model: CharLM,
+    optimizer: torch.optim.Optimizer,
+    sampler: torch.Generator,
+    identity: dict[str, Any],
+    step: int,
+    curve: list[tuple[int, float]],
+    began: float,
+) -> None:
+    # a step after a finite loss can still break the weights: never over a checkpoint that works
+    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        raise FloatingPointError(f"a weight is no longer finite at step {step}")
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= optimizer_tensors(optimizer)
+    tensors |= {"rng.sampler": sampler.get_state(), "rng.torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["rng.cuda"] = torch.cuda.get_rng_state()
+    seconds = time.perf_counter() - began
+    values = {"run": identity, "step": step, "curve": curve, "seconds": seconds}
+    save_checkpoint(folder, tensors, values)
+
+
+def _resume(
+    folder: Path | None,
+    model: CharLM,
+    optimizer: torch.optim.Optimizer,
+    sampler: torch.Generator,
+    identity: dict[str, Any],
+) -> tuple[int, list[tuple[int, float]], float]:
+    saved = load_checkpoint(folder) if folder is not None else None
+    if saved is None:
+        return 0, [], 0.0
+    tensors, values = saved
+    if values.get("run") != identity:
+        raise ValueError(
+            f"{folder} holds another run, {_difference(identity, values.get('run', {}))}; "
+            "choose another folder or remove this one"
+        )
+    model.load_state_dict(
+        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    )
+    load_optimizer_tensors(optimizer, tensors)
+    sampler.set_state(tensors["rng.sampler"])
+    torch.set_rng_state(tensors["rng.torch"])
+    if "rng.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["rng.cuda"])
+    return values["step"], [tuple(point) for point in values["curve"]], values["seconds"]
