@@ -1,0 +1,68 @@
+# The front door. `make` alone lists what it can do.
+#
+# PYTHON   the interpreter that .venv is made from      (make book PYTHON=python3.12)
+# JOBS     notebooks executed at the same time          (make book JOBS=4)
+# PORT     where `make serve` listens                   (make serve PORT=9000)
+PYTHON ?= python3
+JOBS ?= 2
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamp carries a checksum of what is installed, so that it is found again after a checkout
+# has touched the files, and not found once their content has changed.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+UV := $(shell command -v uv 2>/dev/null)
+
+ifdef UV
+MAKE_VENV = $(UV) venv --clear --python "$$(command -v $(PYTHON))" $(VENV)
+INSTALL = $(UV) pip install --python $(BIN)/python
+else
+MAKE_VENV = $(PYTHON) -m venv --clear $(VENV)
+INSTALL = $(BIN)/python -m pip install
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help book full test lab claims serve clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+book: $(STAMP)  ## execute the notebooks at the quick budget and build the HTML
+	@$(BIN)/python book/build.py --budget quick --jobs $(JOBS)
+
+full: $(STAMP)  ## the same at the full budget, which takes hours
+	@$(BIN)/python book/build.py --budget full --jobs $(JOBS)
+
+test: $(STAMP)  ## ruff, pyright, import-linter, pytest (the built book too, where there is one)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(if $(wildcard _build/html/index.html),,-m "not book")
+
+lab: $(STAMP)  ## open JupyterLab on the notebooks
+	@$(BIN)/jupyter lab notebooks
+
+claims: $(STAMP)  ## print the ledger of claims
+	@$(BIN)/trix claims
+
+serve: $(STAMP)  ## serve the built book on localhost
+	@test -f _build/html/index.html || { echo "There is no book yet: make book" >&2; exit 1; }
+	@echo "http://localhost:$(PORT)/  (Ctrl-C ends it)"
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+clean:  ## remove everything that was built; .venv stays
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find book notebooks tests trix -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps are removed before anything is installed: an environment without one was interrupted
+# half-way, and is made again from nothing.
+$(STAMP):
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is " + v + ": make $(MAKECMDGOALS) PYTHON=/path/to/python")'
+	@ls $(VENV)/.installed-* >/dev/null 2>&1 || $(MAKE_VENV)
+	@rm -f $(VENV)/.installed-*
+	$(INSTALL) -c constraints.txt -e ".[dev]"
+	@touch $@

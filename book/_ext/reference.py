@@ -1,0 +1,60 @@
+"""The reference as autodoc reads it, with what its rules get wrong put right."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+
+class AsWritten:
+    """Keeps napoleon from reading "The map: even steps" as a type and its meaning.
+
+    It does so in the docstrings of attributes and constants; these are put back as they were.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing set aside."""
+        self.lines: dict[str, list[str]] = {}
+
+    def set_aside(self, app, what: str, name: str, value, options, lines: list[str]) -> None:
+        """Remember the lines, ahead of napoleon."""
+        if what in ("attribute", "data"):
+            self.lines[name] = list(lines)
+
+    def put_back(self, app, what: str, name: str, value, options, lines: list[str]) -> None:
+        """Restore the lines, after napoleon."""
+        if name in self.lines:
+            lines[:] = self.lines.pop(name)
+
+
+def skip(app: object, what: str, name: str, value: object, skipped: bool, options: object):
+    """Leave out the fields of a NamedTuple: the class names them under its attributes."""
+    if (getattr(value, "__doc__", None) or "").startswith("Alias for field number"):
+        return True
+    return None
+
+
+def leave_type_variable(app, env, node, contnode):
+    """Show a type variable as it is: there is nothing to link it to."""
+    module, _, name = node.get("reftarget", "").rpartition(".")
+    if module.startswith("trix.") and isinstance(_member(module, name), TypeVar):
+        return contnode
+    return None
+
+
+def _member(module: str, name: str) -> object:
+    try:
+        return getattr(import_module(module), name, None)
+    except ImportError:
+        return None
+
+
+def setup(app: "Sphinx") -> dict[str, bool]:
+    """Connect the corrections."""
+    as_written = AsWritten()
+    app.connect("autodoc-process-docstring", as_written.set_aside, priority=400)
+    app.connect("autodoc-process-docstring", as_written.put_back, priority=600)
+    app.connect("autodoc-skip-member", skip)
+    app.connect("missing-reference", leave_type_variable)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

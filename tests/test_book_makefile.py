@@ -1,0 +1,115 @@
+"""The front door installs once, again when the pins change, and never trusts half an install."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def make(folder, *arguments):
+    done = subprocess.run(
+        ["make", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def stamp(folder):
+    """Where the Makefile looks for the sign of a finished install."""
+    _, plan = make(folder, "-n", "book")
+    (line,) = [line for line in plan.splitlines() if line.startswith("touch ")]
+    return folder / line.split()[1]
+
+
+def pretend_installed(folder):
+    path = stamp(folder)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+
+
+def test_make_alone_lists_the_targets(clone):
+    status, text = make(clone)
+    assert status == 0
+    for target in ("book", "test", "lab", "full", "claims", "serve", "clean"):
+        assert f"make {target} " in text
+    assert not (clone / ".venv").exists()
+
+
+@pytest.mark.parametrize("target", ["book", "test", "lab", "full", "claims", "serve"])
+def test_every_target_brings_its_own_environment(clone, target):
+    _, plan = make(clone, "-n", target)
+    assert "venv" in plan
+    assert '-c constraints.txt -e ".[dev]"' in plan
+
+
+def test_what_is_installed_is_not_installed_again(clone):
+    pretend_installed(clone)
+    _, plan = make(clone, "-n", "book")
+    assert "install" not in plan
+    (clone / "constraints.txt").touch()
+    _, plan = make(clone, "-n", "book")
+    assert "install" not in plan
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
+def test_changed_pins_are_installed(clone, name):
+    pretend_installed(clone)
+    with (clone / name).open("a") as file:
+        file.write("# changed\n")
+    _, plan = make(clone, "-n", "book")
+    assert '-c constraints.txt -e ".[dev]"' in plan
+
+
+def a_program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return path
+
+
+def test_an_interrupted_install_is_begun_again_from_nothing(clone):
+    log = clone / "log"
+    # Stands for python: makes an "environment" whose own python fails to install.
+    python = a_program(
+        clone / "fake",
+        f'echo "$@" >> {log}\n'
+        'if [ "$2" = venv ]; then rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python; fi\n'
+        'if [ "$2" = pip ]; then exit 7; fi\n',
+    )
+    for _ in range(2):
+        status, _text = make(clone, "book", f"PYTHON={python}", "UV=")
+        assert status != 0
+        assert not list((clone / ".venv").glob(".installed-*"))
+    made = [line for line in log.read_text().splitlines() if line.startswith("-m venv --clear")]
+    assert len(made) == 2
+
+
+def test_an_old_python_is_refused_with_a_hint(clone):
+    old = a_program(clone / "old", "echo 'Python 3.11 or newer is needed' >&2\nexit 1\n")
+    status, text = make(clone, "book", f"PYTHON={old}")
+    assert status != 0
+    assert "Python 3.11 or newer is needed" in text
+    assert not (clone / ".venv").exists()
+
+
+def test_a_missing_python_is_named(clone):
+    status, text = make(clone, "book", "PYTHON=python9.9")
+    assert status != 0
+    assert "python9.9 was not found" in text
+
+
+def test_serving_before_building_says_what_to_do(clone):
+    pretend_installed(clone)
+    status, text = make(clone, "serve")
+    assert status != 0
+    assert "make book" in text

@@ -1,0 +1,82 @@
+"""What a page loads from other hosts is found; what it links to is not."""
+
+import codecs
+
+import latex_names
+import offline
+import pytest
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://cdn.example.org/a.js"></script>',
+        '<script src="//cdn.example.org/a.js"></script>',
+        '<script type="module">import x from "https://cdn.example.org/a.js"</script>',
+        '<link rel="stylesheet" href="https://cdn.example.org/a.css">',
+        '<link rel="preconnect" href="https://cdn.example.org">',
+        '<link rel="shortcut icon" href="https://cdn.example.org/i.png">',
+        '<img src="https://cdn.example.org/a.png">',
+        '<img srcset="a.png 1x, https://cdn.example.org/a.png 2x">',
+        '<iframe src="https://cdn.example.org/"></iframe>',
+        '<svg><image href="https://cdn.example.org/a.png"/></svg>',
+        '<style>@import "https://cdn.example.org/a.css";</style>',
+        "<style>@font-face{src:url(//cdn.example.org/a.woff2)}</style>",
+        '<p style="background:url(https://cdn.example.org/a.png)">text</p>',
+        '<video poster="https://cdn.example.org/a.png"></video>',
+    ],
+)
+def test_a_load_from_another_host_is_found(html):
+    (address,) = offline.foreign_in_html(html)
+    assert "cdn.example.org" in address
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a href="https://example.org/">a link</a>',
+        '<link rel="canonical" href="https://example.org/">',
+        '<script src="_static/a.js?digest=1"></script>',
+        '<img src="data:image/png;base64,AA//AA==">',
+        '<script type="application/json">{"url": "import \'https://example.org/\'"}</script>',
+        '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>',
+        "<style>a{background:url(\"data:image/svg+xml,%3Csvg xmlns='http://x'/%3E\")}</style>",
+        "<code>url(https://example.org)</code>",
+    ],
+)
+def test_links_and_local_files_are_fine(html):
+    assert offline.foreign_in_html(html) == []
+
+
+def test_comments_in_a_style_sheet_load_nothing():
+    assert offline.foreign_in_css("/* url(https://example.org/a) */ a{}") == []
+    assert offline.foreign_in_css("a{b:url('https://example.org/a')}") == ["https://example.org/a"]
+
+
+def test_a_folder_is_searched_for_pages_and_styles(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.html").write_text('<img src="https://example.org/a.png">')
+    (tmp_path / "b.css").write_text("@import 'http://example.org/b.css';")
+    (tmp_path / "c.txt").write_text('<img src="https://example.org/a.png">')
+    assert offline.foreign(tmp_path) == [
+        "b.css loads http://example.org/b.css",
+        "deep/a.html loads https://example.org/a.png",
+    ]
+
+
+def test_mathjax_comes_whole_out_of_its_package(tmp_path):
+    offline.copy_mathjax(tmp_path)
+    script = (tmp_path / "tex-chtml-full.js").read_text(encoding="utf-8")
+    assert "boldsymbol" in script
+    fonts = list((tmp_path / "output/chtml/fonts/woff-v2").glob("*.woff"))
+    assert len(fonts) > 20
+    assert all(font.read_bytes()[:4] == b"wOFF" for font in fonts)
+
+
+def test_names_in_latex_can_be_decoded():
+    latex_names.release_codec_names()
+    from pybtex.richtext import Text
+
+    assert str(Text.from_latex("J{\\'e}gou")) == "Jégou"
+    with pytest.raises(LookupError):
+        codecs.lookup("a codec that does not exist")

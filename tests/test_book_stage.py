@@ -1,0 +1,119 @@
+"""The folder that Jupyter Book reads is laid out as it should be."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+import stage
+import yaml
+from execute import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = (ROOT / "_config.yml").read_text()
+
+
+def with_address(address):
+    settings = yaml.safe_load(CONFIG)
+    settings["repository"]["url"] = address
+    return yaml.safe_load(stage.config(yaml.safe_dump(settings)))
+
+
+def test_without_an_address_no_button_is_asked_for():
+    settings = with_address("")
+    assert "launch_buttons" not in settings
+    assert "repository" not in settings
+    assert not [
+        name for name in settings["html"] if name.startswith("use_") and name.endswith("_button")
+    ]
+
+
+def test_with_an_address_all_buttons_are_asked_for():
+    address = "https://example.org/someone/book"
+    settings = with_address(address)
+    assert settings["repository"]["url"] == address
+    assert settings["launch_buttons"]["colab_url"]
+    assert settings["launch_buttons"]["binderhub_url"]
+    assert settings["html"]["use_repository_button"] is True
+
+
+def test_execution_stays_off():
+    assert yaml.safe_load(stage.config(CONFIG))["execute"]["execute_notebooks"] == "off"
+
+
+def test_a_staged_notebook_hides_injected_parameters_and_forgets_times(tmp_path):
+    content = nbformat.v4.new_notebook(metadata={"papermill": {"duration": 3.1}})
+    injected = nbformat.v4.new_code_cell(
+        'budget = "quick"',
+        metadata={"tags": ["injected-parameters"], "papermill": {"duration": 1.0}},
+    )
+    content.cells = [injected, nbformat.v4.new_code_cell("x", metadata={"tags": ["hide-input"]})]
+    nbformat.write(content, tmp_path / "a.ipynb")
+    staged = nbformat.reads(stage.notebook(tmp_path / "a.ipynb").decode(), as_version=4)
+    assert "papermill" not in staged.metadata
+    assert [dict(cell.metadata) for cell in staged.cells] == [
+        {"tags": ["injected-parameters", "remove-cell"]},
+        {"tags": ["hide-input"]},
+    ]
+
+
+def test_sync_leaves_exactly_the_given_files(tmp_path):
+    stage.sync(tmp_path, {"a.md": b"1", "deep/b.md": b"2", "gone/c.md": b"3"})
+    untouched = (tmp_path / "a.md").stat().st_mtime_ns
+    stage.sync(tmp_path, {"a.md": b"1", "deep/b.md": b"new"})
+    assert (tmp_path / "a.md").stat().st_mtime_ns == untouched
+    left = {
+        str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()
+    }
+    assert left == {"a.md": b"1", "deep/b.md": b"new"}
+    assert not (tmp_path / "gone").exists()
+
+
+def test_the_contents_list_every_page_and_chapter():
+    assert stage.missing_from_toc(ROOT) == []
+
+
+def test_a_page_that_is_not_listed_and_a_listed_one_that_is_not_there_are_named(tmp_path):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "book" / "index.md").write_text("# x")
+    (tmp_path / "notebooks" / "07-new.ipynb").write_text("{}")
+    (tmp_path / "_toc.yml").write_text(
+        "root: book/index\nparts:\n- chapters:\n  - file: notebooks/06-old\n"
+    )
+    assert stage.missing_from_toc(tmp_path) == [
+        "notebooks/07-new is not in _toc.yml",
+        "notebooks/06-old is in _toc.yml and does not exist",
+    ]
+
+
+def test_the_table_of_seconds_adds_up():
+    runs = [Run(Path("notebooks/00-a.ipynb"), 1.25), Run(Path("notebooks/01-b.ipynb"), 30.5)]
+    table = stage.seconds_table(runs, "quick")
+    assert "| [](../notebooks/00-a.ipynb) | 1.2 |" in table
+    assert "| [](../notebooks/01-b.ipynb) | 30.5 |" in table
+    assert "| 31.8 |" in table
+
+
+def test_the_reference_names_everything_that_trix_exports():
+    import trix
+
+    text = stage.api(ROOT / "trix")
+    assert [name for name in trix.__all__ if f"`{name} <" not in text] == []
+
+
+def test_the_staged_book_has_no_scripts_and_no_notebook_that_was_not_executed(tmp_path):
+    chapter = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# executed")])
+    nbformat.write(chapter, tmp_path / "00-look-it-up.ipynb")
+    runs = [Run(ROOT / "notebooks" / "00-look-it-up.ipynb", 1.0)]
+    files = stage.book(ROOT, tmp_path, runs, "quick")
+    assert [name for name in files if name.endswith(".ipynb")] == ["notebooks/00-look-it-up.ipynb"]
+    assert b"# executed" in files["notebooks/00-look-it-up.ipynb"]
+    scripts = {Path(name).parent for name in files if name.endswith(".py")}
+    assert scripts == {Path("book/_ext")}
+    assert not [name for name in files if name.startswith("book/claims")]
+
+
+@pytest.mark.parametrize("name", ["execution", "api", "scoreboard"])
+def test_every_generated_part_is_shown_by_a_page(name):
+    page = (ROOT / "book" / f"{name}.md").read_text()
+    assert f"_generated/{name}.md" in page
