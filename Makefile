@@ -45,8 +45,9 @@ test: $(STAMP)  ## ruff, pyright, import-linter, pytest (the built book too, whe
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab notebooks
 
-claims: $(STAMP)  ## print the ledger of claims
+claims: $(STAMP)  ## print the ledger of claims, and bring the README's up to date
 	@$(BIN)/trix claims
+	@$(BIN)/trix claims --update README.md
 
 serve: $(STAMP)  ## serve the built book on localhost
 	@test -f _build/html/index.html || { echo "There is no book yet: make book" >&2; exit 1; }

@@ -13,7 +13,7 @@ from execute import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = "https://github.com/someone/book"
-INDEX = "# A small book\n\nA context of {const}`nano.context` characters, $x^2$.\n"
+INDEX = "# A small book\n\nA context of {constant}`nano.context` characters, $x^2$.\n"
 ALT = '<svg role="img" aria-label="a line" viewBox="0 0 9 9"><path d="M0 0L9 9"/></svg>'
 
 
@@ -71,7 +71,7 @@ def test_a_book_with_an_address_is_built_once_and_offers_to_launch(small_book, t
 
 
 def test_mistakes_in_the_text_stop_the_build_each_time(small_book, tmp_path, capfd):
-    wrong = "# A small book\n\nA loss of 8.2 nats, {const}`nano.kontext`, {cite}`nobody1999`.\n"
+    wrong = "# A small book\n\nA loss of 8.2 nats, {constant}`nano.kontext`, {cite}`nobody1999`.\n"
     for _ in range(2):
         assert not small_book(index=wrong)
         told = capfd.readouterr().err

@@ -60,7 +60,7 @@ def test_typed_numbers_are_found(markdown, expected):
         "```{math}\n:label: eq2\n8.2\n```",
         "[a link about 8.2](https://example.org/2)",
         "<https://example.org/2016>",
-        "{glue:text}`loss:.2f` and {const}`nano.context2`",
+        "{glue:text}`loss:.2f` and {constant}`nano.context2`",
         "```{glue:figure} fig2\n```",
         "{cite}`vaswani2017attention`",
         "1. one\n2. two",

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from trix.lab.charlm import CharLM, LMConfig, config_from_dict
+from trix.lab.charlm import CharLM, LMConfig
 from trix.lab.protocols import protocol
 
 
@@ -191,9 +191,3 @@ def test_bad_generation_is_refused():
     with pytest.raises(ValueError, match=r"got 1 and -0\.5"):
         model.generate(_tokens(1, 2), 1, temperature=-0.5)
     assert torch.equal(model.generate(_tokens(1, 2), 0), _tokens(1, 2))
-
-
-def test_a_config_from_json_names_what_does_not_belong():
-    assert config_from_dict({"dim": 24, "ffn": "trix"}) == LMConfig(dim=24, ffn="trix")
-    with pytest.raises(ValueError, match=r"unknown model settings \['width'\]"):
-        config_from_dict({"width": 24})

@@ -233,8 +233,11 @@ def test_what_is_not_written_yet_is_named(tmp_path, monkeypatch):
 
 def test_the_scoreboard_is_a_table_that_a_bar_cannot_break(tmp_path):
     (claim,) = load_claims(_folder(tmp_path))
-    assert ledger_table([settle(claim, _planted()), settle(claim, [])]).splitlines()[2:] == [
-        "| T1 | New is better than old. | 8.09 \\| 8.21 | val_nats 1.900 ± 0.003 (5 seeds) "
-        "| **holds** |",
-        "| T1 | New is better than old. | 8.09 \\| 8.21 | – | **open** |",
+    settled = settle(claim, _planted())
+    gains = settled.against
+    assert gains
+    assert ledger_table([settled, settle(claim, [])]).splitlines()[2:] == [
+        "| T1 | **holds** | New is better than old. | 8.09 \\| 8.21 "
+        f"| val_nats 1.900 ± 0.003 (5 seeds) | {claim.control} [{gains}] |",
+        f"| T1 | **open** | New is better than old. | 8.09 \\| 8.21 | – | {claim.control} |",
     ]

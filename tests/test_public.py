@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import trix
+from trix.lab.claims import ledger_table, settle_all
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,3 +91,11 @@ def test_the_hugging_face_recipe_without_hugging_face():
     assert block.mlp.up.grad is not None
     assert block.mlp.up.grad.abs().sum() > 0
     assert "mlp.up" in block.state_dict()
+
+
+def test_the_readme_shows_the_ledger_as_it_is():
+    folder = ROOT / "book" / "claims"
+    table = ledger_table(settle_all(folder))
+    assert (
+        f"<!-- scoreboard -->\n{table}\n<!-- /scoreboard -->" in (ROOT / "README.md").read_text()
+    ), "run: make claims"

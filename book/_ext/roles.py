@@ -1,6 +1,6 @@
 """Roles that put a value from a file or a function into the text.
 
-`` {const}`nano.context` `` shows a constant declared in `constants.toml`; hovering shows where it
+`` {constant}`nano.context` `` shows a constant declared in `constants.toml`; hovering shows where it
 comes from. Another such role is one function from a target to a `Shown` and one line in `setup`.
 """
 
@@ -100,6 +100,6 @@ def role(resolve: Callable[[str], Shown]) -> Any:
 
 def setup(app: "Sphinx") -> dict[str, bool]:
     """Register the roles."""
-    # Sphinx looks into the Python domain first, where a role of this name exists for code.
-    app.add_role_to_domain("py", "const", role(constant), override=True)
+    # not `const`: that name is the Python domain's, which would come first
+    app.add_role("constant", role(constant))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

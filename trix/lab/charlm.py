@@ -1,6 +1,5 @@
 """A small character language model whose mixer and feed-forward are chosen by name."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -257,15 +256,3 @@ def _choose(logits: Tensor, temperature: float, generator: torch.Generator | Non
     if temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)
     return torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)
-
-
-def config_from_dict(values: dict[str, Any]) -> LMConfig:
-    """Build an `LMConfig` from JSON, naming what does not belong.
-
-    Raises:
-        ValueError: a key is unknown.
-    """
-    known = {f.name for f in dataclasses.fields(LMConfig)}
-    if unknown := set(values) - known:
-        raise ValueError(f"unknown model settings {sorted(unknown)}; known are {sorted(known)}")
-    return LMConfig(**values)

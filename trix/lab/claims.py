@@ -191,11 +191,12 @@ def runnable(claim: Claim) -> list[str]:
 def ledger_table(rows: list[Settled]) -> str:
     """Return the scoreboard as a Markdown table."""
     lines = [
-        "| claim | statement | the source's figure | ours | verdict |",
-        "| --- | --- | --- | --- | --- |",
+        "| claim | verdict | statement | the source's figure | ours | the control |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        cells = (row.claim.id, row.claim.statement, row.claim.seed or "–", row.ours or "–")
-        escaped = " | ".join(cell.replace("|", "\\|") for cell in cells)
-        lines.append(f"| {escaped} | **{row.verdict}** |")
+        cells = row.row()
+        columns = ("statement", "seed", "ours", "control")
+        escaped = " | ".join((cells[key] or "–").replace("|", "\\|") for key in columns)
+        lines.append(f"| {cells['id']} | **{row.verdict}** | {escaped} |")
     return "\n".join(lines)

@@ -28,7 +28,7 @@ _NANO = Protocol(
 
 PROTOCOLS: dict[str, Protocol] = {
     # the source notes' benchmark: biases everywhere, an untied head, dropout, a constant rate,
-    # and PyTorch's own initial scales
+    # and PyTorch's own initial scales; clipping, and decay of matrices alone, are ours
     "seed": Protocol(
         LMConfig(
             positions=512,

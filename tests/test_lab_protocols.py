@@ -1,0 +1,68 @@
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from trix.lab.protocols import PROTOCOLS, protocol
+
+CONSTANTS = Path(__file__).parents[1] / "book" / "constants.toml"
+
+
+def _settings(name: str) -> dict:
+    rules = protocol(name)
+    heads = rules.model.mixer_options["heads"]
+    return {**asdict(rules.model), **asdict(rules.train), "heads": heads, "block": rules.block}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "seed",
+            {
+                "layers": 4, "dim": 128, "heads": 4, "positions": 512, "tied": False, "bias": True,
+                "batch": 32, "context": 64, "steps": 1000, "lr": 3e-4, "schedule": "constant",
+                "warmup": 0, "dropout": 0.1, "block": 64,
+            },
+        ),
+        (
+            "nano",
+            {
+                "layers": 4, "dim": 128, "heads": 4, "context": 64, "batch": 12, "steps": 2000,
+                "lr": 1e-3, "schedule": "cosine", "warmup": 100, "beta2": 0.99,
+                "weight_decay": 0.1, "dropout": 0.0, "tied": True, "bias": False, "block": 64,
+            },
+        ),
+        (
+            "nano-gpu",
+            {
+                "layers": 6, "dim": 384, "heads": 6, "context": 256, "batch": 64, "steps": 5000,
+                "dropout": 0.2, "block": 256,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_the_protocols_are_what_their_sources_say(name, expected):
+    settings = _settings(name)
+    assert {key: settings[key] for key in expected} == expected
+
+
+def test_probe_is_nano_cut_short():
+    probe, nano = _settings("probe"), _settings("nano")
+    assert {k for k in nano if probe[k] != nano[k]} == {"steps"}
+    assert probe["steps"] == 600
+
+
+def test_the_book_shows_the_sizes_that_the_code_uses():
+    declared = tomllib.loads(CONSTANTS.read_text())
+    names = {"width": "dim", "context": "context", "layers": "layers", "steps": "steps"}
+    shown = [(p, k) for p in PROTOCOLS if p in declared for k in declared[p] if k in names]
+    assert shown
+    for name, key in shown:
+        assert declared[name][key] == _settings(name)[names[key]], (name, key)
+
+
+def test_an_unknown_protocol_is_named():
+    with pytest.raises(ValueError, match=r"one of \['nano', .*\], got 'mega'"):
+        protocol("mega")
