@@ -1,7 +1,7 @@
 """Roles that put a value from a file or a function into the text.
 
-`` {constant}`nano.context` `` shows a constant declared in `constants.toml`; hovering shows where it
-comes from. Another such role is one function from a target to a `Shown` and one line in `setup`.
+`` {constant}`nano.context` `` shows a constant declared in `constants.toml`; hovering shows where
+it comes from. Another such role is one function from a target to a `Shown` and one line in `setup`.
 """
 
 import tomllib
