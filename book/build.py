@@ -60,7 +60,8 @@ def execute(executed: Path, budget: str, jobs: int) -> list[Run]:
     """Bring the executed notebooks of a budget up to date."""
     corpus = keys.of_corpus()
     print(f"The text is {corpus[0]} (SHA-256 {corpus[1][:12]}…)", flush=True)
-    parameters: dict[str, object] = {"budget": budget}
+    # by name, so that every chapter reads the text that was settled on here
+    parameters: dict[str, object] = {"budget": budget, "text": corpus[0]}
     depends = keys.shared(ROOT, parameters, corpus)
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     return run_all(notebooks, executed, parameters, depends, jobs)

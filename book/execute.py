@@ -17,6 +17,8 @@ from pathlib import Path
 
 import keys
 
+from trix.lab.files import atomic_path
+
 # One thread a notebook: two run side by side, and a number must not depend on the machine's cores.
 THREADS = {
     "OMP_NUM_THREADS": "1",
@@ -113,10 +115,8 @@ class Progress:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file under a temporary name and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def run_all(

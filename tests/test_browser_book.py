@@ -136,6 +136,46 @@ def test_a_page_is_whole_quiet_and_readable(chromium, address, name):
         check(visit)
 
 
+def test_the_reader_moves_an_arrow_on_the_page(chromium, address):
+    with open_page(chromium, width=1280, height=900) as visit:
+        visit.page.goto(f"{address}/notebooks/01-routing-is-addressing.html")
+        settle(visit)
+        plane = visit.page.locator(".trix-address-plane")
+        shares = plane.locator("[data-share]")
+        read = "rows => rows.map(row => Number(row.dataset.share))"
+        before = shares.evaluate_all(read)
+        arrow = plane.get_by_role("slider", name="Signature of tile").first
+        arrow.focus()
+        for _ in range(12):
+            visit.page.keyboard.press("Shift+ArrowUp")
+        after_keys = shares.evaluate_all(read)
+        assert after_keys != before
+        assert sum(after_keys) == pytest.approx(1)
+        at = arrow.bounding_box()
+        assert at is not None
+        visit.page.mouse.move(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
+        visit.page.mouse.down()
+        visit.page.mouse.move(at["x"] - 120, at["y"] + 160, steps=8)
+        visit.page.mouse.up()
+        assert shares.evaluate_all(read) != after_keys
+        visit.expect_quiet()
+
+
+def test_the_reader_looks_further_back_on_the_page(chromium, address):
+    with open_page(chromium, width=1280, height=900) as visit:
+        visit.page.goto(f"{address}/notebooks/00-look-it-up.html")
+        settle(visit)
+        lens = visit.page.locator(".trix-context-lens")
+        order = lens.locator("input[type=range]")
+        order.focus()
+        before = lens.inner_text()
+        visit.page.keyboard.press("ArrowRight")
+        after = lens.inner_text()
+        assert before != after
+        assert f"Order {order.input_value()} looks at" in after
+        visit.expect_quiet()
+
+
 def test_the_pages_work_without_a_server(chromium):
     for name in PAGES:
         with open_page(chromium) as visit:

@@ -210,7 +210,7 @@ def test_the_scoreboard_is_rewritten_between_its_marks(place):
         assert "1 claims" in result.stdout
         lines = page.read_text().splitlines()
         assert lines[:2] == ["above", "<!-- scoreboard -->"]
-        assert lines[4].startswith("| T1 | New is better than old.")
+        assert lines[4].startswith("| T1 | **open** | New is better than old.")
         assert lines[5:] == ["<!-- /scoreboard -->", "below"]
 
 

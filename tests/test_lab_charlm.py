@@ -191,3 +191,8 @@ def test_bad_generation_is_refused():
     with pytest.raises(ValueError, match=r"got 1 and -0\.5"):
         model.generate(_tokens(1, 2), 1, temperature=-0.5)
     assert torch.equal(model.generate(_tokens(1, 2), 0), _tokens(1, 2))
+
+
+def test_a_token_outside_the_vocabulary_is_named():
+    with pytest.raises(IndexError, match=r"tokens must be in 0 … 64, got 3 … 65"):
+        CharLM(LMConfig(dim=8, layers=1, mixer_options={"heads": 2}))(torch.tensor([[3, 65]]))

@@ -177,7 +177,7 @@ def test_a_settled_claim_states_figures_controls_and_files(tmp_path):
     row = settle(claim, [*_planted(), _record("new", 0, 9.0, "other")]).row()
     assert list(row) == ["id", "statement", "seed", "ours", "control", "verdict", "records"]
     assert row["verdict"] == "holds"
-    assert row["ours"] == "val_nats 1.900 ± 0.003 (5 seeds)"
+    assert row["ours"] == "val_nats 1.900 ± 0.003 (5 seeds), perplexity 6.69"
     assert row["records"] == ["control.jsonl", "trial.jsonl"]
     assert row["control"] == (
         "something simple [gain over baseline trial/old: +0.100 (+0.096 … +0.104); "
@@ -214,10 +214,13 @@ def test_all_records_of_the_folder_are_read(tmp_path):
 def test_a_summary_of_none_one_and_three():
     assert summary([], "trial/new", "val_nats") == ""
     one = [_record("new", None, 1.68751)]
-    assert summary(one, "trial/new", "val_nats") == "val_nats 1.688"
+    assert summary(one, "trial/new", "val_nats") == "val_nats 1.688, perplexity 5.41"
     assert summary(one, "trial/new", "bits") == ""
     three = [_record("new", seed, value) for seed, value in enumerate((1.0, 2.0, 6.0))]
-    assert summary(three, "trial/new", "val_nats") == "val_nats 3.000 ± 2.646 (3 seeds)"
+    assert (
+        summary(three, "trial/new", "val_nats")
+        == "val_nats 3.000 ± 2.646 (3 seeds), perplexity 20.09"
+    )
 
 
 def test_what_is_not_written_yet_is_named(tmp_path, monkeypatch):
@@ -238,6 +241,6 @@ def test_the_scoreboard_is_a_table_that_a_bar_cannot_break(tmp_path):
     assert gains
     assert ledger_table([settled, settle(claim, [])]).splitlines()[2:] == [
         "| T1 | **holds** | New is better than old. | 8.09 \\| 8.21 "
-        f"| val_nats 1.900 ± 0.003 (5 seeds) | {claim.control} [{gains}] |",
+        f"| val_nats 1.900 ± 0.003 (5 seeds), perplexity 6.69 | {claim.control} [{gains}] |",
         f"| T1 | **open** | New is better than old. | 8.09 \\| 8.21 | – | {claim.control} |",
     ]

@@ -19,7 +19,7 @@ from trix.lab.experiments import (
     run_experiment,
 )
 from trix.lab.files import locked
-from trix.lab.protocols import PROTOCOLS, Protocol, protocol
+from trix.lab.protocols import PROTOCOLS, Protocol
 from trix.lab.records import read_records
 from trix.lab.train import TrainConfig, train
 
@@ -40,9 +40,12 @@ class Noted:
     seeded: bool = True
     calls: list = field(default_factory=list)
 
+    def config(self, corpus, budget):
+        return {"budget": budget}
+
     def run(self, corpus, seed, budget, work):
         self.calls.append((corpus.name, seed, budget, work.name))
-        return Outcome({"budget": budget}, 0.5, 3, {"val_nats": 2.0 + seed}, [[1, 3.0]])
+        return Outcome(0.5, 3, {"val_nats": 2.0 + seed}, [[1, 3.0]], "cpu")
 
 
 @pytest.fixture
@@ -61,6 +64,16 @@ def tiny(monkeypatch):
 def _run(tmp_path, **changes):
     settings = {"seeds": 3, "budget": "full", **changes}
     return run_experiment("trial", CORPUS, tmp_path / "records", tmp_path / "work", **settings)
+
+
+def test_a_record_of_another_configuration_is_refused_and_left(tmp_path, noted):
+    _run(tmp_path)
+    before = (tmp_path / "records" / "trial.jsonl").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"learned with seed 0 was run with .*full.*expected .*quick"
+    ):
+        _run(tmp_path, budget="quick")
+    assert (tmp_path / "records" / "trial.jsonl").read_bytes() == before
 
 
 def test_every_arm_and_seed_is_run_once(tmp_path, noted):
@@ -204,23 +217,3 @@ def test_a_counted_arm_is_the_slow_table_cut_and_uncut(tmp_path, smoothing):
     kinds = sum(len({tuple(seen[i : i + n]) for i in range(len(seen) - n + 1)}) for n in (1, 2, 3))
     assert outcome.parameters == kinds
     assert outcome.metrics["val_nats"] != outcome.metrics["val_nats_uncut"]
-
-
-def test_the_protocols_are_the_stated_ones():
-    seed, nano, probe, gpu = (protocol(name) for name in ("seed", "nano", "probe", "nano-gpu"))
-    assert (seed.model.layers, seed.model.dim, seed.model.positions) == (4, 128, 512)
-    assert (seed.model.tied, seed.model.bias, seed.model.dropout) == (False, True, 0.1)
-    assert (seed.train.batch, seed.train.context, seed.train.steps) == (32, 64, 1000)
-    assert (seed.train.lr, seed.train.schedule, seed.train.warmup) == (3e-4, "constant", 0)
-    assert (nano.model.layers, nano.model.dim, nano.model.positions) == (4, 128, 64)
-    assert (nano.model.tied, nano.model.dropout) == (True, 0.0)
-    assert (nano.train.batch, nano.train.context, nano.train.steps) == (12, 64, 2000)
-    assert (nano.train.lr, nano.train.schedule, nano.train.warmup) == (1e-3, "cosine", 100)
-    assert (nano.train.beta2, nano.train.weight_decay) == (0.99, 0.1)
-    assert probe == dataclasses.replace(nano, train=dataclasses.replace(nano.train, steps=600))
-    assert (gpu.model.layers, gpu.model.dim, gpu.model.mixer_options["heads"]) == (6, 384, 6)
-    assert (gpu.train.batch, gpu.train.context, gpu.train.steps) == (64, 256, 5000)
-    assert [p.block for p in (seed, nano, probe, gpu)] == [64, 64, 64, 256]
-    assert [p.model.mixer_options["heads"] for p in (seed, nano, probe, gpu)] == [4, 4, 4, 6]
-    with pytest.raises(ValueError, match=r"must be one of .*'nano-gpu'.*, got 'giant'"):
-        protocol("giant")

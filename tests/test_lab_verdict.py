@@ -67,6 +67,28 @@ def test_refuted_where_the_gain_is_below_the_margin():
     assert verdict(_rule(), _planted(1.998)) == "refuted"  # better, but not by 0.01
 
 
+def test_exact_agreement_is_no_worse_even_without_a_margin():
+    same = _planted(2.0, simple=3.0, noise=(0.0,) * 5)
+    assert verdict(_rule(kind="no-worse", margin=0.0), same) == "holds"
+    assert verdict(_rule(kind="no-worse", margin=0.0), _planted(2.001, simple=3.0)) != "holds"
+
+
+def test_equal_is_refuted_on_either_side():
+    rule = _rule(kind="equal", margin=0.02)
+    assert verdict(rule, _planted(2.0, simple=3.0)) == "holds"
+    assert verdict(rule, _planted(1.9, simple=3.0)) == "refuted"
+    assert verdict(rule, _planted(2.1, simple=3.0)) == "refuted"
+    assert verdict(rule, _planted(1.98, simple=3.0)) == "open"
+    assert verdict(rule, _planted(2.0, simple=2.0)) == "explained away"
+
+
+def test_runs_on_different_texts_are_not_compared():
+    records = _planted(1.9)
+    records[0] = dataclasses.replace(records[0], corpus={"sha256": "other"})
+    with pytest.raises(ValueError, match="different texts"):
+        verdict(_rule(), records)
+
+
 def test_open_where_the_interval_straddles_the_line():
     assert verdict(_rule(), _planted(1.99)) == "open"
     assert verdict(_rule(), _planted(1.9, simple=1.91)) == "open"
@@ -199,7 +221,7 @@ def test_a_rule_names_its_experiments_once():
     ("change", "message"),
     [
         ({"direction": "down"}, "direction must be lower or higher, got 'down'"),
-        ({"kind": "worse"}, r"kind must be one of \('better', 'no-worse'\), got 'worse'"),
+        ({"kind": "worse"}, r"kind must be one of \('better', 'no-worse', 'equal'\), got 'worse'"),
         ({"margin": -0.1}, "margin must be a number of at least 0, got -0.1"),
         ({"margin": math.nan}, "margin must be a number of at least 0, got nan"),
         ({"margin": "0.1"}, "margin must be a number of at least 0, got '0.1'"),

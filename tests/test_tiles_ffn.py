@@ -89,3 +89,5 @@ def test_bad_arguments_are_named():
         trix.DenseFFN(8.0)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"\[\.\.\., 7\], got \[4, 6\]"):
         _layer()(torch.randn(4, 6))
+    with pytest.raises(ValueError, match=r"\[\.\.\., 7\], got \[4, 6\]"):
+        trix.DenseFFN(7)(torch.randn(4, 6))

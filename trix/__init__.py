@@ -17,10 +17,17 @@ from trix.memory.context import CountTables
 from trix.tiles.ffn import DenseFFN, TriXFFN
 
 if TYPE_CHECKING:
+    from trix.lab.budget import check_parameters as check_parameters
+    from trix.lab.budget import choose as choose
     from trix.lab.charlm import CharLM as CharLM
     from trix.lab.charlm import LMConfig as LMConfig
     from trix.lab.charlm import LMRouted as LMRouted
     from trix.lab.charlm import LMState as LMState
+    from trix.lab.claims import find_claim as find_claim
+    from trix.lab.claims import find_ledger as find_ledger
+    from trix.lab.claims import load_claims as load_claims
+    from trix.lab.claims import settle as settle
+    from trix.lab.claims import settle_all as settle_all
     from trix.lab.corpus import Corpus as Corpus
     from trix.lab.corpus import load as load
     from trix.lab.evaluate import Evaluation as Evaluation
@@ -28,15 +35,25 @@ if TYPE_CHECKING:
     from trix.lab.evaluate import evaluate_streaming as evaluate_streaming
     from trix.lab.evaluate import model_log_probs as model_log_probs
     from trix.lab.evaluate import table_log_probs as table_log_probs
+    from trix.lab.experiments import run_experiment as run_experiment
     from trix.lab.metrics import mutual_information as mutual_information
     from trix.lab.metrics import normalized_entropy as normalized_entropy
     from trix.lab.metrics import usage as usage
     from trix.lab.protocols import protocol as protocol
+    from trix.lab.records import read_all_records as read_all_records
+    from trix.lab.records import read_records as read_records
     from trix.lab.train import TrainConfig as TrainConfig
     from trix.lab.train import TrainResult as TrainResult
+    from trix.lab.train import learning_rate as learning_rate
+    from trix.lab.train import make_optimizer as make_optimizer
     from trix.lab.train import train as train
+    from trix.lab.verdict import verdict as verdict
     from trix.show import AddressPlane as AddressPlane
     from trix.show import ContextLens as ContextLens
+    from trix.show import figure_html as figure_html
+    from trix.show import glue as glue
+    from trix.show import live as live
+    from trix.show import provenance as provenance
 
 _LATER = {
     "AddressPlane": "trix.show",
@@ -49,16 +66,33 @@ _LATER = {
     "LMState": "trix.lab.charlm",
     "TrainConfig": "trix.lab.train",
     "TrainResult": "trix.lab.train",
+    "check_parameters": "trix.lab.budget",
+    "choose": "trix.lab.budget",
     "evaluate": "trix.lab.evaluate",
     "evaluate_streaming": "trix.lab.evaluate",
+    "figure_html": "trix.show",
+    "find_claim": "trix.lab.claims",
+    "find_ledger": "trix.lab.claims",
+    "glue": "trix.show",
+    "learning_rate": "trix.lab.train",
+    "live": "trix.show",
     "load": "trix.lab.corpus",
+    "load_claims": "trix.lab.claims",
+    "make_optimizer": "trix.lab.train",
     "model_log_probs": "trix.lab.evaluate",
     "mutual_information": "trix.lab.metrics",
     "normalized_entropy": "trix.lab.metrics",
     "protocol": "trix.lab.protocols",
+    "provenance": "trix.show",
+    "read_all_records": "trix.lab.records",
+    "read_records": "trix.lab.records",
+    "run_experiment": "trix.lab.experiments",
+    "settle": "trix.lab.claims",
+    "settle_all": "trix.lab.claims",
     "table_log_probs": "trix.lab.evaluate",
     "train": "trix.lab.train",
     "usage": "trix.lab.metrics",
+    "verdict": "trix.lab.verdict",
 }
 __all__ = [
     "AddressPlane",
@@ -80,22 +114,39 @@ __all__ = [
     "TrainResult",
     "TriXFFN",
     "blend_weights",
+    "check_parameters",
+    "choose",
     "diversity",
     "evaluate",
     "evaluate_streaming",
+    "figure_html",
+    "find_claim",
+    "find_ledger",
     "flat_route",
+    "glue",
+    "learning_rate",
+    "live",
     "load",
+    "load_claims",
+    "make_optimizer",
     "model_log_probs",
     "mutual_information",
     "normalized_entropy",
     "protocol",
+    "provenance",
+    "read_all_records",
+    "read_records",
     "row_scale",
+    "run_experiment",
+    "settle",
+    "settle_all",
     "straight_through",
     "table_log_probs",
     "ternarize",
     "ternary_fraction",
     "train",
     "usage",
+    "verdict",
     "weight_signatures",
 ]
 

@@ -94,6 +94,12 @@ def run_claim(
     seeds: Annotated[int, typer.Option(help="Runs of each trained arm.", min=1)] = 5,
     corpus: Annotated[str, typer.Option(help="Text to measure on.")] = "tinyshakespeare",
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs"),
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the records, as for another text; the ledger's if not given."
+        ),
+    ] = None,
 ) -> None:
     """Run what a claim needs, going on where an earlier call stopped, and print its verdict."""
     with _clear_errors():
@@ -101,7 +107,8 @@ def run_claim(
         claim = ledger.find_claim(ledger.load_claims(folder), name)
         experiments = ledger.runnable(claim)
         text = _load(corpus)
-        records = folder / "records" if budget is Budget.full else work / "quick-records"
+        if records is None:
+            records = folder / "records" if budget is Budget.full else work / "quick-records"
         for experiment in experiments:
             typer.echo(
                 f"{experiment} on {text.name}, {seeds} seeds, budget {budget.value}", err=True

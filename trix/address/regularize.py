@@ -6,7 +6,9 @@ from torch.nn import functional as F
 
 
 def diversity(signatures: Tensor) -> Tensor:
-    """Return the mean squared cosine between different signatures: 0 when all are orthogonal.
+    """Return the loss that keeps signatures diverse: the mean squared cosine between them.
+
+    It is 0 when all signatures are orthogonal and 1 when all are parallel.
 
     Args:
         signatures: `[tiles, dim]`, at least two tiles.

@@ -151,13 +151,20 @@ class CharLM(nn.Module):
             state: where an earlier call stopped; the beginning when not given.
 
         Raises:
+            IndexError: a token is outside the vocabulary (on a GPU, torch stops by itself).
             ValueError: tokens are not two-dimensional, or run past the learned positions.
         """
         if tokens.ndim != 2:
             raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
         seen, mixers = state if state is not None else (0, (None,) * len(self.blocks))
         end = seen + tokens.shape[1]
-        x = self.embed(tokens)
+        try:
+            x = self.embed(tokens)
+        except IndexError as error:
+            low, high = int(tokens.min()), int(tokens.max())
+            raise IndexError(
+                f"tokens must be in 0 … {self.config.vocab_size - 1}, got {low} … {high}"
+            ) from error
         if self.position is not None:
             if end > self.config.positions:
                 raise ValueError(f"at most {self.config.positions} positions, got {end} tokens")

@@ -1,5 +1,6 @@
 """The claim ledger: what was claimed, what we measured, what could explain it, the verdict."""
 
+import math
 import os
 import tomllib
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 
 from trix.lab.experiments import EXPERIMENTS
 from trix.lab.records import Record, read_all_records
-from trix.lab.verdict import Rule, gain, interval, rule_from_dict, verdict
+from trix.lab.verdict import Rule, gain, rule_from_dict, verdict
 
 _FIELDS = ("id", "statement", "seed", "source", "protocol", "control", "rule")
 
@@ -167,11 +168,12 @@ def summary(records: list[Record], arm: str, metric: str) -> str:
     ]
     if not values:
         return ""
+    mean = math.fsum(values) / len(values)
+    also = f", perplexity {math.exp(mean):.2f}" if metric == "val_nats" else ""
     if len(values) == 1:
-        return f"{metric} {values[0]:.3f}"
-    mean = interval(values).mean
+        return f"{metric} {mean:.3f}{also}"
     spread = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
-    return f"{metric} {mean:.3f} ± {spread:.3f} ({len(values)} seeds)"
+    return f"{metric} {mean:.3f} ± {spread:.3f} ({len(values)} seeds){also}"
 
 
 def runnable(claim: Claim) -> list[str]:

@@ -1,6 +1,7 @@
 """Experiments: what can be run for a claim, arm by arm and seed by seed."""
 
 import dataclasses
+import json
 import shutil
 import time
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from trix.lab.charlm import CharLM
+from trix.lab.charlm import CharLM, LMConfig
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs, table_log_probs
 from trix.lab.files import locked
@@ -21,7 +22,7 @@ from trix.lab.records import (
     find_record,
     read_records,
 )
-from trix.lab.train import train
+from trix.lab.train import TrainConfig, train
 from trix.memory.context import CountTables
 
 QUICK_STEPS = 60
@@ -29,13 +30,13 @@ QUICK_STEPS = 60
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of an arm measured."""
+    """What one run of an arm measured, and on which device."""
 
-    config: dict[str, Any]
     seconds: float
     parameters: int
     metrics: dict[str, float]
     curve: list[list[float]]
+    device: str
 
 
 class Arm(Protocol):
@@ -44,6 +45,10 @@ class Arm(Protocol):
     @property
     def seeded(self) -> bool:
         """Whether the run depends on a seed."""
+        ...
+
+    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
+        """Return all that decides a run besides text and seed."""
         ...
 
     def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
@@ -59,29 +64,39 @@ class TrainedLM:
     changes: dict[str, Any] = field(default_factory=dict)
     seeded: bool = True
 
+    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
+        """Return the protocol's name, and the settings of model, training and evaluation."""
+        return {
+            "protocol": self.protocol,
+            "model": dataclasses.asdict(self._model(corpus)),
+            "train": dataclasses.asdict(self._train(budget)),
+            "block": protocol(self.protocol).block,
+        }
+
     def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
         """Train, resuming from `work`, and evaluate on the whole validation text in blocks."""
-        rules = protocol(self.protocol)
-        config = rules.train
-        if budget == "quick":
-            config = replace(config, steps=min(QUICK_STEPS, config.steps))
         torch.manual_seed(seed)
-        model = CharLM(rules.with_model(vocab_size=corpus.vocab_size, **self.changes))
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        result = train(model, corpus.train, config, seed, folder=work)
-        data = corpus.val.to(next(model.parameters()).device)
-        score = evaluate(model_log_probs(model), data, rules.block)
+        model = CharLM(self._model(corpus))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model.to(device)
+        result = train(model, corpus.train, self._train(budget), seed, folder=work)
+        block = protocol(self.protocol).block
+        score = evaluate(model_log_probs(model), corpus.val.to(device), block)
         return Outcome(
-            config={
-                "protocol": self.protocol,
-                "model": dataclasses.asdict(model.config),
-                "train": dataclasses.asdict(config),
-                "block": rules.block,
-            },
             seconds=result.seconds,
             parameters=model.parameter_count(),
             metrics={"val_nats": score.nats, "val_perplexity": score.perplexity},
             curve=[[step, loss] for step, loss in result.curve],
+            device=device,
+        )
+
+    def _model(self, corpus: Corpus) -> LMConfig:
+        return protocol(self.protocol).with_model(vocab_size=corpus.vocab_size, **self.changes)
+
+    def _train(self, budget: str) -> TrainConfig:
+        config = protocol(self.protocol).train
+        return (
+            replace(config, steps=min(QUICK_STEPS, config.steps)) if budget == "quick" else config
         )
 
 
@@ -92,6 +107,10 @@ class Counted:
     order: int
     smoothing: str
     seeded: bool = False
+
+    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
+        """Return order and smoothing."""
+        return {"order": self.order, "smoothing": self.smoothing}
 
     def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
         """Count the training text; evaluate in blocks of 64, of 256, and in one uncut pass."""
@@ -105,11 +124,11 @@ class Counted:
             metrics[f"val_nats{name}"] = score.nats
             metrics[f"val_perplexity{name}"] = score.perplexity
         return Outcome(
-            config={"order": self.order, "smoothing": self.smoothing},
             seconds=seconds,
             parameters=sum(len(t.count) for t in tables.tables),
             metrics=metrics,
             curve=[],
+            device="cpu",
         )
 
 
@@ -140,7 +159,7 @@ def run_experiment(
         budget: "full", or "quick" for a run of a few steps that only shows that it works.
 
     Raises:
-        ValueError: unknown name or budget, no seeds, or records of another text.
+        ValueError: unknown name or budget, no seeds, or records of another text or configuration.
         BlockingIOError: another process is at the same run.
     """
     if name not in EXPERIMENTS:
@@ -159,9 +178,19 @@ def run_experiment(
             )
     for arm_name, arm in EXPERIMENTS[name].items():
         for seed in range(seeds) if arm.seeded else [None]:
-            if find_record(read_records(path), name, arm_name, seed) is None:
+            earlier = find_record(read_records(path), name, arm_name, seed)
+            if earlier is None:
                 _run_arm(name, arm_name, arm, corpus, seed, budget, records, work)
+            elif earlier.config != (expected := _plain(arm.config(corpus, budget))):
+                raise ValueError(
+                    f"{path}: {arm_name} with seed {seed} was run with {earlier.config}, "
+                    f"expected {expected}; remove that record to measure again"
+                )
     return read_records(path)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(values))  # as a record gives it back: tuples become lists
 
 
 def _run_arm(
@@ -181,9 +210,10 @@ def _run_arm(
             experiment=name,
             arm=arm_name,
             seed=seed,
+            config=_plain(arm.config(corpus, budget)),
             corpus=corpus.provenance(),
-            **dataclasses.asdict(outcome),
-            **environment(),
+            **environment(outcome.device),
+            **{k: v for k, v in dataclasses.asdict(outcome).items() if k != "device"},
         )
         add_record(records, record)
         shutil.rmtree(folder, ignore_errors=True)

@@ -123,9 +123,12 @@ def find_record(
     )
 
 
-def environment() -> dict[str, Any]:
-    """Return versions, device and threads of this process, as a record states them."""
-    cuda = torch.cuda.is_available()
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """Return versions, device and threads of this process, as a record states them.
+
+    Args:
+        device: what the run used, "cpu" or "cuda".
+    """
     return {
         "versions": {
             "python": platform.python_version(),
@@ -133,7 +136,9 @@ def environment() -> dict[str, Any]:
             "numpy": np.__version__,
             "trix": metadata.version("trix-routing"),
         },
-        "device": torch.cuda.get_device_name() if cuda else f"cpu ({platform.machine()})",
+        "device": torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }
 

@@ -6,8 +6,8 @@ did than another, in the metric's own units. The gains of at least five seeds gi
 gain has to be to count.
 
 1. Against the **baseline**: a claim of kind `better` needs a gain above the margin, one of kind
-   `no-worse` a loss below it. If the whole interval falls short: **refuted**. If the interval
-   straddles the line: **open**.
+   `no-worse` a loss no larger than it, one of kind `equal` neither gain nor loss beyond it. If the
+   whole interval lies on the wrong side: **refuted**. If it straddles the line: **open**.
 2. Against each **control**, a simpler thing that could explain the effect: the claimed arm must be
    better by the margin. If it is not, for the whole interval: **explained away**; if the interval
    straddles the margin: **open**.
@@ -26,7 +26,7 @@ from scipy import stats
 from trix.lab.records import Record
 
 VERDICTS = ("holds", "exceeded", "explained away", "refuted", "open")
-KINDS = ("better", "no-worse")
+KINDS = ("better", "no-worse", "equal")
 MINIMUM_SEEDS = 5
 _ARM = r"[^/]+/[^/]+"
 
@@ -38,7 +38,7 @@ class Rule:
     Attributes:
         metric: name in the records' metrics.
         direction: "lower" or "higher" is better.
-        kind: "better" or "no-worse" than the baseline.
+        kind: "better" or "no-worse" than the baseline, or "equal" to it.
         claimed: the arm the claim is about, as `experiment/arm`.
         baseline: what it is compared with: `experiment/arm`, or a number.
         controls: what could explain it away: more of the same.
@@ -120,7 +120,14 @@ def gain(rule: Rule, records: Sequence[Record], other: str | float) -> Interval 
 
     Returns:
         None where fewer than five pairs are on record.
+
+    Raises:
+        ValueError: the two were measured on different texts.
     """
+    arms = (rule.claimed, other)
+    texts = {r.corpus.get("sha256") for r in records if f"{r.experiment}/{r.arm}" in arms}
+    if len(texts) > 1:
+        raise ValueError(f"{rule.claimed} and {other} were measured on different texts: {texts}")
     ours, theirs = _by_seed(rule, records, rule.claimed), _by_seed(rule, records, other)
     if not ours or not theirs:
         return None
@@ -143,11 +150,9 @@ def verdict(rule: Rule, records: Sequence[Record]) -> str:
     against_baseline = gain(rule, records, rule.baseline)
     if against_baseline is None:
         return "open"
-    line = rule.margin if rule.kind == "better" else -rule.margin
-    if against_baseline.high <= line:
-        return "refuted"
-    if against_baseline.low <= line:
-        return "open"
+    stands = _stands(rule, against_baseline)
+    if stands is not True:
+        return "open" if stands is None else "refuted"
     against_controls = [gain(rule, records, control) for control in rule.controls]
     if any(g is not None and g.high <= rule.margin for g in against_controls):
         return "explained away"
@@ -162,6 +167,18 @@ def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value)
+
+
+def _stands(rule: Rule, found: Interval) -> bool | None:
+    # True or False where the whole interval says so, None where it straddles a line
+    margin = rule.margin
+    if rule.kind == "better":
+        return True if found.low > margin else False if found.high <= margin else None
+    if rule.kind == "no-worse":
+        return True if found.low >= -margin else False if found.high < -margin else None
+    if -margin <= found.low and found.high <= margin:
+        return True
+    return False if found.high < -margin or found.low > margin else None
 
 
 def _by_seed(rule: Rule, records: Sequence[Record], arm: str | float) -> dict[int | None, float]:

@@ -31,6 +31,8 @@ class CausalAttention(nn.Module):
         super().__init__()
         if positive("dim", dim) % positive("heads", heads):
             raise ValueError(f"dim must be a multiple of heads, got dim={dim}, heads={heads}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         self.dim, self.heads, self.dropout = dim, heads, dropout
         self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
         self.out = nn.Linear(dim, dim, bias=bias)
@@ -54,9 +56,11 @@ class CausalAttention(nn.Module):
             not changed.
 
         Raises:
-            ValueError: the last axis of `x` is not `dim`.
+            ValueError: `x` is not `[batch, time, dim]`.
         """
         last_dim("x", x, self.dim)
+        if x.ndim != 3:
+            raise ValueError(f"x must be [batch, time, {self.dim}], got {list(x.shape)}")
         batch, time, _ = x.shape
         split = (
             self.qkv(x)

@@ -49,6 +49,7 @@ class CountTables:
         vocab_size: number of distinct characters.
 
     Raises:
+        TypeError: tokens are not int64.
         ValueError: the text is shorter than `order`, a token is out of range, or `vocab_size` to
             the power `order` does not fit in 63 bits.
     """

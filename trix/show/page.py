@@ -82,7 +82,7 @@ def provenance(*, corpus: Corpus | None, seeds: Sequence[int], budget: str, star
             f"trix {importlib.metadata.version('trix-routing')}, "
             f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
         ),
-        "device": _describe_device(),
+        "device": f"CPU, {platform.machine()}",
         "threads": str(torch.get_num_threads()),
         "seconds": f"{seconds:.0f} so far (wall clock)",
     }
@@ -97,9 +97,3 @@ def _describe_corpus(corpus: Corpus | None) -> str:
     if corpus is None:
         return "none"
     return f"{corpus.name} (SHA-256 {corpus.sha256[:8]}…), from {corpus.source}"
-
-
-def _describe_device() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"CPU, {platform.machine()}"

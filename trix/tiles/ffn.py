@@ -29,7 +29,12 @@ class DenseFFN(nn.Module):
         self.down = nn.Linear(hidden, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., dim]` to `[..., dim]`."""
+        """Map `[..., dim]` to `[..., dim]`.
+
+        Raises:
+            ValueError: the last axis of `x` is not `dim`.
+        """
+        last_dim("x", x, self.up.in_features)
         return self.down(F.gelu(self.up(x)))
 
 
@@ -44,9 +49,9 @@ class TriXFFN(nn.Module):
 
     with :math:`w = \mathrm{softmax}(s)` over the chosen tiles and the gate
     :math:`g(s) = \mathrm{sigmoid}(s/\sqrt{d})`. With `top_k` = 1 the gate alone
-    carries the gradient to the address. All tiles are computed and the chosen ones kept, so the
-    work is that of a dense layer of the same size. Source: the notes on emergent routing; they use
-    two levels.
+    carries the gradient to the address. All tiles are computed and the chosen ones kept, so
+    this layer saves no work over a dense one of the same size. Source: the notes on emergent
+    routing; they use two levels.
 
     Args:
         dim: input and output features.
