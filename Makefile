@@ -32,7 +32,7 @@ help:  ## list the targets
 book: $(STAMP)  ## execute the notebooks at the quick budget and build the HTML
 	@$(BIN)/python book/build.py --budget quick --jobs $(JOBS)
 
-full: $(STAMP)  ## the same at the full budget, which takes hours
+full: $(STAMP)  ## the same at the full budget, which takes longer
 	@$(BIN)/python book/build.py --budget full --jobs $(JOBS)
 
 test: $(STAMP)  ## ruff, pyright, import-linter, pytest (the built book too, where there is one)
