@@ -27,6 +27,16 @@ def test_values_are_exactly_ternary_while_the_gradient_passes(dtype):
     assert torch.equal(x.grad, upstream)
 
 
+def test_a_number_of_the_threshold_s_size_is_cut():
+    x = torch.tensor([[0.5, -0.5, 0.75, -0.75]])
+    assert trix.ternarize(x, 0.5, relative=False).tolist() == [[0, 0, 1, -1]]
+
+
+def test_straight_through_shows_the_value_to_the_last_bit():
+    value, proxy = 0.1 * torch.randn(10_000), 100 * torch.randn(10_000)
+    assert torch.equal(trix.straight_through(value, proxy), value)
+
+
 def test_one_row_does_not_change_another():
     x = torch.randn(4, 11, dtype=torch.float64)
     before = trix.ternarize(x)

@@ -61,6 +61,21 @@ def test_shapes_dtypes_and_no_tokens():
         assert layer.to(dtype)(x.to(dtype)).dtype == dtype
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_autocast_comes_near_and_trains(k):
+    layer = _layer(top_k=k).float()
+    x = torch.randn(9, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, route = layer.routed(x)
+    exact = layer.routed(x)
+    same = (route.index == exact.route.index).all(dim=-1)
+    assert same.float().mean() > 0.5
+    torch.testing.assert_close(output.float()[same], exact.output[same], rtol=0.05, atol=0.05)
+    output.float().sum().backward()
+    assert layer.up.grad is not None
+    assert layer.up.grad.isfinite().all()
+
+
 def test_nan_tokens_spoil_no_others():
     layer = _layer()
     x = torch.randn(6, 7, dtype=torch.float64)

@@ -30,7 +30,7 @@ def ternarize(x: Tensor, threshold: float = 0.5, relative: bool = True) -> Tenso
 
     Args:
         x: floating tensor `[..., dim]`.
-        threshold: numbers smaller in size than this become 0.
+        threshold: numbers no larger in size than this become 0.
         relative: measure the threshold in units of the row's mean absolute value (one half is
             BitNet's rounding); if false, the threshold is the number itself.
 

@@ -237,7 +237,7 @@ def init_weights(model: CharLM) -> None:
     """Set every initial scale of a `CharLM`, in one place.
 
     With `init="torch"` each module keeps what PyTorch gives it (matrices uniform in ±1/√fan-in,
-    embeddings standard normal), as in the source notes' code. With `init="gpt2"` (Radford et al.
+    embeddings standard normal). With `init="gpt2"` (Radford et al.
     2019):
 
     - matrices and embeddings: normal, standard deviation 0.02;
