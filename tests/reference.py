@@ -108,3 +108,37 @@ def add_one(text: list[int], context: list[int], order: int, vocab_size: int) ->
     found = followers(text, context[len(context) - n :])
     total = sum(found.values()) + vocab_size
     return [(found.get(c, 0) + 1) / total for c in range(vocab_size)]
+
+
+def spline_value(x: float, values: list[float], reach: float) -> float:
+    """Return the straight line between the two knots around x; the outer lines go on."""
+    step = 2 * reach / (len(values) - 1)
+    cell = min(max(math.floor((x + reach) / step), 0), len(values) - 2)
+    left = -reach + cell * step
+    return values[cell] + (values[cell + 1] - values[cell]) * (x - left) / step
+
+
+def tiled_ffn(x: Tensor, layer, index: Tensor, weight: Tensor) -> Tensor:
+    """Read each token's tiles of a `TiledFFN` one by one, `[tokens, dim]`, along given routes."""
+    out = torch.zeros_like(x)
+    gates, signatures = layer.gate.values().tolist(), layer.signatures.detach()
+    for n, token in enumerate(x):
+        for t, w in zip(index[n].tolist(), weight[n].tolist(), strict=True):
+            score = float(token @ signatures[t])
+            gate = spline_value(score / math.sqrt(len(token)), gates, 4.0)
+            units = layer.mix[t].detach() @ (layer.bottleneck[t].detach() @ token)
+            for h, unit in enumerate(units.tolist()):
+                bent = spline_value(unit, layer.spline[t, h].tolist(), 3.0)
+                out[n] += w * gate * bent * layer.down[t, h].detach()
+    return out
+
+
+def sparse_lookup(x: Tensor, layer, k: int) -> Tensor:
+    """Add up each token's values, one read at a time, `[tokens, dim]`."""
+    out = torch.zeros_like(x)
+    gates, signatures = layer.gate.values().tolist(), layer.signatures.detach()
+    for n, token in enumerate(x):
+        for t in best_tiles(token, signatures, k):
+            score = float(token @ signatures[t]) / math.sqrt(len(token))
+            out[n] += spline_value(score, gates, 4.0) * layer.values[t].detach()
+    return out

@@ -81,7 +81,7 @@ def test_bad_arguments_are_named():
         trix.flat_route(x, signatures, top_k=14)
     with pytest.raises(ValueError, match=r"\[\.\.\., 7\], got \[29, 6\]"):
         trix.flat_route(x[:, :6], signatures)
-    with pytest.raises(ValueError, match=r"\[tiles, dim\], got \[7\]"):
+    with pytest.raises(ValueError, match=r"\[tiles >= 1, dim\], got \[7\]"):
         trix.flat_route(x, signatures[0])
     for temperature in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="temperature"):
@@ -97,17 +97,29 @@ def test_signatures_equal_the_vote_by_hand():
         trix.weight_signatures(weights[0])
 
 
-def test_diversity_is_the_mean_squared_cosine():
-    rows = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, -2.0]])
-    cosines = [2**-0.5, 0.0, -(2**-0.5)]
-    assert trix.diversity(rows).item() == pytest.approx(sum(c * c for c in cosines) / 3)
-    rows = torch.nn.Parameter(torch.ones(4, 8) + 0.01 * torch.randn(4, 8))
-    before = trix.diversity(rows).item()
-    optimizer = torch.optim.SGD([rows], lr=1.0)
-    for _ in range(50):
-        optimizer.zero_grad()
-        trix.diversity(rows).backward()
-        optimizer.step()
-    assert trix.diversity(rows).item() < before / 2
-    with pytest.raises(ValueError, match="tiles >= 2"):
-        trix.diversity(rows[:1])
+def test_the_bias_chooses_and_leaves_the_scores_alone():
+    x, signatures = _case()
+    bias = torch.randn(13, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    route = trix.flat_route(x, signatures, top_k=2, bias=3 * bias)
+    scores = x @ signatures.T
+    expected = (scores + 3 * bias).sort(descending=True, stable=True).indices[:, :2]
+    assert torch.equal(route.index, expected)
+    torch.testing.assert_close(route.score, scores.gather(1, expected))
+    assert not torch.equal(route.index, trix.flat_route(x, signatures, top_k=2).index)
+    with pytest.raises(ValueError, match=r"bias must be \[13\], got \[12\]"):
+        trix.flat_route(x, signatures, bias=bias[:12])
+
+
+def test_the_route_carries_its_tokens_outside_the_gradient():
+    x, signatures = _case()
+    route = trix.flat_route(x.requires_grad_(), signatures)
+    assert route.token is not None
+    assert torch.equal(route.token, x)
+    assert not route.token.requires_grad
+
+
+def test_signatures_must_be_finite():
+    x, signatures = _case()
+    signatures[4, 1] = float("inf")
+    with pytest.raises(ValueError, match=r"finite, got other values in rows \[4\]"):
+        trix.flat_route(x, signatures)

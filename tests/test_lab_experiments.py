@@ -7,17 +7,11 @@ import torch
 
 import trix.lab.train
 from tests import reference
+from trix.lab.arms import QUICK_STEPS, Counted, Outcome, TrainedLM
 from trix.lab.charlm import CharLM, LMConfig
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
-from trix.lab.experiments import (
-    EXPERIMENTS,
-    QUICK_STEPS,
-    Counted,
-    Outcome,
-    TrainedLM,
-    run_experiment,
-)
+from trix.lab.experiments import EXPERIMENTS, run_experiment
 from trix.lab.files import locked
 from trix.lab.protocols import PROTOCOLS, Protocol
 from trix.lab.records import read_records

@@ -8,13 +8,18 @@ The core (addresses, tiles, memories) needs torch, numpy and safetensors. What m
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from trix.address.regularize import diversity
+from trix.address.anneal import annealed, straight_through_weights
+from trix.address.calibrate import ScoreGate
+from trix.address.regularize import diversity, load_balance, sparsity, ternary_pull
 from trix.address.route import Route, Routed, RoutedLayer, blend_weights, flat_route
+from trix.address.rows import SignatureRows
 from trix.address.signature import weight_signatures
 from trix.address.ternary import row_scale, straight_through, ternarize, ternary_fraction
 from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.context import CountTables
 from trix.tiles.ffn import DenseFFN, TriXFFN
+from trix.tiles.lookup import SparseLookupFFN
+from trix.tiles.tiled import TiledFFN
 
 if TYPE_CHECKING:
     from trix.lab.budget import check_parameters as check_parameters
@@ -110,9 +115,14 @@ __all__ = [
     "Route",
     "Routed",
     "RoutedLayer",
+    "ScoreGate",
+    "SignatureRows",
+    "SparseLookupFFN",
+    "TiledFFN",
     "TrainConfig",
     "TrainResult",
     "TriXFFN",
+    "annealed",
     "blend_weights",
     "check_parameters",
     "choose",
@@ -127,6 +137,7 @@ __all__ = [
     "learning_rate",
     "live",
     "load",
+    "load_balance",
     "load_claims",
     "make_optimizer",
     "model_log_probs",
@@ -140,10 +151,13 @@ __all__ = [
     "run_experiment",
     "settle",
     "settle_all",
+    "sparsity",
     "straight_through",
+    "straight_through_weights",
     "table_log_probs",
     "ternarize",
     "ternary_fraction",
+    "ternary_pull",
     "train",
     "usage",
     "verdict",

@@ -16,12 +16,15 @@ class Route(NamedTuple):
         score: raw score `x · signature` of each chosen tile, `[..., k]`.
         path: the choice made at each level on the way to the tile, `[..., k, levels]`, int64; the
             last entry is the tile itself.
+        token: what was routed, `[..., dim]`, outside the gradient: what watches a layer or updates
+            it needs no other way to its inputs. None where a router does not pass it on.
     """
 
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     weight: Tensor
     score: Tensor
     path: Tensor
+    token: Tensor | None = None
 
 
 class Routed(NamedTuple):
@@ -44,6 +47,10 @@ class RoutedLayer(Protocol):
         """Return the output for `x`, `[..., dim]`, with the route that produced it."""
         ...
 
+    def update(self, route: Route) -> None:
+        """Change what learns outside the gradient; the trainer calls it after each step."""
+        ...
+
 
 def blend_weights(score: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """Return `softmax(score / temperature)` over the last axis.
@@ -62,7 +69,11 @@ def blend_weights(score: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 
 
 def flat_route(
-    x: Tensor, signatures: Tensor, top_k: int = 1, temperature: float | Tensor = 1.0
+    x: Tensor,
+    signatures: Tensor,
+    top_k: int = 1,
+    temperature: float | Tensor = 1.0,
+    bias: Tensor | None = None,
 ) -> Route:
     """Send each token to the `top_k` tiles whose signatures match it best.
 
@@ -74,25 +85,40 @@ def flat_route(
         signatures: one row a tile, `[tiles, dim]`.
         top_k: how many tiles each token reads.
         temperature: of the blend among the chosen tiles, see `blend_weights`.
+        bias: added to the scores for the choice alone, `[tiles]`: loss-free balancing.
 
     Returns:
         A `Route` with one level. A token with a NaN gets NaN scores and weights, and some valid
         index; its neighbours are untouched.
 
     Raises:
-        ValueError: shapes do not fit, `top_k` is not in `1 … tiles`, or a bad temperature.
+        ValueError: shapes do not fit, signatures are not finite, `top_k` is not in `1 … tiles`,
+            or a bad temperature.
     """
-    if signatures.ndim != 2:
-        raise ValueError(f"signatures must be [tiles, dim], got {list(signatures.shape)}")
+    check_signatures(signatures)
     tiles, dim = signatures.shape
     if x.ndim == 0 or x.shape[-1] != dim:
         raise ValueError(f"x must have shape [..., {dim}], got {list(x.shape)}")
     if not 1 <= top_k <= tiles:
         raise ValueError(f"top_k must be between 1 and the {tiles} tiles, got {top_k}")
+    if bias is not None and list(bias.shape) != [tiles]:
+        raise ValueError(f"bias must be [{tiles}], got {list(bias.shape)}")
     scores = x @ signatures.to(x.dtype).T
-    index = _best(scores.detach(), top_k)
+    merit = scores.detach() if bias is None else scores.detach() + bias
+    index = _best(merit, top_k)
     score = scores.gather(-1, index)
-    return Route(index, blend_weights(score, temperature), score, index.unsqueeze(-1))
+    weight = blend_weights(score, temperature)
+    return Route(index, weight, score, index.unsqueeze(-1), x.detach())
+
+
+def check_signatures(signatures: Tensor) -> None:
+    """Raise `ValueError` unless `signatures` is a matrix of finite numbers."""
+    if signatures.ndim != 2 or len(signatures) == 0:
+        raise ValueError(f"signatures must be [tiles >= 1, dim], got {list(signatures.shape)}")
+    # a compiled graph cannot stop to look at values
+    if not torch.compiler.is_compiling() and not signatures.isfinite().all():
+        rows = (~signatures.isfinite().all(dim=1)).nonzero().flatten().tolist()
+        raise ValueError(f"signatures must be finite, got other values in rows {rows[:8]}")
 
 
 def _best(scores: Tensor, k: int) -> Tensor:

@@ -12,11 +12,15 @@ from trix.address.checks import positive
 from trix.address.route import Route, RoutedLayer
 from trix.memory.attention import CausalAttention
 from trix.tiles.ffn import DenseFFN, TriXFFN
+from trix.tiles.lookup import SparseLookupFFN
+from trix.tiles.tiled import TiledFFN
 
 MIXERS: dict[str, Callable[..., nn.Module] | None] = {"attention": CausalAttention, "none": None}
 FFNS: dict[str, Callable[..., nn.Module] | None] = {
     "dense": DenseFFN,
     "trix": TriXFFN,
+    "tiled": TiledFFN,
+    "lookup": SparseLookupFFN,
     "none": None,
 }
 
@@ -98,15 +102,22 @@ class Block(nn.Module):
         self.ffn_norm = nn.LayerNorm(config.dim, bias=config.bias) if ffn else None
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Route | None, Any]:
-        """Map `[batch, time, dim]` to itself; return the route (if any) and the mixer's state."""
+    def forward(
+        self, x: Tensor, state: Any = None, tokens: Tensor | None = None
+    ) -> tuple[Tensor, Route | None, Any]:
+        """Map `[batch, time, dim]` to itself; return the route (if any) and the mixer's state.
+
+        `tokens` `[batch, time]` are the characters at each place, for layers that route by them.
+        """
         route = None
         if self.mixer is not None and self.mixer_norm is not None:
             read, state = self.mixer(self.mixer_norm(x), state)
             x = x + self.dropout(read)
         if self.ffn is not None and self.ffn_norm is not None:
             normed = self.ffn_norm(x)
-            if isinstance(self.ffn, RoutedLayer):
+            if isinstance(self.ffn, TiledFFN):
+                read, route = self.ffn.routed(normed, tokens)
+            elif isinstance(self.ffn, RoutedLayer):
                 read, route = self.ffn.routed(normed)
             else:
                 read = self.ffn(normed)
@@ -172,7 +183,7 @@ class CharLM(nn.Module):
         x = self.dropout(x)
         routes, states = [], []
         for block, mixer_state in zip(self.blocks, mixers, strict=True):
-            x, route, next_state = block(x, mixer_state)
+            x, route, next_state = block(x, mixer_state, tokens)
             states.append(next_state)
             if route is not None:
                 routes.append(route)

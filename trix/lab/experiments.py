@@ -3,18 +3,14 @@
 import dataclasses
 import json
 import shutil
-import time
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-
-from trix.lab.charlm import CharLM, LMConfig
+from trix.lab.arms import Arm as Arm
+from trix.lab.arms import Counted, TrainedLM
+from trix.lab.arms import Outcome as Outcome
 from trix.lab.corpus import Corpus
-from trix.lab.evaluate import evaluate, model_log_probs, table_log_probs
 from trix.lab.files import locked
-from trix.lab.protocols import protocol
 from trix.lab.records import (
     Record,
     add_record,
@@ -22,119 +18,49 @@ from trix.lab.records import (
     find_record,
     read_records,
 )
-from trix.lab.train import TrainConfig, train
-from trix.memory.context import CountTables
 
-QUICK_STEPS = 60
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one run of an arm measured, and on which device."""
-
-    seconds: float
-    parameters: int
-    metrics: dict[str, float]
-    curve: list[list[float]]
-    device: str
+# As many parameters as a tiled layer of 16 tiles; and as many multiplications a token: bottleneck
+# 8 · 128, mix 32 · 8, writing 32 · 128 and 16 scores 16 · 128, over the 2 · 128 of a hidden unit.
+_DENSE = {"ffn": "dense", "ffn_options": {"hidden": 354}}
+_NARROW = {"ffn": "dense", "ffn_options": {"hidden": 29}}
 
 
-class Arm(Protocol):
-    """One way of doing the thing that an experiment compares."""
-
-    @property
-    def seeded(self) -> bool:
-        """Whether the run depends on a seed."""
-        ...
-
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return all that decides a run besides text and seed."""
-        ...
-
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Run once; keep what is needed to resume in `work`."""
-        ...
+def _tiled(**options: Any) -> dict[str, Any]:
+    return {"ffn": "tiled", "ffn_options": {"tiles": 16, **options}}
 
 
-@dataclass(frozen=True)
-class TrainedLM:
-    """A `CharLM` trained by a protocol, with some of its model's settings changed."""
-
-    protocol: str
-    changes: dict[str, Any] = field(default_factory=dict)
-    seeded: bool = True
-
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return the protocol's name, and the settings of model, training and evaluation."""
-        return {
-            "protocol": self.protocol,
-            "model": dataclasses.asdict(self._model(corpus)),
-            "train": dataclasses.asdict(self._train(budget)),
-            "block": protocol(self.protocol).block,
-        }
-
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Train, resuming from `work`, and evaluate on the whole validation text in blocks."""
-        torch.manual_seed(seed)
-        model = CharLM(self._model(corpus))
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model.to(device)
-        result = train(model, corpus.train, self._train(budget), seed, folder=work)
-        block = protocol(self.protocol).block
-        score = evaluate(model_log_probs(model), corpus.val.to(device), block)
-        return Outcome(
-            seconds=result.seconds,
-            parameters=model.parameter_count(),
-            metrics={"val_nats": score.nats, "val_perplexity": score.perplexity},
-            curve=[[step, loss] for step, loss in result.curve],
-            device=device,
-        )
-
-    def _model(self, corpus: Corpus) -> LMConfig:
-        return protocol(self.protocol).with_model(vocab_size=corpus.vocab_size, **self.changes)
-
-    def _train(self, budget: str) -> TrainConfig:
-        config = protocol(self.protocol).train
-        return (
-            replace(config, steps=min(QUICK_STEPS, config.steps)) if budget == "quick" else config
-        )
+def _sources(name: str, sources: tuple[str, ...]) -> dict[str, Arm]:
+    arms: dict[str, Arm] = {s: TrainedLM(name, _tiled(source=s)) for s in sources}
+    arms["learned-router"] = TrainedLM(
+        name, _tiled(source="learned-router"), {"loss_weights": {"load-balance": 0.01}}
+    )
+    return arms | {"dense": TrainedLM(name, _DENSE), "narrow-dense": TrainedLM(name, _NARROW)}
 
 
-@dataclass(frozen=True)
-class Counted:
-    """Count tables of one order and smoothing: nothing is trained, nothing is random."""
-
-    order: int
-    smoothing: str
-    seeded: bool = False
-
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return order and smoothing."""
-        return {"order": self.order, "smoothing": self.smoothing}
-
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Count the training text; evaluate in blocks of 64, of 256, and in one uncut pass."""
-        began = time.perf_counter()
-        tables = CountTables(corpus.train, self.order, corpus.vocab_size)
-        seconds = time.perf_counter() - began
-        log_probs = table_log_probs(tables, self.order, self.smoothing)
-        metrics = {}
-        for name, block in (("", 64), ("_block256", 256), ("_uncut", len(corpus.val))):
-            score = evaluate(log_probs, corpus.val, block)
-            metrics[f"val_nats{name}"] = score.nats
-            metrics[f"val_perplexity{name}"] = score.perplexity
-        return Outcome(
-            seconds=seconds,
-            parameters=sum(len(t.count) for t in tables.tables),
-            metrics=metrics,
-            curve=[],
-            device="cpu",
-        )
+_CONTROLS = ("frozen-random", "token-hash", "uniform")
 
 
 EXPERIMENTS: dict[str, dict[str, Arm]] = {
     "attention-seed": {"attention": TrainedLM("seed")},
     "attention-nano": {"attention": TrainedLM("nano")},
+    "sources": {
+        **_sources("probe", ("weights", "bottleneck", "spline", "decoupled", "data", *_CONTROLS)),
+        "weights-shuffled": TrainedLM("probe", _tiled(source="weights"), after="shuffle"),
+    },
+    "soft-top-k": {
+        **{f"k{k}": TrainedLM("probe", _tiled(top_k=k)) for k in (2, 4, 8)},
+        "random-k4": TrainedLM("probe", _tiled(source="uniform", top_k=4)),
+    },
+    "annealing": {
+        "soft": TrainedLM("probe", _tiled(top_k=16)),
+        "soft-to-hard": TrainedLM(
+            "probe", _tiled(top_k=16), {"anneal": (1.0, 0.02)}, after="harden"
+        ),
+        "soft-cut": TrainedLM("probe", _tiled(top_k=16), after="harden"),
+        "straight-through": TrainedLM(
+            "probe", _tiled(top_k=16, blend="straight-through"), after="harden"
+        ),
+    },
     "counts": {
         f"{smoothing}-{order}": Counted(order, smoothing)
         for smoothing in ("witten-bell", "add-one")

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from trix.address.anneal import annealed
 from trix.address.checks import positive
-from trix.address.regularize import diversity
+from trix.address.regularize import diversity, load_balance, sparsity, ternary_pull
 from trix.address.route import Route
 from trix.lab.charlm import CharLM
 from trix.lab.checkpoint import (
@@ -29,7 +30,10 @@ from trix.lab.checkpoint import (
 RoutingLoss = Callable[[Any, Route], Tensor]
 
 ROUTING_LOSSES: dict[str, RoutingLoss] = {
+    "load-balance": lambda layer, route: load_balance(route, len(layer.signatures)),
     "diversity": lambda layer, route: diversity(layer.signatures),
+    "ternary-pull": lambda layer, route: ternary_pull(layer.signatures),
+    "sparsity": lambda layer, route: sparsity(layer.signatures),
 }
 
 
@@ -48,6 +52,8 @@ class TrainConfig:
         weight_decay: on matrices; vectors have none.
         clip: largest norm of the gradient; 0 for no clipping.
         loss_weights: weight of each routing loss, by its name in `ROUTING_LOSSES`.
+        anneal: temperatures of the layers' blend at the first and the last step, see `annealed`;
+            None leaves the temperature to the gradient.
     """
 
     steps: int = 2000
@@ -60,6 +66,7 @@ class TrainConfig:
     weight_decay: float = 0.1
     clip: float = 1.0
     loss_weights: dict[str, float] = field(default_factory=dict)
+    anneal: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -76,6 +83,8 @@ class TrainConfig:
             raise ValueError(
                 f"unknown routing losses {sorted(unknown)}; known are {sorted(ROUTING_LOSSES)}"
             )
+        if self.anneal is not None:
+            annealed(*self.anneal, progress=0.0)
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,12 @@ def train(
         raise ValueError(
             f"routing losses {sorted(config.loss_weights)} need a feed-forward that routes, "
             f"got ffn={model.config.ffn!r}"
+        )
+    if config.anneal is not None and not (
+        model.routed_layers() and all(hasattr(x, "set_temperature") for x in model.routed_layers())
+    ):
+        raise ValueError(
+            f"anneal needs a feed-forward with a temperature, got ffn={model.config.ffn!r}"
         )
     identity = _identity(model, data, config, seed)
     device = next(model.parameters()).device
@@ -198,6 +213,10 @@ def _step(
     first = torch.randint(len(data) - config.context, (config.batch,), generator=sampler)
     window = first.to(data.device)[:, None] + torch.arange(config.context + 1, device=data.device)
     tokens = data[window]
+    if config.anneal is not None:
+        temperature = annealed(*config.anneal, step / max(1, config.steps - 1))
+        for layer in model.routed_layers():
+            layer.set_temperature(temperature)  # pyright: ignore[reportAttributeAccessIssue]
     with torch.autocast(data.device.type, torch.bfloat16, enabled=data.device.type == "cuda"):
         logits, routes, _ = model.routed(tokens[:, :-1])
         loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
@@ -212,6 +231,8 @@ def _step(
     if config.clip:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimizer.step()
+    for layer, route in zip(model.routed_layers(), routes, strict=True):
+        layer.update(route)
     return loss.detach()
 
 

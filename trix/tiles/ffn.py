@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trix.address.checks import last_dim, positive
-from trix.address.route import Routed, flat_route
+from trix.address.route import Route, Routed, flat_route
 from trix.address.signature import weight_signatures
 from trix.address.ternary import row_scale, ternarize
 
@@ -98,6 +98,9 @@ class TriXFFN(nn.Module):
         # two matrix products over all tiles beat a gather of weights while tiles are few
         hidden = F.gelu(torch.einsum("...d,thd->...th", x, up)) * shares.unsqueeze(-1)
         return Routed(torch.einsum("...th,tdh->...d", hidden, down), route)
+
+    def update(self, route: Route) -> None:
+        """Nothing here learns outside the gradient."""
 
 
 def _scaled_ternary(weights: Tensor) -> Tensor:

@@ -1,0 +1,188 @@
+"""Tiles with every part that an address could be read from: the testbed of the sources."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trix.address.anneal import straight_through_weights
+from trix.address.calibrate import ScoreGate
+from trix.address.checks import last_dim, positive
+from trix.address.control import FrozenRandom, LinearRouter, TokenHash, UniformRandom
+from trix.address.interpolate import cell_of
+from trix.address.route import Route, Routed
+from trix.address.source import (
+    BottleneckSource,
+    DataSource,
+    LearnedSource,
+    Source,
+    SplineSource,
+    TileParts,
+    WeightSource,
+)
+
+SOURCES: dict[str, type[Source]] = {
+    "weights": WeightSource,
+    "bottleneck": BottleneckSource,
+    "spline": SplineSource,
+    "decoupled": LearnedSource,
+    "data": DataSource,
+    "frozen-random": FrozenRandom,
+    "token-hash": TokenHash,
+    "uniform": UniformRandom,
+    "learned-router": LinearRouter,
+}
+READ_OFF = ("weights", "bottleneck", "spline")
+"""The sources that add no parameter and no buffer: they read the tiles' own numbers."""
+
+KNOTS, REACH = 9, 3.0
+
+
+class TiledFFN(nn.Module):
+    r"""Tiles that look at a few directions, bend them, and write: one layer for all sources.
+
+    Tile :math:`t` looks at the input through a bottleneck :math:`B_t` of few rows, mixes what it
+    sees into hidden units, gives each unit a spline for its activation, and writes:
+
+    .. math:: f_t(x) = D_t\,\varphi_t(M_t B_t x), \qquad
+        y = \sum_{t \in \text{top-}k} w_t\, g(s_t)\, f_t(x), \qquad s_t = x \cdot \sigma_t
+
+    with :math:`w = \mathrm{softmax}(s / T)` over the chosen tiles, :math:`T` learned, and the gate
+    :math:`g` of `ScoreGate`. Where the signatures :math:`\sigma` come from is the `source`'s
+    business, and nothing else differs between two layers of different source. Source of the idea:
+    the notes on emergent routing, which ask what else a signature could be read from.
+
+    Args:
+        dim: input and output features.
+        tiles: how many tiles.
+        hidden: hidden units of each tile, `4 * dim / tiles` when not given; the bottleneck has a
+            quarter as many rows.
+        top_k: tiles that each token reads.
+        source: a name in `SOURCES`.
+        blend: "softmax", or "straight-through": the best tile alone in the forward pass, the
+            softmax over `top_k` tiles in the backward.
+        temperature: of the softmax, to begin with, in units of √dim, which is the size of a score.
+        balance: step of loss-free balancing (Wang et al. 2024), in units of √dim a call of
+            `update`; 0 for none.
+    """
+
+    bias: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        tiles: int = 16,
+        hidden: int | None = None,
+        top_k: int = 1,
+        source: str = "weights",
+        blend: str = "softmax",
+        temperature: float = 1.0,
+        balance: float = 0.0,
+    ) -> None:
+        """See the class. Bottleneck and mix keep a token's variance; writes begin small."""
+        super().__init__()
+        positive("dim", dim)
+        positive("tiles", tiles)
+        hidden = max(1, 4 * dim // tiles) if hidden is None else positive("hidden", hidden)
+        if positive("top_k", top_k) > tiles:
+            raise ValueError(f"top_k must be at most the {tiles} tiles, got {top_k}")
+        if source not in SOURCES:
+            raise ValueError(f"source must be one of {sorted(SOURCES)}, got {source!r}")
+        if blend not in ("softmax", "straight-through"):
+            raise ValueError(f"blend must be softmax or straight-through, got {blend!r}")
+        if not 0.0 <= balance < math.inf:
+            raise ValueError(f"balance must be finite and not negative, got {balance}")
+        self.dim, self.tiles, self.hidden, self.top_k = dim, tiles, hidden, top_k
+        self.blend, self.balance = blend, balance
+        rank = max(1, hidden // 4)
+        self.bottleneck = nn.Parameter(torch.randn(tiles, rank, dim) / math.sqrt(dim))
+        self.mix = nn.Parameter(torch.randn(tiles, hidden, rank) / math.sqrt(rank))
+        knots = F.gelu(torch.linspace(-REACH, REACH, KNOTS))
+        self.spline = nn.Parameter(knots.repeat(tiles, hidden, 1))
+        self.down = nn.Parameter(0.02 * torch.randn(tiles, hidden, dim))
+        self.gate = ScoreGate(dim)
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.set_temperature(temperature)
+        kind = SOURCES[source]
+        self.source: Source = kind() if source in READ_OFF else kind(tiles, dim)
+        self.register_buffer("bias", torch.zeros(tiles))
+
+    @property
+    def signatures(self) -> Tensor:
+        """The tiles' addresses, `[tiles, dim]`."""
+        return self.source.rows(TileParts(self.bottleneck, self.mix, self.spline))
+
+    @property
+    def temperature(self) -> Tensor:
+        """Of the blend, in units of a score."""
+        return self.log_temperature.exp() * math.sqrt(self.dim)
+
+    @torch.no_grad()
+    def set_temperature(self, temperature: float) -> None:
+        """Set the temperature, in units of √dim.
+
+        Raises:
+            ValueError: it is not positive and finite.
+        """
+        if not 0.0 < temperature < math.inf:
+            raise ValueError(f"temperature must be positive and finite, got {temperature}")
+        self.log_temperature.fill_(math.log(temperature))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map `[..., dim]` to `[..., dim]`; the output of `routed`."""
+        return self.routed(x, labels).output
+
+    def routed(self, x: Tensor, labels: Tensor | None = None) -> Routed:
+        """Return the output `[..., dim]` with the `Route` that produced it.
+
+        Args:
+            x: tokens.
+            labels: an integer a token, `[...]`, for the token hash.
+
+        Raises:
+            ValueError: the last axis of `x` is not `dim`.
+        """
+        last_dim("x", x, self.dim)
+        route = self.source.route(
+            x, self.signatures, self.top_k, self.temperature, self.bias, labels
+        )
+        if self.blend == "straight-through":
+            weight = straight_through_weights(route.score, self.temperature)
+            route = route._replace(weight=weight)
+        tokens, places = x.reshape(-1, self.dim), route.index.reshape(-1, self.top_k)
+        share = (route.weight * self.gate(route.score)).reshape(-1, self.top_k)
+        # every tile's glance costs less than gathering the chosen tiles' bottlenecks
+        glance = (tokens @ self.bottleneck.flatten(0, 1).to(x.dtype).T).unflatten(
+            -1, (self.tiles, -1)
+        )
+        seen = glance.gather(1, _along(places, glance.shape[-1]))
+        units = torch.einsum("nkr,nkhr->nkh", seen, self.mix.to(seen.dtype)[places])
+        bent = self._bend(units, places) * share.unsqueeze(-1).to(units.dtype)
+        hidden = bent.new_zeros(len(tokens), self.tiles, self.hidden)
+        hidden = hidden.scatter(1, _along(places, self.hidden), bent)
+        output = hidden.flatten(1) @ self.down.flatten(0, 1).to(hidden.dtype)
+        return Routed(output.view(x.shape), route)
+
+    def update(self, route: Route) -> None:
+        """Let the source learn from the route; move the bias of loss-free balancing.
+
+        A tile that read more than its share loses a little on its next scores, one that read less
+        gains as much. The bias takes part in the choice alone.
+        """
+        self.source.update(route)
+        if self.balance and route.index.numel():
+            reads = torch.bincount(route.index.flatten(), minlength=self.tiles)
+            short = reads.to(self.bias.dtype).mean() - reads
+            self.bias += self.balance * math.sqrt(self.dim) * short.sign()
+
+    def _bend(self, units: Tensor, places: Tensor) -> Tensor:
+        cell, at = cell_of(units, KNOTS, -REACH, REACH)
+        unit = torch.arange(self.hidden, device=units.device)
+        first = (places.unsqueeze(-1) * self.hidden + unit) * KNOTS + cell
+        values = self.spline.flatten().to(units.dtype)
+        return torch.lerp(values[first], values[first + 1], at)
+
+
+def _along(places: Tensor, width: int) -> Tensor:
+    return places.unsqueeze(-1).expand(*places.shape, width)
