@@ -80,7 +80,11 @@ class TiledFFN(nn.Module):
         temperature: float = 1.0,
         balance: float = 0.0,
     ) -> None:
-        """See the class. Bottleneck and mix keep a token's variance; writes begin small."""
+        """See the class.
+
+        Hidden units begin with a standard deviation of a quarter and writes with one of 0.007, as a
+        dense layer's do under GPT-2's scales at this book's sizes.
+        """
         super().__init__()
         positive("dim", dim)
         positive("tiles", tiles)
@@ -97,10 +101,10 @@ class TiledFFN(nn.Module):
         self.blend, self.balance = blend, balance
         rank = max(1, hidden // 4)
         self.bottleneck = nn.Parameter(torch.randn(tiles, rank, dim) / math.sqrt(dim))
-        self.mix = nn.Parameter(torch.randn(tiles, hidden, rank) / math.sqrt(rank))
+        self.mix = nn.Parameter(torch.randn(tiles, hidden, rank) * 0.25 / math.sqrt(rank))
         knots = F.gelu(torch.linspace(-REACH, REACH, KNOTS))
         self.spline = nn.Parameter(knots.repeat(tiles, hidden, 1))
-        self.down = nn.Parameter(0.02 * torch.randn(tiles, hidden, dim))
+        self.down = nn.Parameter(0.007 * torch.randn(tiles, hidden, dim))
         self.gate = ScoreGate(dim)
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.set_temperature(temperature)
