@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trix.address.route import Route
-from trix.lab.metrics import mutual_information, normalized_entropy, usage
+from trix.lab.metrics import churn, mutual_information, normalized_entropy, purity, usage
 
 
 def _route(index):
@@ -74,3 +74,26 @@ def test_information_of_a_known_table():
 def test_bad_labels_are_named(labels, tiles, message):
     with pytest.raises(ValueError, match=message):
         mutual_information(_route([[0], [1], [2]]), torch.tensor(labels), tiles)
+
+
+def test_churn_counts_tokens_whose_best_tile_changed():
+    before = _route([[0, 1], [2, 1], [3, 0], [1, 2]])
+    after = _route([[0, 2], [1, 2], [3, 1], [2, 1]])
+    assert churn(before, after) == 0.5
+    assert churn(before, before) == 0.0
+    with pytest.raises(ValueError, match=r"same tokens, at least one, got \[4\] and \[3\]"):
+        churn(before, _route([[0], [1], [2]]))
+    with pytest.raises(ValueError, match=r"got \[0\] and \[0\]"):
+        empty = torch.zeros(0, 1, dtype=torch.long)
+        route = Route(empty, empty.float(), empty.float(), empty.unsqueeze(-1))
+        churn(route, route)
+
+
+def test_purity_is_what_one_name_a_tile_gets_right():
+    # tile 0 sees labels 0,0,0,1; tile 1 sees 1,2; the second place must not count
+    route = _route([[0, 1], [0, 1], [0, 1], [0, 1], [1, 0], [1, 0]])
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    assert purity(route, labels, 3) == pytest.approx(4 / 6)
+    assert purity(_route([[0]] * 6), labels, 1) == pytest.approx(3 / 6)
+    with pytest.raises(ValueError, match="expected 6 labels"):
+        purity(route, labels[:5], 3)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trix.address.anneal import annealed, straight_through_weights
 from trix.address.calibrate import ScoreGate
+from trix.address.packed import PackedTernary, pack, unpack
 from trix.address.regularize import diversity, load_balance, sparsity, ternary_pull
 from trix.address.route import Route, Routed, RoutedLayer, blend_weights, flat_route
 from trix.address.rows import SignatureRows
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
     from trix.lab.evaluate import model_log_probs as model_log_probs
     from trix.lab.evaluate import table_log_probs as table_log_probs
     from trix.lab.experiments import run_experiment as run_experiment
+    from trix.lab.metrics import churn as churn
     from trix.lab.metrics import mutual_information as mutual_information
     from trix.lab.metrics import normalized_entropy as normalized_entropy
+    from trix.lab.metrics import purity as purity
     from trix.lab.metrics import usage as usage
     from trix.lab.protocols import protocol as protocol
     from trix.lab.records import read_all_records as read_all_records
@@ -73,6 +76,7 @@ _LATER = {
     "TrainResult": "trix.lab.train",
     "check_parameters": "trix.lab.budget",
     "choose": "trix.lab.budget",
+    "churn": "trix.lab.metrics",
     "evaluate": "trix.lab.evaluate",
     "evaluate_streaming": "trix.lab.evaluate",
     "figure_html": "trix.show",
@@ -89,6 +93,7 @@ _LATER = {
     "normalized_entropy": "trix.lab.metrics",
     "protocol": "trix.lab.protocols",
     "provenance": "trix.show",
+    "purity": "trix.lab.metrics",
     "read_all_records": "trix.lab.records",
     "read_records": "trix.lab.records",
     "run_experiment": "trix.lab.experiments",
@@ -112,6 +117,7 @@ __all__ = [
     "LMConfig",
     "LMRouted",
     "LMState",
+    "PackedTernary",
     "Route",
     "Routed",
     "RoutedLayer",
@@ -126,6 +132,7 @@ __all__ = [
     "blend_weights",
     "check_parameters",
     "choose",
+    "churn",
     "diversity",
     "evaluate",
     "evaluate_streaming",
@@ -143,8 +150,10 @@ __all__ = [
     "model_log_probs",
     "mutual_information",
     "normalized_entropy",
+    "pack",
     "protocol",
     "provenance",
+    "purity",
     "read_all_records",
     "read_records",
     "row_scale",
@@ -159,6 +168,7 @@ __all__ = [
     "ternary_fraction",
     "ternary_pull",
     "train",
+    "unpack",
     "usage",
     "verdict",
     "weight_signatures",

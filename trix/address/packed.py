@@ -1,0 +1,249 @@
+r"""Packed ternary values: two bits a weight, and a product that reads them as they lie.
+
+Four values share a byte, the first in its lowest bits: 0 is `00`, 1 is `01`, −1 is `11`, and `10`
+does not occur. A matrix takes a sixteenth of its float32 bytes. A product with one vector spends
+its time on fetching the matrix, so it gets faster too; BitNet b1.58 (Ma et al. 2024) and bitnet.cpp
+(Wang et al. 2025) argue for ternary weights on these grounds.
+
+T-MAC (Wei et al. 2024) looks partial sums up in tables. Here the values are computed: shift a pair
+of bits to the top of a machine word, and read the word as a floating number. The pair is then the
+sign and the highest bit of the exponent: `00` reads 0, `01` reads 2 and `11` reads −2.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trix.address.checks import last_dim
+from trix.address.ternary import row_scale, ternarize
+
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def pack(ternary: Tensor) -> Tensor:
+    """Pack ternary values, four a byte along the last axis.
+
+    Args:
+        ternary: `[..., length]` of any floating or integer dtype, every value −1, 0 or 1.
+
+    Returns:
+        `[..., ceil(length / 4)]`, uint8; the unused bits of a last byte are 0.
+
+    Raises:
+        TypeError: the dtype is neither floating, nor uint8, nor a signed integer.
+        ValueError: no axis, or a value other than −1, 0 and 1.
+    """
+    dtype = ternary.dtype
+    if not (ternary.is_floating_point() or dtype in (torch.uint8, *_INTEGERS)):
+        raise TypeError(f"ternary must be a floating or integer tensor, got {dtype}")
+    if ternary.ndim == 0:
+        raise ValueError("ternary must have shape [..., length], got []")
+    bad = (ternary != 0) & (ternary.abs() != 1)
+    if bad.any():
+        found = ternary[bad][:5].tolist()
+        raise ValueError(f"ternary must hold only -1, 0 and 1, got {found} among {ternary.numel()}")
+    codes = (ternary.to(torch.int8) & 3).to(torch.uint8)
+    codes = nn.functional.pad(codes, (0, -ternary.shape[-1] % 4)).unflatten(-1, (-1, 4))
+    first, second, third, fourth = codes.unbind(-1)
+    return first | second << 2 | third << 4 | fourth << 6
+
+
+def unpack(packed: Tensor, length: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the ternary values that `pack` packed.
+
+    Args:
+        packed: `[..., ceil(length / 4)]`, uint8.
+        length: how many values a row has.
+        dtype: what to return them as: any floating dtype, or a signed integer.
+
+    Returns:
+        `[..., length]`.
+
+    Raises:
+        TypeError: `packed` is not uint8, or `dtype` cannot hold −1.
+        ValueError: the number of bytes does not fit the length, or they hold other codes.
+    """
+    if not (dtype.is_floating_point or dtype in _INTEGERS):
+        raise TypeError(f"dtype must be floating or a signed integer, got {dtype}")
+    _check(packed, length)
+    return _decode(packed, length, dtype)
+
+
+def _check(packed: Tensor, length: int) -> None:
+    """Raise unless `packed` is what `pack` makes of rows of `length` values."""
+    if packed.dtype != torch.uint8:
+        raise TypeError(f"packed must be uint8, got {packed.dtype}")
+    if length < 0:
+        raise ValueError(f"length must not be negative, got {length}")
+    last_dim("packed", packed, -(-length // 4))
+    bad = packed & ~(packed << 1) & 0b10101010  # a high bit whose low bit is missing
+    if bad.any() or (length % 4 and (packed[..., -1] >> 2 * (length % 4)).any()):
+        raise ValueError(f"packed must hold the codes of {length} values -1, 0 and 1, got others")
+
+
+def _decode(packed: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8, device=packed.device)
+    codes = packed.unsqueeze(-1) >> shifts
+    values = (codes & 1).to(torch.int8) - (codes & 2).to(torch.int8)
+    return values.flatten(-2)[..., :length].to(dtype)
+
+
+@functools.cache
+def kernel(dtype: torch.dtype) -> Callable[..., Any] | None:
+    """Return the compiled product for float32 or float64, or None where numba is not installed.
+
+    It maps `packed [rows, bytes]`, `scale [rows, 1]` and `x [batch, dim]`, NumPy arrays that are
+    C-contiguous, to `[batch, rows]`. The first call compiles, in about a second.
+    """
+    try:
+        numba = importlib.import_module("numba")
+    except ImportError:
+        return None
+    if dtype == torch.float64:
+        word, real, top, name = np.uint64, np.float64, np.uint64(62), "float64"
+    else:
+        word, real, top, name = np.uint32, np.float32, np.uint32(30), "float32"
+    high = word(3) << top
+
+    # Sums may be taken in another order and products fused, or nothing becomes a vector
+    # instruction. NaN and infinity keep their meaning: 0 * NaN is computed, not assumed to be 0.
+    # Nothing is cached on disk: compiling is quick, and a stale file would be a riddle.
+    @numba.njit(
+        f"{name}[:, ::1](uint8[:, ::1], {name}[:, ::1], {name}[:, ::1])",
+        fastmath={"reassoc", "contract"},
+        nogil=True,
+    )
+    def product(packed: Any, scale: Any, x: Any) -> Any:
+        (rows, size), (batch, dim) = packed.shape, x.shape
+        y = np.empty((batch, rows), real)
+        turned = np.zeros((4, size), real)
+        for t in range(batch):
+            # What meets the same two bits of neighbouring bytes lies side by side, so that one
+            # vector instruction serves many bytes. Halved, because the codes read as 2 and −2.
+            for i in range(dim):
+                turned[i % 4, i // 4] = real(0.5) * x[t, i]
+            for r in range(rows):
+                total = real(0)
+                for b in range(size):
+                    code = word(packed[r, b])
+                    for j in range(4):
+                        lifted = word((code << (top - word(2 * j))) & high)
+                        total += lifted.view(real) * turned[j, b]
+                y[t, r] = total * scale[r, 0]
+        return y
+
+    return product
+
+
+class PackedTernary(nn.Module):
+    """A ternary matrix with one scale a row, two bits a weight, for inference.
+
+    Its state is two buffers: `packed [rows, ceil(dim / 4)]`, uint8, and `scale [rows, 1]`. Nothing
+    is derived from them and kept, so whatever changes them is seen by the next product.
+
+    Args:
+        ternary: `[rows, dim]`, every value −1, 0 or 1.
+        scale: finite floating `[rows, 1]`; ones if not given.
+
+    Raises:
+        TypeError: `ternary` has a dtype that `pack` refuses, or `scale` is not floating.
+        ValueError: a shape is wrong, `ternary` holds another value, or `scale` is not finite.
+            `load_state_dict` raises it too, for bytes that are not the codes of `dim` values.
+    """
+
+    packed: Tensor
+    scale: Tensor
+
+    def __init__(self, ternary: Tensor, scale: Tensor | None = None) -> None:
+        """Pack `ternary`; see the class."""
+        super().__init__()
+        if ternary.ndim != 2:
+            raise ValueError(f"ternary must have shape [rows, dim], got {list(ternary.shape)}")
+        rows, self.dim = ternary.shape
+        if scale is None:
+            scale = torch.ones(rows, 1, device=ternary.device)
+        if not scale.is_floating_point():
+            raise TypeError(f"scale must be a floating tensor, got {scale.dtype}")
+        if scale.shape != (rows, 1):
+            raise ValueError(f"scale must have shape {[rows, 1]}, got {list(scale.shape)}")
+        if not scale.isfinite().all():
+            raise ValueError("scale must be finite, got NaN or infinity")
+        self.register_buffer("packed", pack(ternary.detach()))
+        self.register_buffer("scale", scale.detach().clone())
+        self.register_load_state_dict_post_hook(_check_loaded)
+
+    @classmethod
+    def from_weights(
+        cls, weights: Tensor, threshold: float = 0.5, relative: bool = True
+    ) -> "PackedTernary":
+        """Pack `ternarize(weights, threshold, relative)` with its `row_scale`.
+
+        Args:
+            weights: floating `[rows, dim]`. The scale is float32, or float64 for float64 weights.
+            threshold: as in `ternarize`.
+            relative: as in `ternarize`.
+
+        Raises:
+            TypeError: the weights are not floating.
+            ValueError: their shape is wrong, they are not finite, or the threshold is refused.
+        """
+        ternary = ternarize(weights.detach(), threshold, relative)
+        dtype = _computed_in(weights)
+        return cls(ternary, row_scale(weights.detach().to(dtype), ternary.to(dtype)))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The matrix's `(rows, dim)`."""
+        return self.packed.shape[0], self.dim
+
+    def unpack(self) -> Tensor:
+        """Return the ternary matrix without its scale, `[rows, dim]`, in the scale's dtype."""
+        return _decode(self.packed, self.dim, self.scale.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x @ (scale * ternary).T`, without a gradient.
+
+        Args:
+            x: floating `[..., dim]`, on the buffers' device.
+
+        Returns:
+            `[..., rows]` in the dtype of `x`, computed in float64 for float64 and in float32 for
+            every other. NaN and infinity come out as they do from the dense product. Without numba,
+            or away from the CPU, the matrix is unpacked and multiplied by torch: the same values up
+            to rounding, but slower than a dense matrix.
+
+        Raises:
+            TypeError: `x` is not floating.
+            ValueError: its last axis is not `dim` long.
+        """
+        if not x.is_floating_point():
+            raise TypeError(f"x must be a floating tensor, got {x.dtype}")
+        last_dim("x", x, self.dim)
+        dtype = _computed_in(x)
+        packed, scale, flat = self.packed, self.scale.to(dtype), x.detach().to(dtype)
+        product = kernel(dtype) if x.is_cpu and packed.is_cpu else None
+        if product is None:
+            return (flat @ (scale * _decode(packed, self.dim, dtype)).T).to(x.dtype)
+        lead = x.shape[:-1]
+        flat = flat.reshape(lead.numel(), self.dim)  # -1 would not do for a dim of 0
+        y = product(*(each.contiguous().numpy() for each in (packed, scale, flat)))
+        return torch.from_numpy(y.reshape(*lead, y.shape[1])).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Return the shape for `repr`."""
+        return f"rows={self.shape[0]}, dim={self.dim}"
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _check_loaded(module: nn.Module, _keys: Any) -> None:
+    # Thirteen values and fourteen take the same bytes, so the shape alone does not tell them apart.
+    if isinstance(module, PackedTernary):
+        _check(module.packed, module.dim)
