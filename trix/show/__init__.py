@@ -9,6 +9,7 @@ try:
     from trix.show.live import live
     from trix.show.page import glue, provenance
     from trix.show.plot import figure_html, show
+    from trix.show.route_tree import RouteTree
     from trix.show.widget import AddressPlane
 except ModuleNotFoundError as error:
     if (error.name or "").startswith("trix"):
@@ -22,6 +23,7 @@ except ModuleNotFoundError as error:
 __all__ = [
     "AddressPlane",
     "ContextLens",
+    "RouteTree",
     "figure_html",
     "glue",
     "live",
