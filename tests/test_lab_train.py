@@ -175,6 +175,57 @@ def test_a_routing_loss_needs_a_router():
         _run(config=config)
 
 
+def test_the_temperature_follows_its_schedule():
+    config = dataclasses.replace(CONFIG, steps=3, anneal=(2.0, 0.02))
+    model = _model(ffn="tiled", ffn_options={"tiles": 3, "hidden": 4, "top_k": 3})
+    seen = []
+    forward = model.routed
+
+    def watched(*args):
+        seen.append(_temperature(model))
+        return forward(*args)
+
+    model.routed = watched
+    _run(config=config, model=model)
+    assert seen == pytest.approx([2.0, 0.2, 0.02])
+    with pytest.raises(ValueError, match=r"anneal needs .* a temperature, got ffn='trix'"):
+        _run(config=config, model=_model(ffn="trix", ffn_options={"tiles": 3}))
+    with pytest.raises(ValueError, match="end must be positive and finite, got 0"):
+        dataclasses.replace(CONFIG, anneal=(1.0, 0.0))
+
+
+def test_what_learns_outside_the_gradient_is_updated_each_step_and_resumes(tmp_path):
+    options = {"tiles": 3, "hidden": 4, "source": "data", "balance": 0.1}
+    model, _ = _run(tmp_path / "a", model=_model(ffn="tiled", ffn_options=options))
+    (layer,) = model.routed_layers()
+    assert layer.source.started  # pyright: ignore[reportAttributeAccessIssue]
+    assert layer.bias.abs().sum() > 0  # pyright: ignore[reportAttributeAccessIssue]
+    stopped = dataclasses.replace(CONFIG)
+    _stop_after(4, tmp_path / "b", stopped, options)
+    again, _ = _run(tmp_path / "b", model=_model(ffn="tiled", ffn_options=options), save_every=2)
+    for (name, a), b in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def _temperature(model):
+    return model.routed_layers()[0].log_temperature.exp().item()
+
+
+def _stop_after(steps, folder, config, options):
+    real, done = trix.lab.train._step, []
+
+    def step(*args):
+        if len(done) == steps:
+            raise KeyboardInterrupt
+        done.append(1)
+        return real(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trix.lab.train, "_step", step)
+        with pytest.raises(KeyboardInterrupt):
+            _run(folder, config, model=_model(ffn="tiled", ffn_options=options), save_every=2)
+
+
 # Bad input
 
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from trix.lab.verdict import verdict as verdict
     from trix.show import AddressPlane as AddressPlane
     from trix.show import ContextLens as ContextLens
+    from trix.show import RouteTree as RouteTree
     from trix.show import figure_html as figure_html
     from trix.show import glue as glue
     from trix.show import live as live
@@ -74,6 +75,7 @@ _LATER = {
     "LMState": "trix.lab.charlm",
     "TrainConfig": "trix.lab.train",
     "TrainResult": "trix.lab.train",
+    "RouteTree": "trix.show",
     "check_parameters": "trix.lab.budget",
     "choose": "trix.lab.budget",
     "churn": "trix.lab.metrics",
@@ -119,6 +121,7 @@ __all__ = [
     "LMState",
     "PackedTernary",
     "Route",
+    "RouteTree",
     "Routed",
     "RoutedLayer",
     "ScoreGate",

@@ -34,7 +34,7 @@ def _sources(name: str, sources: tuple[str, ...]) -> dict[str, Arm]:
     arms["learned-router"] = TrainedLM(
         name, _tiled(source="learned-router"), {"loss_weights": {"load-balance": 0.01}}
     )
-    return arms | {"dense": TrainedLM(name, _DENSE), "narrow-dense": TrainedLM(name, _NARROW)}
+    return arms | {"narrow-dense": TrainedLM(name, _NARROW)}
 
 
 _CONTROLS = ("frozen-random", "token-hash", "uniform")
@@ -45,6 +45,7 @@ EXPERIMENTS: dict[str, dict[str, Arm]] = {
     "attention-nano": {"attention": TrainedLM("nano")},
     "sources": {
         **_sources("probe", ("weights", "bottleneck", "spline", "decoupled", "data", *_CONTROLS)),
+        "dense": TrainedLM("probe", _DENSE),
         "weights-shuffled": TrainedLM("probe", _tiled(source="weights"), after="shuffle"),
     },
     "sources-nano": _sources("nano", ("weights", "decoupled", *_CONTROLS)),
