@@ -10,17 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 from trix.address.anneal import annealed, straight_through_weights
 from trix.address.calibrate import ScoreGate
+from trix.address.control import (
+    FrozenRandom,
+    LinearRouter,
+    Shuffled,
+    TokenHash,
+    UniformRandom,
+)
 from trix.address.packed import PackedTernary, pack, unpack
 from trix.address.regularize import diversity, load_balance, sparsity, ternary_pull
 from trix.address.route import Route, Routed, RoutedLayer, blend_weights, flat_route
 from trix.address.rows import SignatureRows
 from trix.address.signature import weight_signatures
+from trix.address.source import (
+    BottleneckSource,
+    DataSource,
+    LearnedSource,
+    Source,
+    SplineSource,
+    TileParts,
+    WeightSource,
+)
 from trix.address.ternary import row_scale, straight_through, ternarize, ternary_fraction
 from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.context import CountTables
 from trix.tiles.ffn import DenseFFN, TriXFFN
 from trix.tiles.lookup import SparseLookupFFN
-from trix.tiles.tiled import TiledFFN
+from trix.tiles.tiled import SOURCES, TiledFFN
 
 if TYPE_CHECKING:
     from trix.lab.budget import check_parameters as check_parameters
@@ -107,30 +123,43 @@ _LATER = {
     "verdict": "trix.lab.verdict",
 }
 __all__ = [
+    "SOURCES",
     "AddressPlane",
     "AttentionState",
+    "BottleneckSource",
     "CausalAttention",
     "CharLM",
     "ContextLens",
     "Corpus",
     "CountTables",
+    "DataSource",
     "DenseFFN",
     "Evaluation",
+    "FrozenRandom",
     "LMConfig",
     "LMRouted",
     "LMState",
+    "LearnedSource",
+    "LinearRouter",
     "PackedTernary",
     "Route",
     "RouteTree",
     "Routed",
     "RoutedLayer",
     "ScoreGate",
+    "Shuffled",
     "SignatureRows",
+    "Source",
     "SparseLookupFFN",
+    "SplineSource",
+    "TileParts",
     "TiledFFN",
+    "TokenHash",
     "TrainConfig",
     "TrainResult",
     "TriXFFN",
+    "UniformRandom",
+    "WeightSource",
     "annealed",
     "blend_weights",
     "check_parameters",
