@@ -10,6 +10,7 @@ try:
     from trix.show.page import glue, provenance
     from trix.show.plot import figure_html, show
     from trix.show.route_tree import RouteTree
+    from trix.show.soft_blend import SoftBlend
     from trix.show.widget import AddressPlane
 except ModuleNotFoundError as error:
     if (error.name or "").startswith("trix"):
@@ -24,6 +25,7 @@ __all__ = [
     "AddressPlane",
     "ContextLens",
     "RouteTree",
+    "SoftBlend",
     "figure_html",
     "glue",
     "live",
