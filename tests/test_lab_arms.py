@@ -83,6 +83,7 @@ def test_an_arm_is_judged_before_and_after(tmp_path):
     plain = TrainedLM("tiny", TILED).run(CORPUS, 0, "full", tmp_path / "b")
     assert outcome.metrics["val_nats_before"] == plain.metrics["val_nats"]
     assert outcome.metrics["val_nats"] != plain.metrics["val_nats"]
+    assert outcome.metrics["val_nats"] == plain.metrics["val_nats_hard"]
     assert arm.config(CORPUS, "full")["after"] == "harden"
     assert "after" not in TrainedLM("tiny", TILED).config(CORPUS, "full")
 

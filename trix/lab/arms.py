@@ -85,7 +85,8 @@ class TrainedLM:
         """Train, resuming from `work`, and evaluate on the whole validation text in blocks.
 
         A model that routes is also asked how it uses its tiles (`route_metrics`). One that is
-        changed after training is judged both ways: the metrics of before end in `_before`.
+        changed after training is judged both ways: the metrics of before end in `_before`. One that
+        blends tiles is also judged with each token's best tile alone: `val_nats_hard`.
         """
         torch.manual_seed(seed)
         model = CharLM(self._model(corpus))
@@ -97,6 +98,9 @@ class TrainedLM:
             before = {f"{name}_before": value for name, value in metrics.items()}
             AFTER[self.after](model, seed)
             metrics = before | self._judge(model, corpus, device)
+        elif any(layer.top_k > 1 for layer in model.routed_layers() if isinstance(layer, TiledFFN)):
+            _harden(model, seed)
+            metrics["val_nats_hard"] = self._judge(model, corpus, device)["val_nats"]
         return Outcome(
             seconds=result.seconds,
             parameters=model.parameter_count(),

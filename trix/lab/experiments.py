@@ -29,7 +29,7 @@ def _tiled(**options: Any) -> dict[str, Any]:
     return {"ffn": "tiled", "ffn_options": {"tiles": 16, **options}}
 
 
-# The best of seven ways to train a linear router, by one run of each on `Corpus.design`: a softmax of
+# The best of seven ways to train a linear router, by a run of each on `Corpus.design`: a softmax of
 # plain scores (temperature 1, in units of √dim), balanced without a loss.
 _ROUTER = _tiled(source="learned-router", temperature=128**-0.5, balance=0.001)
 
@@ -61,7 +61,6 @@ EXPERIMENTS: dict[str, dict[str, Arm]] = {
         "soft-to-hard": TrainedLM(
             "probe", _tiled(top_k=16), {"anneal": (1.0, 0.02)}, after="harden"
         ),
-        "soft-cut": TrainedLM("probe", _tiled(top_k=16), after="harden"),
         "straight-through": TrainedLM(
             "probe", _tiled(top_k=16, blend="straight-through"), after="harden"
         ),
