@@ -233,3 +233,52 @@ def test_a_bare_install_says_what_is_missing():
     assert done.returncode == 1
     assert 'trix: typer is missing; install it with: pip install "trix-routing[lab]"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """Two rows in the place of either bench; what it was called with."""
+    calls = []
+
+    def run(quick=False):
+        calls.append(quick)
+        return [
+            {"tiles": 16384, "router": "flat", "seconds": 0.012345},
+            {"tiles": 64, "router": "[tree]", "seconds": 2.0},
+        ]
+
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("routing", "ternary"):
+        monkeypatch.setattr(f"trix.lab.bench_{name}.run", run)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["routing", "ternary"])
+def test_bench_prints_a_table_or_json(rows, name):
+    table = _call("bench", name)
+    assert table.exit_code == 0
+    for words in ("tiles", "router", "seconds", "16,384", "0.0123", "[tree]"):
+        assert words in table.stdout
+    printed = json.loads(_call("bench", name, "--json", "--quick").stdout)
+    assert printed[0] == {"tiles": 16384, "router": "flat", "seconds": 0.012345}
+    assert rows == [False, True]
+
+
+def test_bench_says_what_it_can_time():
+    help_text = _call("bench", "--help")
+    assert help_text.exit_code == 0
+    for words in ("routing", "ternary", "--quick", "--json"):
+        assert words in help_text.output
+    wrong = _call("bench", "nothing")
+    assert wrong.exit_code == 2
+    assert "'nothing' is not one of" in wrong.output
+
+
+def test_bench_runs_for_real():
+    result = _call("bench", "routing", "--quick", "--json")
+    assert result.exit_code == 0
+    assert {row["router"] for row in json.loads(result.stdout)} == {
+        "flat",
+        "hierarchical",
+        "fractal",
+    }

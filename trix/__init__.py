@@ -32,6 +32,7 @@ from trix.address.source import (
     WeightSource,
 )
 from trix.address.ternary import row_scale, straight_through, ternarize, ternary_fraction
+from trix.address.tree import Level, TreeRouter
 from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.context import CountTables
 from trix.tiles.ffn import DenseFFN, TriXFFN
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
     from trix.lab.metrics import normalized_entropy as normalized_entropy
     from trix.lab.metrics import purity as purity
     from trix.lab.metrics import usage as usage
+    from trix.lab.overlapping import isotropic as isotropic
+    from trix.lab.overlapping import overlapping_clusters as overlapping_clusters
+    from trix.lab.overlapping import recall as recall
     from trix.lab.protocols import protocol as protocol
     from trix.lab.records import read_all_records as read_all_records
     from trix.lab.records import read_records as read_records
@@ -75,6 +79,7 @@ if TYPE_CHECKING:
     from trix.show import AddressPlane as AddressPlane
     from trix.show import ContextLens as ContextLens
     from trix.show import RouteTree as RouteTree
+    from trix.show import SoftBlend as SoftBlend
     from trix.show import figure_html as figure_html
     from trix.show import glue as glue
     from trix.show import live as live
@@ -92,6 +97,7 @@ _LATER = {
     "TrainConfig": "trix.lab.train",
     "TrainResult": "trix.lab.train",
     "RouteTree": "trix.show",
+    "SoftBlend": "trix.show",
     "check_parameters": "trix.lab.budget",
     "choose": "trix.lab.budget",
     "churn": "trix.lab.metrics",
@@ -101,6 +107,7 @@ _LATER = {
     "find_claim": "trix.lab.claims",
     "find_ledger": "trix.lab.claims",
     "glue": "trix.show",
+    "isotropic": "trix.lab.overlapping",
     "learning_rate": "trix.lab.train",
     "live": "trix.show",
     "load": "trix.lab.corpus",
@@ -109,11 +116,13 @@ _LATER = {
     "model_log_probs": "trix.lab.evaluate",
     "mutual_information": "trix.lab.metrics",
     "normalized_entropy": "trix.lab.metrics",
+    "overlapping_clusters": "trix.lab.overlapping",
     "protocol": "trix.lab.protocols",
     "provenance": "trix.show",
     "purity": "trix.lab.metrics",
     "read_all_records": "trix.lab.records",
     "read_records": "trix.lab.records",
+    "recall": "trix.lab.overlapping",
     "run_experiment": "trix.lab.experiments",
     "settle": "trix.lab.claims",
     "settle_all": "trix.lab.claims",
@@ -140,6 +149,7 @@ __all__ = [
     "LMRouted",
     "LMState",
     "LearnedSource",
+    "Level",
     "LinearRouter",
     "PackedTernary",
     "Route",
@@ -149,6 +159,7 @@ __all__ = [
     "ScoreGate",
     "Shuffled",
     "SignatureRows",
+    "SoftBlend",
     "Source",
     "SparseLookupFFN",
     "SplineSource",
@@ -157,6 +168,7 @@ __all__ = [
     "TokenHash",
     "TrainConfig",
     "TrainResult",
+    "TreeRouter",
     "TriXFFN",
     "UniformRandom",
     "WeightSource",
@@ -173,6 +185,7 @@ __all__ = [
     "find_ledger",
     "flat_route",
     "glue",
+    "isotropic",
     "learning_rate",
     "live",
     "load",
@@ -182,12 +195,14 @@ __all__ = [
     "model_log_probs",
     "mutual_information",
     "normalized_entropy",
+    "overlapping_clusters",
     "pack",
     "protocol",
     "provenance",
     "purity",
     "read_all_records",
     "read_records",
+    "recall",
     "row_scale",
     "run_experiment",
     "settle",

@@ -5,11 +5,12 @@ line is wrong; 130 interrupted, and the same command goes on from there.
 """
 
 import enum
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 try:
     import typer
@@ -54,6 +55,13 @@ class Budget(enum.StrEnum):
 
     quick = "quick"
     full = "full"
+
+
+class Bench(enum.StrEnum):
+    """What can be timed: each has a module `trix.lab.bench_…`."""
+
+    routing = "routing"
+    ternary = "ternary"
 
 
 @app.callback()
@@ -119,6 +127,34 @@ def run_claim(
         _print_table([ledger.settle(claim, read_all_records(records))])
 
 
+@app.command("bench")
+def bench(
+    name: Annotated[
+        Bench,
+        typer.Argument(
+            metavar="NAME",
+            help="routing: trees beside the flat search; ternary: packed beside dense products.",
+        ),
+    ],
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, to see it work.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list, one object a row.")
+    ] = False,
+) -> None:
+    """Time something beside what it replaces, turn by turn, and print the rows."""
+    with _clear_errors():
+        rows = importlib.import_module(f"trix.lab.bench_{name.value}").run(quick=quick)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+            return
+        table = Table()
+        for column, value in rows[0].items():
+            table.add_column(column, justify="left" if isinstance(value, str) else "right")
+        for row in rows:
+            table.add_row(*(escape(_figure(value)) for value in row.values()))
+        Console().print(table)
+
+
 def update_scoreboard(path: Path, rows: list[ledger.Settled]) -> None:
     """Replace what stands between the scoreboard markers of a Markdown file.
 
@@ -141,6 +177,12 @@ def _load(name: str) -> Corpus:
             f"{error}. Set $TRIX_DATA to a copy of the file, or measure on a text that needs no "
             "network: --corpus plays"
         ) from error
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _print_table(rows: list[ledger.Settled]) -> None:

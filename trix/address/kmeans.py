@@ -1,0 +1,98 @@
+"""Balanced k-means: clusters of sizes fixed beforehand, in many groups at once."""
+
+import torch
+from torch import Tensor
+
+ROUNDS = 12
+SEED = 20
+
+
+def balanced_kmeans(
+    points: Tensor, sizes: list[list[int]], weights: Tensor | None = None
+) -> Tensor:
+    """Split groups of points into clusters of given sizes; the same call gives the same split.
+
+    Lloyd's rounds, with one change: a full cluster takes no more. Each point asks for the nearest
+    centre that has room, and a centre asked by too many takes those that would lose most by
+    going elsewhere. Whoever is left asks again. (Malinen and Fränti 2014 solve this assignment
+    exactly, at a cost that grows with the cube of the points.)
+
+    Args:
+        points: `[points, dim]`, group after group.
+        sizes: for each group, the sizes of its clusters.
+        weights: how much each point counts in its centre, `[points]`, positive; equal if absent.
+
+    Returns:
+        The cluster of each point, int64 `[points]`, numbered from the first cluster of the first
+        group to the last of the last.
+
+    Raises:
+        ValueError: a size below 1, or sizes that do not add up to the points.
+    """
+    room = torch.tensor([size for row in sizes for size in row], device=points.device)
+    if not sizes or not all(sizes) or room.min() < 1:
+        raise ValueError(f"every group must have clusters of at least 1 point, got {sizes}")
+    if room.sum() != len(points):
+        raise ValueError(f"sizes must add up to the {len(points)} points, got {int(room.sum())}")
+    share = points.new_ones(len(points)) if weights is None else weights.to(points.dtype)
+    group = torch.arange(len(sizes), device=points.device).repeat_interleave(
+        torch.tensor([sum(row) for row in sizes], device=points.device)
+    )
+    # each cluster begins at a point of its group that no other begins at
+    dice = torch.rand(len(points), generator=torch.Generator().manual_seed(SEED))
+    shuffled = dice.to(points.device).argsort()
+    shuffled = shuffled[group[shuffled].argsort(stable=True)]
+    centres = points[shuffled[room.cumsum(0) - room]]
+    label = torch.full_like(group, -1)
+    for _ in range(ROUNDS):
+        before = label
+        label = _assign(_nearness(points, centres, sizes), group, sizes, room)
+        if torch.equal(label, before):
+            break
+        centres = weighted_mean(points, share, label, len(room))
+    return label
+
+
+def weighted_mean(points: Tensor, weights: Tensor, label: Tensor, clusters: int) -> Tensor:
+    """Return each cluster's mean, `[clusters, dim]`, of `points[label == cluster]`."""
+    total = points.new_zeros(clusters).index_add_(0, label, weights)
+    summed = points.new_zeros(clusters, points.shape[1])
+    return summed.index_add_(0, label, points * weights[:, None]) / total[:, None]
+
+
+def _nearness(points: Tensor, centres: Tensor, sizes: list[list[int]]) -> Tensor:
+    # x·c − c²/2 grows as the distance shrinks; one small product a group, padded to one width
+    out = points.new_full((len(points), max(len(row) for row in sizes)), -torch.inf)
+    half = centres.square().sum(-1) / 2
+    done = begin = 0
+    for row in sizes:
+        end, stop = done + sum(row), begin + len(row)
+        out[done:end, : len(row)] = points[done:end] @ centres[begin:stop].T - half[begin:stop]
+        done, begin = end, stop
+    return out
+
+
+def _assign(nearness: Tensor, group: Tensor, sizes: list[list[int]], room: Tensor) -> Tensor:
+    device = nearness.device
+    width = nearness.shape[1]
+    counts = torch.tensor([len(row) for row in sizes], device=device)
+    first = (counts.cumsum(0) - counts)[:, None]
+    cluster = first + torch.arange(width, device=device).minimum(counts[:, None] - 1)
+    label = torch.full_like(group, -1)
+    left = room.clone()
+    waiting = torch.arange(len(group), device=device)
+    # each round fills a cluster or places all of a group, so there are at most `width` rounds
+    while len(waiting):
+        full = left[cluster[group[waiting]]] == 0
+        best = nearness[waiting].masked_fill(full, -torch.inf).topk(min(2, width), dim=-1)
+        wanted = cluster[group[waiting], best.indices[:, 0]]
+        loss = best.values[:, 0] - best.values[:, -1]
+        queue = loss.argsort(descending=True, stable=True)
+        queue = queue[wanted[queue].argsort(stable=True)]
+        asked = torch.bincount(wanted, minlength=len(room))
+        rank = torch.arange(len(queue), device=device) - (asked.cumsum(0) - asked)[wanted[queue]]
+        accepted = queue[rank < left[wanted[queue]]]
+        label[waiting[accepted]] = wanted[accepted]
+        left -= torch.bincount(wanted[accepted], minlength=len(room))
+        waiting = waiting[label[waiting] < 0]
+    return label
