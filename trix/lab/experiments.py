@@ -52,7 +52,7 @@ EXPERIMENTS: dict[str, dict[str, Arm]] = {
         "dense": TrainedLM("probe", _DENSE),
         "weights-shuffled": TrainedLM("probe", _tiled(source="weights"), after="shuffle"),
     },
-    "sources-nano": _sources("nano", ("weights", "decoupled", *_CONTROLS)),
+    "sources-nano": _sources("nano", ("decoupled", "data", *_CONTROLS)),
     "soft-top-k": {
         **{f"k{k}": TrainedLM("probe", _tiled(top_k=k)) for k in (2, 4, 8)},
         "random-k4": TrainedLM("probe", _tiled(source="uniform", top_k=4)),
