@@ -157,6 +157,8 @@ def test_chance_is_even_repeatable_and_deaf_to_likeness():
     assert all(len(set(row)) == 3 for row in route.index[:50].tolist())
     near = source.route(x * (1 + 1e-6), source.rows(_parts())).index[:, 0]
     assert (near == route.index[:, 0]).float().mean() < 0.2  # one in seven by chance
+    turned = source.route(x.flip(1), source.rows(_parts())).index[:, 0]
+    assert (turned == route.index[:, 0]).float().mean() < 0.2
 
 
 @pytest.mark.parametrize("kind", [TokenHash, UniformRandom])

@@ -1,6 +1,8 @@
 """All pages of the built book, in a real browser: `make book` first, then `pytest -m book`."""
 
+import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,40 @@ def test_the_reader_looks_further_back_on_the_page(chromium, address):
         after = lens.inner_text()
         assert before != after
         assert f"Order {order.input_value()} looks at" in after
+        visit.expect_quiet()
+
+
+def test_the_reader_widens_the_beam_on_the_page(chromium, address):
+    with open_page(chromium, width=1280, height=900) as visit:
+        visit.page.goto(f"{address}/notebooks/04-routing-all-the-way-down.html")
+        settle(visit)
+        tree = visit.page.locator(".trix-route-tree")
+        beam = tree.get_by_role("slider", name="Beam")
+        beam.focus()
+        compared = []
+        for _ in range(3):
+            compared.append(int(re.findall(r"Compared ([\d,]+)", tree.inner_text())[0]))
+            visit.page.keyboard.press("ArrowRight")
+        assert compared == sorted(set(compared))
+        visit.expect_quiet()
+
+
+def test_the_reader_turns_the_temperature_on_the_page(chromium, address):
+    with open_page(chromium, width=1280, height=900) as visit:
+        visit.page.goto(f"{address}/notebooks/03-soft-and-hard.html")
+        settle(visit)
+        blend = visit.page.locator(".trix-sb")
+        heat = blend.get_by_role("slider", name="Temperature")
+        heat.focus()
+        before = blend.get_attribute("data-numbers")
+        for _ in range(5):
+            visit.page.keyboard.press("ArrowLeft")
+        after = blend.get_attribute("data-numbers")
+        assert before
+        assert after
+        assert json.loads(after)["reads"] < json.loads(before)["reads"]
+        blend.get_by_role("radio", name="1", exact=True).check()
+        assert json.loads(blend.get_attribute("data-numbers") or "{}")["temperature"] == 0
         visit.expect_quiet()
 
 

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+import trix
 import trix.lab.bench_routing
 import trix.lab.routing_cost
 from tests.test_lab_experiments import CORPUS
@@ -161,3 +162,33 @@ def test_the_seed_draws_the_clusters(tmp_path):
 def test_an_unknown_router_is_named():
     with pytest.raises(ValueError, match="got 'round'"):
         RoutingCost("round")
+
+
+@pytest.mark.parametrize("tiles", [64, 1024, 16384])
+def test_a_tree_fitted_to_a_trained_layer_finds_its_winners(tiles):
+    corpus = trix.load("plays")
+    torch.manual_seed(0)
+    options = {"tiles": tiles, "top_k": 1}
+    config = trix.LMConfig(corpus.vocab_size, 64, 2, 32, ffn="lookup", ffn_options=options)
+    model = trix.CharLM(config)
+    recipe = trix.TrainConfig(
+        steps=100, batch=8, context=32, lr=3e-3, warmup=5, loss_weights={"load-balance": 0.1}
+    )
+    before = model.routed_layers()[1].signatures.detach().clone()
+    trix.train(model, corpus.train, recipe, progress=False)
+    signatures = model.routed_layers()[1].signatures.detach()
+    assert not torch.equal(signatures, before)  # it has learned something
+
+    def inputs(text):
+        with torch.no_grad():
+            return model.routed(text[: 32 * 128].view(128, 32)).routes[1].token
+
+    seen, fresh = inputs(corpus.train), inputs(corpus.val)
+    for router in (TreeRouter.hierarchical(tiles, 64), TreeRouter.fractal(tiles, 64)):
+        router.rebuild(signatures, seen)
+        assert router.beam <= 4
+        found = recall(router, fresh, signatures)
+        assert found >= 0.9
+        router.rebuild(signatures)  # blind to what the layer sees
+        if tiles > 64:
+            assert recall(router, fresh, signatures) < found - 0.2

@@ -54,7 +54,7 @@ def _python_blocks(page: str) -> list[str]:
 
 
 def test_the_page_use_it_in_your_model_runs():
-    module, routes, loss, hugging_face = _python_blocks("use-it.md")
+    module, routes, loss, lookup, packed, hugging_face = _python_blocks("use-it.md")
     space: dict = {}
     exec(module, space)
     space["block"] = space["Block"](8)
@@ -66,6 +66,11 @@ def test_the_page_use_it_in_your_model_runs():
     exec(loss, space)
     space["loss"].backward()
     assert space["block"].read.up.grad.abs().sum() > 0
+    exec(lookup, space)
+    assert space["output"].shape == (5, 64)
+    assert space["route"].index.shape == (5, 8)
+    exec(packed, space)
+    assert space["answer"].shape == (300,)
     pytest.importorskip("transformers")
     exec(hugging_face, space)
     tokens = torch.randint(100, (1, 5))

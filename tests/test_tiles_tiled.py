@@ -201,6 +201,14 @@ def test_nan_tokens_spoil_no_others(source):
     assert ((route.index >= 0) & (route.index < TILES)).all()
 
 
+def test_a_nan_stays_with_its_token_in_the_straight_through_blend():
+    score = torch.randn(4, 3, dtype=torch.float64)
+    score[1, 2] = float("nan")
+    weight = trix.straight_through_weights(score)
+    assert weight[1].isnan().all()
+    assert weight[[0, 2, 3]].isfinite().all()
+
+
 def test_no_later_token_changes_an_earlier_address():
     torch.manual_seed(0)
     for source in SOURCES:

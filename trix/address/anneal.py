@@ -40,5 +40,4 @@ def straight_through_weights(score: Tensor, temperature: float | Tensor = 1.0) -
     """
     soft = blend_weights(score, temperature)
     best = F.one_hot(score.detach().argmax(dim=-1), score.shape[-1]).to(soft.dtype)
-    # a token with a NaN stays NaN, as it does in the soft blend
-    return straight_through(best + 0 * soft.detach(), soft)
+    return straight_through(best, soft)

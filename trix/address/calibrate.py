@@ -50,6 +50,4 @@ class ScoreGate(nn.Module):
         values, score = values.to(wide), score.to(wide) * self.scale
         cell, place = cell_of(score, len(values), -REACH, REACH)
         low, high = values[cell], values[cell + 1]
-        gate = low + (high - low) * place
-        # rounding may lift the end of a cell above the start of the next
-        return torch.where(cell < len(values) - 2, torch.minimum(gate, high), gate)
+        return low + (high - low) * place
