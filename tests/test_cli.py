@@ -107,6 +107,14 @@ def test_a_quick_run_works_resumes_and_stays_apart(place):
     assert {path: path.read_bytes() for path in records.iterdir()} == before
 
 
+def test_an_experiment_can_be_run_by_its_name(place):
+    result = _call("claims", "run", "trial", "--budget", "quick", "--seeds", "2")
+    assert result.exit_code == 0, result.output
+    assert "4 runs" in result.stderr
+    assert "T1" in result.stdout  # the claim that reads it
+    assert _files(place / "runs") == ["quick-records/trial.jsonl"]
+
+
 def test_a_full_run_writes_the_books_records_and_settles(place, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, "trial", {"new": Noted(), "old": Noted()})
     result = _call("claims", "run", "T1", "--work", "elsewhere")

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
 
 from trix.lab import claims as ledger
 from trix.lab.corpus import Corpus, load
-from trix.lab.experiments import run_experiment
+from trix.lab.experiments import EXPERIMENTS, run_experiment
 from trix.lab.files import write_text
 from trix.lab.records import read_all_records
 from trix.lab.tinyshakespeare import Unavailable
@@ -95,7 +95,12 @@ def show_claims(
 
 @claims_app.command("run")
 def run_claim(
-    name: Annotated[str, typer.Argument(metavar="ID", help="The claim's id, as M1.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="The claim's id, as M1; or an experiment's name, as sources-nano."
+        ),
+    ],
     budget: Annotated[
         Budget, typer.Option(help="full: measure; quick: a few steps, kept apart, to see it work.")
     ] = Budget.full,
@@ -109,11 +114,16 @@ def run_claim(
         ),
     ] = None,
 ) -> None:
-    """Run what a claim needs, going on where an earlier call stopped, and print its verdict."""
+    """Run what a claim needs, going on where an earlier call stopped, and print the verdict."""
     with _clear_errors():
         folder = ledger.find_ledger()
-        claim = ledger.find_claim(ledger.load_claims(folder), name)
-        experiments = ledger.runnable(claim)
+        claims = ledger.load_claims(folder)
+        if name in EXPERIMENTS:
+            experiments = [name]
+            claims = [claim for claim in claims if name in claim.rule.experiments()]
+        else:
+            claims = [ledger.find_claim(claims, name)]
+            experiments = ledger.runnable(claims[0])
         text = _load(corpus)
         if records is None:
             records = folder / "records" if budget is Budget.full else work / "quick-records"
@@ -124,7 +134,10 @@ def run_claim(
             run_experiment(experiment, text, records, work, seeds, budget.value)
         if budget is Budget.quick:
             typer.echo("a few steps only: these figures settle nothing", err=True)
-        _print_table([ledger.settle(claim, read_all_records(records))])
+        found = read_all_records(records)
+        typer.echo(f"{records}: {sum(r.experiment in experiments for r in found)} runs", err=True)
+        if claims:
+            _print_table([ledger.settle(claim, found) for claim in claims])
 
 
 @app.command("bench")
