@@ -3,7 +3,6 @@ import torch
 
 import trix
 from trix.address.calibrate import REACH, ScoreGate
-from trix.address.interpolate import piecewise_linear
 
 
 def _gate(dim=16, knots=7, seed=0):
@@ -81,23 +80,6 @@ def test_nan_and_infinity():
     assert out[3] == float("-inf")
 
 
-def test_piecewise_linear_meets_numpy_inside_and_goes_on_outside():
-    numpy = pytest.importorskip("numpy")
-    values = torch.tensor([0.3, -1.0, 2.0, 2.5, -0.5], dtype=torch.float64)
-    x = torch.linspace(-1, 2, 37, dtype=torch.float64)
-    expected = numpy.interp(x.numpy(), numpy.linspace(-1, 2, 5), values.numpy())
-    got = piecewise_linear(x, values, -1, 2)
-    torch.testing.assert_close(got, torch.from_numpy(expected), rtol=0, atol=1e-12)
-    outside = piecewise_linear(torch.tensor([2.75, -1.75]).double(), values, -1, 2)
-    torch.testing.assert_close(
-        outside, torch.tensor([-3.5, 1.6], dtype=torch.float64), rtol=0, atol=1e-12
-    )
-
-
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="knots must be at least 2, got 1"):
         ScoreGate(8, knots=1)
-    with pytest.raises(ValueError, match=r"knots >= 2\], got \[1\]"):
-        piecewise_linear(torch.zeros(3), torch.zeros(1), 0, 1)
-    with pytest.raises(ValueError, match="above low = 1, got 1"):
-        piecewise_linear(torch.zeros(3), torch.zeros(4), 1, 1)

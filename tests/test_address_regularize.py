@@ -87,19 +87,55 @@ def test_ternary_pull_is_the_squared_distance_and_closes_it():
     assert trix.ternary_fraction(rows, tolerance=0.1) == 1.0
 
 
+def test_sparsity_is_the_ratio_of_norms_and_forgets_the_scale():
+    rows = torch.tensor([[3.0, 0, -4, 0], [1, -1, 1, 1]])
+    expected = (7 / 4 / (25 / 4) ** 0.5 + 1) / 2
+    assert trix.sparsity(rows).item() == pytest.approx(expected)
+    assert trix.sparsity(100 * rows).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("steps", [300, 3000])
 @pytest.mark.parametrize("relative", [True, False])
-def test_sparsity_alone_empties_dense_rows(relative):
+def test_sparsity_alone_empties_dense_rows_and_leaves_them_empty(steps, relative):
     torch.manual_seed(0)
     raw = torch.nn.Parameter(torch.randn(5, 64).abs() + 0.8)
 
-    def rows():
-        return trix.ternarize(raw, 0.5, relative)
+    def zeros():
+        return (trix.ternarize(raw, 0.5, relative) == 0).double().mean()
 
-    before = (rows() == 0).float().mean()
-    _improve([raw], lambda: trix.sparsity(rows()), steps=600, lr=1.0)
+    before = zeros()
+    _improve([raw], lambda: trix.sparsity(raw), steps=steps, lr=10.0)
     assert before < 0.05
-    assert (rows() == 0).float().mean() > 0.3
-    assert trix.sparsity(torch.tensor([[1.0, 0.0, -1.0, 0.0]])).item() == 0.5
+    assert zeros() > 0.3
+
+
+def test_pull_and_sparsity_reach_the_learned_rows_of_a_layer():
+    for layer in (
+        trix.TiledFFN(16, tiles=4, source="decoupled"),
+        trix.SparseLookupFFN(16, tiles=4, top_k=2),
+    ):
+        table = layer.source.table if isinstance(layer, trix.TiledFFN) else layer.keys  # pyright: ignore
+        far = (table.latent() - table().detach()).abs().mean()
+        _improve([table.raw], lambda x=layer: trix.ternary_pull(x.latent), steps=300, lr=0.05)
+        assert (table.latent() - table().detach()).abs().mean() < 0.2 * far
+        dense = (table() == 0).double().mean()
+        _improve([table.raw], lambda x=layer: trix.sparsity(x.latent), steps=300, lr=0.5)
+        assert (table() == 0).double().mean() > dense + 0.2
+    with pytest.raises(ValueError, match="learned rows, got WeightSource"):
+        trix.TiledFFN(16).latent  # noqa: B018
+
+
+@pytest.mark.parametrize("row", ["same", "opposite"])
+def test_diversity_parts_rows_that_are_exactly_parallel(row):
+    torch.manual_seed(0)
+    first = torch.randn(1, 32)
+    rows = torch.cat([first, -first if row == "opposite" else first, first])
+    table = SignatureRows(3, 32)
+    with torch.no_grad():
+        table.raw.copy_(rows)
+    assert trix.diversity(table()).item() == pytest.approx(1)
+    _improve([table.raw], lambda: trix.diversity(table()), lr=1.0)
+    assert trix.diversity(table()).item() < 0.2
 
 
 def test_bad_arguments_are_named():

@@ -81,6 +81,19 @@ def test_k_means_finds_clusters_that_are_there():
     assert tile[:, 0].unique().numel() == 4
 
 
+def test_k_means_does_not_hear_what_all_tokens_share():
+    torch.manual_seed(0)
+    truth, shared = trix.ternarize(torch.randn(4, 32)), 10 * torch.randn(32)
+    source = DataSource(4, 32, decay=0.5)
+    g = torch.Generator().manual_seed(1)
+    for _ in range(60):
+        kind = torch.randint(4, (200,), generator=g)
+        x = shared + truth[kind] + 0.3 * torch.randn(200, 32, generator=g)
+        source.update(source.route(x, source.rows(_parts())))
+    route = source.route(x, source.rows(_parts()))
+    assert trix.mutual_information(route, kind, 4) > 1.2  # of log 4
+
+
 def test_k_means_equals_running_means_by_hand():
     torch.manual_seed(0)
     source = DataSource(3, 7, decay=0.9).double()
@@ -88,7 +101,7 @@ def test_k_means_equals_running_means_by_hand():
     centres = source.centres.clone()
     counts, mean = torch.zeros(3).double(), torch.zeros(7).double()
     for call, batch in enumerate(x):
-        route = trix.flat_route(batch, trix.ternarize(centres))
+        route = trix.flat_route(batch - mean, trix.ternarize(centres))
         keep = 0.9 if call else 0.0
         mean = keep * mean + (1 - keep) * batch.mean(0)
         for t in range(3):
@@ -108,8 +121,15 @@ def test_a_starved_centre_starts_again_where_tokens_are():
     route = source.route(x, source.rows(_parts()))
     assert route.index.unique().tolist() == [0]
     source.update(route)
-    reached = source.route(x - source.mean, source.rows(_parts())).index.unique()
-    assert len(reached) > 1
+    for _ in range(5):
+        source.update(source.route(x, source.rows(_parts())))
+    assert len(source.route(x, source.rows(_parts())).index.unique()) == 3
+    before = source.centres.clone()
+    spoilt = x.clone()
+    spoilt[4, 2] = float("nan")
+    source.update(source.route(spoilt, source.rows(_parts())))
+    assert source.centres.isfinite().all()
+    assert not torch.equal(source.centres, before)
     with pytest.raises(ValueError, match="token=None"):
         source.update(route._replace(token=None))
 

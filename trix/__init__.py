@@ -37,7 +37,7 @@ from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.context import CountTables
 from trix.tiles.ffn import DenseFFN, TriXFFN
 from trix.tiles.lookup import SparseLookupFFN
-from trix.tiles.tiled import SOURCES, TiledFFN
+from trix.tiles.tiled import TiledFFN
 
 if TYPE_CHECKING:
     from trix.lab.budget import check_parameters as check_parameters
@@ -132,7 +132,6 @@ _LATER = {
     "verdict": "trix.lab.verdict",
 }
 __all__ = [
-    "SOURCES",
     "AddressPlane",
     "AttentionState",
     "BottleneckSource",

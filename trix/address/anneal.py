@@ -2,8 +2,8 @@
 
 import math
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from trix.address.route import blend_weights
 from trix.address.ternary import straight_through
@@ -29,7 +29,7 @@ def annealed(start: float, end: float, progress: float) -> float:
 
 
 def straight_through_weights(score: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """Return 1 for the best place and 0 for the others, with the gradient of the soft blend.
+    """Return 1 for the first place and 0 for the others, with the gradient of the soft blend.
 
     Every tile has to be read to know that gradient: it costs as much as soft routing (Bengio et
     al. 2013).
@@ -37,7 +37,11 @@ def straight_through_weights(score: Tensor, temperature: float | Tensor = 1.0) -
     Args:
         score: `[..., k]`, the best first as in a `Route`.
         temperature: of the softmax behind the gradient, see `blend_weights`.
+
+    Raises:
+        ValueError: a temperature is not positive and finite.
     """
     soft = blend_weights(score, temperature)
-    best = F.one_hot(score.detach().argmax(dim=-1), score.shape[-1]).to(soft.dtype)
-    return straight_through(best, soft)
+    first = torch.zeros_like(soft)
+    first[..., :1] = 1
+    return straight_through(first, soft)

@@ -16,3 +16,10 @@ def last_dim(name: str, x: Tensor, dim: int) -> None:
     """Raise `ValueError` unless the last axis of `x` has length `dim`."""
     if x.ndim == 0 or x.shape[-1] != dim:
         raise ValueError(f"{name} must have shape [..., {dim}], got {list(x.shape)}")
+
+
+def tokens(name: str, x: Tensor, dim: int) -> None:
+    """Raise `TypeError` unless `x` is floating, `ValueError` unless its last axis is `dim` long."""
+    if not x.is_floating_point():
+        raise TypeError(f"{name} must be floating, got {x.dtype}")
+    last_dim(name, x, dim)

@@ -66,8 +66,10 @@ class LinearRouter(Source):
     ) -> Route:
         """Return the routes; the weights of the chosen tiles need not sum to one."""
         route = flat_route(x, rows, top_k, temperature, bias)
-        everything = (x @ rows.to(x.dtype).T) / temperature
-        weight = torch.exp(route.score / temperature - everything.logsumexp(-1, keepdim=True))
+        scores = x @ rows.to(x.dtype).T
+        top = scores.detach().amax(dim=-1, keepdim=True)
+        total = ((scores - top) / temperature).logsumexp(-1, keepdim=True)
+        weight = torch.exp((route.score - top) / temperature - total)
         return route._replace(weight=weight)
 
 
@@ -92,6 +94,8 @@ class _Scoreless(Source):
         tiles = len(self.zeros)
         if not 1 <= top_k <= tiles:
             raise ValueError(f"top_k must be between 1 and the {tiles} tiles, got {top_k}")
+        if key.is_floating_point():
+            raise TypeError(f"labels must be integers, got {key.dtype}")
         first = _hash(key + self.salt).remainder(tiles)
         # the tiles after the first are its neighbours: k different ones, and chance chose them all
         index = (first.unsqueeze(-1) + torch.arange(top_k, device=x.device)).remainder(tiles)
@@ -128,10 +132,11 @@ class TokenHash(_Scoreless):
 
 
 class UniformRandom(_Scoreless):
-    """Chance chooses anew for every token: a hash of all the bits of the token's vector.
+    """Chance chooses anew for every token: a hash of the bits of the token's vector, as float32.
 
     So the same vector always goes to the same tile and a forward can be repeated, but vectors that
-    differ in their last bit have nothing in common.
+    differ in their last bit have nothing in common. Read in parts, a text may take other ways than
+    read whole, for rounding differs.
 
     Args:
         tiles: rows.
@@ -159,6 +164,9 @@ class Shuffled(Source):
     Args:
         source: the source as trained.
         order: a permutation of the tiles, `[tiles]`: tile i gets the address of tile `order[i]`.
+
+    Raises:
+        ValueError: it is not a permutation; when rows are read, not one of all tiles.
     """
 
     order: Tensor
@@ -173,7 +181,10 @@ class Shuffled(Source):
 
     def rows(self, parts: TileParts) -> Tensor:
         """Return the rows of the source, in another order, `[tiles, dim]`."""
-        return self.source.rows(parts)[self.order]
+        rows = self.source.rows(parts)
+        if len(rows) != len(self.order):
+            raise ValueError(f"order must be of {len(rows)} tiles, got {len(self.order)}")
+        return rows[self.order]
 
     def route(
         self,

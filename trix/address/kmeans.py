@@ -34,6 +34,8 @@ def balanced_kmeans(
         raise ValueError(f"every group must have clusters of at least 1 point, got {sizes}")
     if room.sum() != len(points):
         raise ValueError(f"sizes must add up to the {len(points)} points, got {int(room.sum())}")
+    # a square must not overflow; nearness does not depend on the scale
+    points = points / points.abs().max().clamp(min=torch.finfo(points.dtype).tiny)
     share = points.new_ones(len(points)) if weights is None else weights.to(points.dtype)
     group = torch.arange(len(sizes), device=points.device).repeat_interleave(
         torch.tensor([sum(row) for row in sizes], device=points.device)

@@ -6,6 +6,10 @@ from torch.nn import functional as F
 
 from trix.address.checks import positive
 from trix.address.route import Route, check_signatures
+from trix.address.ternary import straight_through
+
+NUDGE = 0.1
+"""How far `diversity` nudges rows for its gradient, in units of their entries' size."""
 
 
 def load_balance(route: Route, tiles: int) -> Tensor:
@@ -41,7 +45,9 @@ def load_balance(route: Route, tiles: int) -> Tensor:
 def diversity(signatures: Tensor) -> Tensor:
     """Return the loss that keeps signatures diverse: the mean squared cosine between them.
 
-    It is 0 when all signatures are orthogonal and 1 when all are parallel.
+    It is 0 when all signatures are orthogonal and 1 when all are parallel. Parallel rows have no
+    direction to part in: there the gradient is that of rows that were nudged a little, each its
+    own way, always the same.
 
     Args:
         signatures: `[tiles, dim]`, at least two tiles.
@@ -52,10 +58,16 @@ def diversity(signatures: Tensor) -> Tensor:
     if signatures.ndim != 2 or len(signatures) < 2:
         raise ValueError(f"signatures must be [tiles >= 2, dim], got {list(signatures.shape)}")
     check_signatures(signatures)
-    unit = F.normalize(signatures, dim=-1)
-    cosine = unit @ unit.T
+    dice = torch.Generator().manual_seed(0)
+    nudge = torch.randn(signatures.shape, generator=dice).to(signatures)
+    size = signatures.detach().square().mean(dim=-1, keepdim=True).sqrt()
+    return straight_through(_alike(signatures), _alike(signatures + NUDGE * size * nudge))
+
+
+def _alike(rows: Tensor) -> Tensor:
+    unit = F.normalize(rows, dim=-1)
     other = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    return cosine[other].square().mean()
+    return (unit @ unit.T)[other].square().mean()
 
 
 def ternary_pull(signatures: Tensor) -> Tensor:
@@ -75,9 +87,11 @@ def ternary_pull(signatures: Tensor) -> Tensor:
 
 
 def sparsity(signatures: Tensor) -> Tensor:
-    """Return the loss that empties signatures: the mean size of an entry (Tibshirani 1996).
+    """Return the loss that empties signatures: each row's mean size over its root mean square.
 
-    Through a ternary cut it pulls on the entries that are not zero yet, and stops at zero.
+    It is 1 for a row of equal sizes and 1/√dim for a row with a single entry (Hoyer 2004), and does
+    not depend on the row's scale: a loss that shrank all entries alike would change no cut that
+    is relative to their mean. For signatures that are real numbers, before any cut.
 
     Args:
         signatures: `[tiles, dim]`.
@@ -86,4 +100,5 @@ def sparsity(signatures: Tensor) -> Tensor:
         ValueError: not a matrix of finite numbers.
     """
     check_signatures(signatures)
-    return signatures.abs().mean()
+    size = signatures.square().mean(dim=-1).sqrt()
+    return (signatures.abs().mean(dim=-1) / size.clamp(min=1e-12)).mean()

@@ -61,11 +61,23 @@ def blend_weights(score: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
             temperatures approach the hard choice; large ones blend evenly.
 
     Raises:
-        ValueError: the temperature is a number that is not positive and finite.
+        ValueError: a temperature is not positive and finite.
     """
-    if not isinstance(temperature, Tensor) and not 0.0 < temperature < math.inf:
+    check_temperature(temperature)
+    # shifted first: dividing by a tiny temperature must not end in a difference of infinities
+    shifted = score - score.detach().amax(dim=-1, keepdim=True) if score.numel() else score
+    return torch.softmax(shifted / temperature, dim=-1)
+
+
+def check_temperature(temperature: float | Tensor) -> None:
+    """Raise `ValueError` unless every temperature is positive and finite."""
+    if isinstance(temperature, Tensor):
+        # a compiled graph cannot stop to look at values
+        if torch.compiler.is_compiling() or ((temperature > 0) & temperature.isfinite()).all():
+            return
+        temperature = float(temperature.min())
+    if not 0.0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
-    return torch.softmax(score / temperature, dim=-1)
 
 
 def flat_route(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trix.address.checks import positive
-from trix.address.ternary import ternarize
+from trix.address.ternary import row_scale, ternarize
 
 
 class SignatureRows(nn.Module):
@@ -20,17 +20,19 @@ class SignatureRows(nn.Module):
     Args:
         tiles: rows.
         dim: columns.
-        threshold: of the ternary cut, see `ternarize`.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1.
     """
 
     raw: nn.Parameter
     is_frozen: Tensor
     frozen_rows: Tensor
 
-    def __init__(self, tiles: int, dim: int, threshold: float = 0.5) -> None:
+    def __init__(self, tiles: int, dim: int) -> None:
         """See the class. Rows begin normal, with standard deviation 1/√dim, as weights do."""
         super().__init__()
-        self.threshold = threshold
         shape = (positive("tiles", tiles), positive("dim", dim))
         self.raw = nn.Parameter(torch.randn(shape) / math.sqrt(dim))
         self.register_buffer("is_frozen", torch.zeros(tiles, dtype=torch.bool))
@@ -38,9 +40,15 @@ class SignatureRows(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the effective signatures, `[tiles, dim]`, exactly −1, 0 or 1."""
-        return torch.where(
-            self.is_frozen[:, None], self.frozen_rows, ternarize(self.raw, self.threshold)
-        )
+        return torch.where(self.is_frozen[:, None], self.frozen_rows, ternarize(self.raw))
+
+    def latent(self) -> Tensor:
+        """Return the trained rows in units of their own scale, `[tiles, dim]`, before the cut.
+
+        What `ternary_pull` and `sparsity` are for: in these units −1, 0 and 1 are what the
+        cut makes of them.
+        """
+        return self.raw / row_scale(self.raw, ternarize(self.raw)).detach().clamp(min=1e-12)
 
     @torch.no_grad()
     def insert(self, tile: int, signature: Tensor, freeze: bool = False) -> None:
@@ -53,9 +61,11 @@ class SignatureRows(nn.Module):
 
         Raises:
             IndexError: there is no such tile.
+            TypeError: the tile is not an integer.
             ValueError: not `[dim]`, or not finite.
         """
         self._check(tile)
+        signature = signature.to(self.raw)
         if list(signature.shape) != [self.raw.shape[1]]:
             raise ValueError(
                 f"signature must be [{self.raw.shape[1]}], got {list(signature.shape)}"
@@ -63,7 +73,7 @@ class SignatureRows(nn.Module):
         if not signature.isfinite().all():
             bad = signature[~signature.isfinite()].tolist()
             raise ValueError(f"signature must be finite, got {bad}")
-        row = ternarize(signature.to(self.raw), self.threshold)
+        row = ternarize(signature)
         self.raw[tile] = row / math.sqrt(len(row))  # of the size of a trained row
         self.frozen_rows[tile] = row
         self.is_frozen[tile] = freeze

@@ -130,6 +130,9 @@ class DataSource(Source):
         tiles: rows.
         dim: columns.
         decay: of the running means.
+
+    Raises:
+        ValueError: a count below 1, or a decay outside 0 … 1.
     """
 
     centres: Tensor
@@ -153,6 +156,19 @@ class DataSource(Source):
         """Return the centres, each cut to ternary, `[tiles, dim]`."""
         return ternarize(self.centres)
 
+    def route(
+        self,
+        x: Tensor,
+        rows: Tensor,
+        top_k: int = 1,
+        temperature: float | Tensor = 1.0,
+        bias: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Route:
+        """Return the routes of tokens `[..., dim]`, compared without what all have in common."""
+        route = flat_route(x - self.mean.to(x.dtype), rows, top_k, temperature, bias)
+        return route._replace(token=x.detach())
+
     @torch.no_grad()
     def update(self, route: Route) -> None:
         """Move each centre towards the tokens that chose it first.
@@ -163,8 +179,10 @@ class DataSource(Source):
         if route.token is None:
             raise ValueError("k-means needs the tokens of the route, got token=None")
         tiles, dim = self.centres.shape
-        token = route.token.reshape(-1, dim).to(self.centres)
-        best = route.index[..., 0].reshape(-1)
+        score = route.score[..., 0].reshape(-1)
+        sound = score.isfinite()  # one NaN would spoil all means for good
+        token = route.token.reshape(-1, dim)[sound].to(self.centres)
+        best, score = route.index[..., 0].reshape(-1)[sound], score[sound]
         if len(token) == 0:
             return
         keep = self.decay * self.started.to(self.centres.dtype)
@@ -175,7 +193,7 @@ class DataSource(Source):
         share = read.sum(dim=0, keepdim=True).T * (1 - keep) / self.counts[:, None].clamp(min=1e-9)
         centre = (read.T @ token) / read.sum(dim=0)[:, None].clamp(min=1)
         self.centres.lerp_(centre, share.clamp(0, 1))
-        self._revive(token, route.score[..., 0].reshape(-1))
+        self._revive(token, score)
         self.started.fill_(True)
 
     def _revive(self, token: Tensor, score: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.checks import last_dim, positive
+from trix.address.checks import last_dim, positive, tokens
 from trix.address.kmeans import balanced_kmeans, weighted_mean
 from trix.address.route import Route, blend_weights, check_signatures, flat_route
 
@@ -34,9 +34,9 @@ class TreeRouter(nn.Module):
 
     At each level a token is compared with the children of the nodes it has reached, and goes on
     from the `beam` best of them: the rule of `flat_route`, level after level. A node's signature is
-    the mean of its children's, so a node scores what its tiles would score on average. Flat
-    routing is the tree of one level. A narrow beam may miss the best tile; one as wide as the tree
-    cannot.
+    the mean of its children's, weighed by the tiles below them, so a node scores what its tiles
+    would score on average. Flat routing is the tree of one level. A narrow beam may miss the best
+    tile; one as wide as the tree cannot.
 
     `rebuild` makes the tree, which then stays as it is until the next call: forward writes nothing.
     Signatures may move in between. The tiles that a token reaches are compared as they are now,
@@ -61,6 +61,7 @@ class TreeRouter(nn.Module):
     """
 
     order: Tensor
+    shape: Tensor
     inner: Tensor
     ancestors: Tensor
 
@@ -97,9 +98,10 @@ class TreeRouter(nn.Module):
         self._built = len(self.branching) == 1
         order = torch.arange(tiles)
         self.register_buffer("order", order if self._built else torch.full_like(order, -1))
+        self.register_buffer("shape", torch.tensor(self.branching))
         # the signatures of all nodes above the tiles, level after level
         self.register_buffer("inner", torch.zeros(sum(map(len, self._sizes[1:])), dim))
-        self.register_load_state_dict_post_hook(_note_whether_built)
+        self.register_load_state_dict_post_hook(_check_loaded)
 
     @classmethod
     def hierarchical(
@@ -169,7 +171,8 @@ class TreeRouter(nn.Module):
             sample = inputs.detach().reshape(-1, self.dim).to(rows.dtype)
             if not len(sample) or not sample.isfinite().all():
                 raise ValueError(f"inputs must be finite and not empty, got {list(inputs.shape)}")
-            points = rows @ _root(sample.T @ sample / len(sample))
+            small = sample / sample.abs().max().clamp(min=torch.finfo(rows.dtype).tiny)
+            points = rows @ _root(small.T @ small / len(sample))
             wins = torch.cat([flat_route(part, rows).index[:, 0] for part in sample.split(1024)])
             # one more than counted, so that tiles that did not win still have a say
             weights = wins.bincount(minlength=self.tiles).to(rows.dtype) + 1
@@ -216,7 +219,7 @@ class TreeRouter(nn.Module):
                 tiles that every token is sure to reach, or a bad temperature.
         """
         self._check(signatures)
-        last_dim("x", x, self.dim)
+        tokens("x", x, self.dim)
         if not 1 <= top_k <= self.reached:
             raise ValueError(
                 f"top_k must be between 1 and the {self.reached} of {self.tiles} tiles that a "
@@ -231,6 +234,10 @@ class TreeRouter(nn.Module):
             index = self.order[place]
             path = torch.cat([self.ancestors[place], index.unsqueeze(-1)], dim=-1)
         score = (F.embedding(index, signatures) * x.unsqueeze(-2)).sum(-1)
+        # under autocast the way down is coarser than the score: the best comes first all the same
+        rank = score.detach().argsort(dim=-1, descending=True, stable=True)
+        index, score = index.gather(-1, rank), score.gather(-1, rank)
+        path = path.gather(-2, rank.unsqueeze(-1).expand(path.shape))
         return Route(index, blend_weights(score, temperature), score, path, x.detach())
 
     def levels(self, signatures: Tensor) -> list[Level]:
@@ -321,9 +328,14 @@ class TreeRouter(nn.Module):
             )
 
 
-def _note_whether_built(router: TreeRouter, _: Any) -> None:
+def _check_loaded(router: TreeRouter, _: Any) -> None:
+    shape, order = router.shape.tolist(), router.order.sort().values
+    if shape != list(router.branching):
+        raise ValueError(f"expected a tree of branching {list(router.branching)}, got {shape}")
     # a plain bool: reading the buffer in forward would make every call wait for the device
-    router._built = bool(router.order.min() >= 0)
+    router._built = bool(order[0] >= 0)
+    if router._built and not torch.equal(order, torch.arange(len(order), device=order.device)):
+        raise ValueError(f"expected a tree that holds each of {len(order)} tiles once, got {order}")
 
 
 def _split(size: int, width: int) -> list[int]:

@@ -70,6 +70,11 @@ class TrainedLM:
     after: str = ""
     seeded: bool = True
 
+    def __post_init__(self) -> None:
+        """Check the name of what is done after training."""
+        if self.after and self.after not in AFTER:
+            raise ValueError(f"after must be empty or one of {sorted(AFTER)}, got {self.after!r}")
+
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
         """Return the protocol's name, and the settings of model, training and evaluation."""
         settings = dataclasses.asdict(self._train(budget))

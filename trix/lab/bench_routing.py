@@ -24,9 +24,9 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         quick: few tiles and tokens, to see that it works.
 
     Returns:
-        A row a router and number of tiles: `tiles`, `router`, `comparisons` a token, `seconds` for
-        all tokens, `ratio`, how often these go into flat routing's, and `recall`, the share of
-        tokens sent where flat routing sends them.
+        Rows, one for each router and number of tiles. In each stand `tiles`, `router`,
+        `comparisons` a token, `seconds` for all tokens, `ratio`, how often these go into flat
+        routing's, and `recall`, the share of tokens sent where flat routing sends them.
     """
     sizes, dim, tokens = ((16, 64), 16, 128) if quick else (TILES, DIM, TOKENS)
     rows = []

@@ -18,9 +18,9 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         quick: small matrices and few rounds, to see that it works.
 
     Returns:
-        A row a size: `what`, `by` ("numba", or "torch" where numba is not installed), `size`,
-        `seconds`, `against`, `against_seconds`, and `ratio`, how often the seconds go into those
-        of the dense product.
+        Rows, one for each size. In each stand `what`, `by` ("numba", or "torch" where numba is
+        not installed), `size`, `seconds`, `against`, `against_seconds`, and `ratio`, how often
+        the seconds go into those of the dense product.
     """
     sizes = [(48, 1), (64, 2)] if quick else [(512, 1), (1024, 1), (2048, 1), (4096, 1), (4096, 16)]
     by = "torch" if kernel(torch.float32) is None else "numba"

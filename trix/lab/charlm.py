@@ -117,8 +117,8 @@ class Block(nn.Module):
             normed = self.ffn_norm(x)
             if isinstance(self.ffn, TiledFFN):
                 read, route = self.ffn.routed(normed, tokens)
-            elif isinstance(self.ffn, RoutedLayer):
-                read, route = self.ffn.routed(normed)
+            elif _routes(self.ffn):
+                read, route = self.ffn.routed(normed)  # pyright: ignore
             else:
                 read = self.ffn(normed)
             x = x + self.dropout(read)
@@ -237,11 +237,16 @@ class CharLM(nn.Module):
 
     def routed_layers(self) -> list[RoutedLayer]:
         """Return the feed-forward layers that route, in the order of `LMRouted.routes`."""
-        return [b.ffn for b in self.blocks if isinstance(b.ffn, RoutedLayer)]
+        return [b.ffn for b in self.blocks if _routes(b.ffn)]
 
     def parameter_count(self) -> int:
         """Return the number of trained numbers, shared ones once."""
         return sum(p.numel() for p in self.parameters())
+
+
+def _routes(layer: Any) -> bool:
+    # asking for a `RoutedLayer` would look at its signatures, and so work them out
+    return hasattr(type(layer), "routed")
 
 
 def init_weights(model: CharLM) -> None:

@@ -91,11 +91,13 @@ def mutual_information(route: Route, labels: Tensor, tiles: int) -> float:
 
 def _joint(route: Route, labels: Tensor, tiles: int) -> Tensor:
     """Return the shares of tokens by best tile and label, float64 `[tiles, labels]`."""
-    best = route.index[..., 0].flatten()
-    if labels.numel() != best.numel() or best.numel() == 0:
+    best = route.index[..., 0]
+    if labels.shape != best.shape or best.numel() == 0:
         raise ValueError(
-            f"expected {best.numel()} labels, one a token and at least one, got {labels.numel()}"
+            f"expected labels {list(best.shape)}, one a token and at least one, "
+            f"got {list(labels.shape)}"
         )
+    best = best.flatten()
     if int(labels.min()) < 0:
         raise ValueError(f"labels must be at least 0, got {int(labels.min())}")
     if int(best.max()) >= positive("tiles", tiles):

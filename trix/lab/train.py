@@ -30,10 +30,10 @@ from trix.lab.checkpoint import (
 RoutingLoss = Callable[[Any, Route], Tensor]
 
 ROUTING_LOSSES: dict[str, RoutingLoss] = {
-    "load-balance": lambda layer, route: load_balance(route, len(layer.signatures)),
+    "load-balance": lambda layer, route: load_balance(route, layer.tiles),
     "diversity": lambda layer, route: diversity(layer.signatures),
-    "ternary-pull": lambda layer, route: ternary_pull(layer.signatures),
-    "sparsity": lambda layer, route: sparsity(layer.signatures),
+    "ternary-pull": lambda layer, route: ternary_pull(layer.latent),
+    "sparsity": lambda layer, route: sparsity(layer.latent),
 }
 
 
@@ -223,7 +223,12 @@ def _step(
     total = loss
     for name, weight in config.loss_weights.items():
         for layer, route in zip(model.routed_layers(), routes, strict=True):
-            total = total + weight * ROUTING_LOSSES[name](layer, route)
+            extra = ROUTING_LOSSES[name](layer, route)
+            if not extra.requires_grad:
+                raise ValueError(
+                    f"{name} must move something, got a {type(layer).__name__} of fixed rows"
+                )
+            total = total + weight * extra
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
     optimizer.zero_grad(set_to_none=True)

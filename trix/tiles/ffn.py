@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.checks import last_dim, positive
+from trix.address.checks import positive, tokens
 from trix.address.route import Route, Routed, flat_route
 from trix.address.signature import weight_signatures
 from trix.address.ternary import row_scale, ternarize
@@ -34,7 +34,7 @@ class DenseFFN(nn.Module):
         Raises:
             ValueError: the last axis of `x` is not `dim`.
         """
-        last_dim("x", x, self.up.in_features)
+        tokens("x", x, self.up.in_features)
         return self.down(F.gelu(self.up(x)))
 
 
@@ -90,7 +90,7 @@ class TriXFFN(nn.Module):
         Raises:
             ValueError: the last axis of `x` is not `dim`.
         """
-        last_dim("x", x, self.dim)
+        tokens("x", x, self.dim)
         route = flat_route(x, self.signatures, self.top_k)
         up, down = _scaled_ternary(self.up).to(x.dtype), _scaled_ternary(self.down).to(x.dtype)
         share = route.weight * torch.sigmoid(route.score / math.sqrt(self.dim))

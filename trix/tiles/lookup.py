@@ -5,9 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trix.address.calibrate import ScoreGate
-from trix.address.checks import last_dim, positive
+from trix.address.checks import positive, tokens
 from trix.address.route import Route, Routed, flat_route
 from trix.address.rows import SignatureRows
+from trix.address.tree import TreeRouter
 
 
 class SparseLookupFFN(nn.Module):
@@ -26,12 +27,16 @@ class SparseLookupFFN(nn.Module):
         dim: input and output features.
         tiles: how many tiles.
         top_k: tiles that each token reads.
-        router: chooses tiles in place of flat routing, called as `router(x, signatures, top_k)`:
-            a `TreeRouter`. It is rebuilt when its owner says so, never here.
+        router: chooses tiles in place of flat routing. It is rebuilt when its owner says so, never
+            here.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1, `top_k` above `tiles`, or a router for other tiles.
     """
 
     def __init__(
-        self, dim: int, tiles: int = 512, top_k: int = 32, router: nn.Module | None = None
+        self, dim: int, tiles: int = 512, top_k: int = 32, router: TreeRouter | None = None
     ) -> None:
         """See the class. Values begin normal, with standard deviation 0.02."""
         super().__init__()
@@ -39,6 +44,16 @@ class SparseLookupFFN(nn.Module):
         positive("tiles", tiles)
         if positive("top_k", top_k) > tiles:
             raise ValueError(f"top_k must be at most the {tiles} tiles, got {top_k}")
+        if router is not None and (router.tiles, router.dim) != (tiles, dim):
+            raise ValueError(
+                f"router must be for {tiles} tiles of {dim} features, got {router.tiles} of "
+                f"{router.dim}"
+            )
+        if router is not None and router.reached < top_k:
+            raise ValueError(
+                f"top_k must be at most the {router.reached} tiles that the router reaches, "
+                f"got {top_k}"
+            )
         self.dim, self.tiles, self.top_k = dim, tiles, top_k
         self.keys = SignatureRows(tiles, dim)
         self.gate = ScoreGate(dim)
@@ -50,6 +65,11 @@ class SparseLookupFFN(nn.Module):
         """The tiles' addresses, `[tiles, dim]`, exactly −1, 0 or 1."""
         return self.keys()
 
+    @property
+    def latent(self) -> Tensor:
+        """The keys before their cut, `[tiles, dim]`, see `SignatureRows.latent`."""
+        return self.keys.latent()
+
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., dim]` to `[..., dim]`; the output of `routed`."""
         return self.routed(x).output
@@ -60,7 +80,7 @@ class SparseLookupFFN(nn.Module):
         Raises:
             ValueError: the last axis of `x` is not `dim`.
         """
-        last_dim("x", x, self.dim)
+        tokens("x", x, self.dim)
         choose = flat_route if self.router is None else self.router
         route: Route = choose(x, self.signatures, self.top_k)
         route = route._replace(weight=torch.ones_like(route.score), token=x.detach())

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from trix.address.anneal import straight_through_weights
 from trix.address.calibrate import ScoreGate
-from trix.address.checks import last_dim, positive
+from trix.address.checks import positive, tokens
 from trix.address.control import FrozenRandom, LinearRouter, TokenHash, UniformRandom
 from trix.address.interpolate import cell_of
 from trix.address.route import Route, Routed
@@ -37,6 +37,8 @@ READ_OFF = ("weights", "bottleneck", "spline")
 """The sources that add no parameter and no buffer: they read the tiles' own numbers."""
 
 KNOTS, REACH = 9, 3.0
+SMALLEST = 1e-30
+"""The smallest temperature; one over it is the largest."""
 
 
 class TiledFFN(nn.Module):
@@ -65,6 +67,10 @@ class TiledFFN(nn.Module):
         temperature: of the softmax, to begin with, in units of √dim, which is the size of a score.
         balance: step of loss-free balancing (Wang et al. 2024), in units of √dim a call of
             `update`; 0 for none.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1, `top_k` above `tiles`, a name or number that is not allowed.
     """
 
     bias: Tensor
@@ -97,6 +103,10 @@ class TiledFFN(nn.Module):
             raise ValueError(f"blend must be softmax or straight-through, got {blend!r}")
         if not 0.0 <= balance < math.inf:
             raise ValueError(f"balance must be finite and not negative, got {balance}")
+        if balance and top_k == tiles:
+            raise ValueError(
+                f"balance needs a choice, so top_k below the {tiles} tiles, got {top_k}"
+            )
         self.dim, self.tiles, self.hidden, self.top_k = dim, tiles, hidden, top_k
         self.blend, self.balance = blend, balance
         rank = max(1, hidden // 4)
@@ -118,6 +128,19 @@ class TiledFFN(nn.Module):
         return self.source.rows(TileParts(self.bottleneck, self.mix, self.spline))
 
     @property
+    def latent(self) -> Tensor:
+        """The learned signatures before their cut, `[tiles, dim]`, see `SignatureRows.latent`.
+
+        Raises:
+            ValueError: the source learns no rows that it cuts.
+        """
+        if not isinstance(self.source, LearnedSource):
+            raise ValueError(
+                f"expected a source with learned rows, got {type(self.source).__name__}"
+            )
+        return self.source.table.latent()
+
+    @property
     def temperature(self) -> Tensor:
         """Of the blend, in units of a score."""
         return self.log_temperature.exp() * math.sqrt(self.dim)
@@ -127,10 +150,13 @@ class TiledFFN(nn.Module):
         """Set the temperature, in units of √dim.
 
         Raises:
-            ValueError: it is not positive and finite.
+            ValueError: it is not positive and finite, or beyond what float32 can hold.
         """
-        if not 0.0 < temperature < math.inf:
-            raise ValueError(f"temperature must be positive and finite, got {temperature}")
+        if not SMALLEST <= temperature <= 1 / SMALLEST:
+            raise ValueError(
+                f"temperature must be positive and finite, got {temperature} "
+                f"(of {SMALLEST:g} … {1 / SMALLEST:g})"
+            )
         self.log_temperature.fill_(math.log(temperature))
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -147,23 +173,23 @@ class TiledFFN(nn.Module):
         Raises:
             ValueError: the last axis of `x` is not `dim`.
         """
-        last_dim("x", x, self.dim)
+        tokens("x", x, self.dim)
         route = self.source.route(
             x, self.signatures, self.top_k, self.temperature, self.bias, labels
         )
         if self.blend == "straight-through":
             weight = straight_through_weights(route.score, self.temperature)
             route = route._replace(weight=weight)
-        tokens, places = x.reshape(-1, self.dim), route.index.reshape(-1, self.top_k)
+        flat, places = x.reshape(-1, self.dim), route.index.reshape(-1, self.top_k)
         share = (route.weight * self.gate(route.score)).reshape(-1, self.top_k)
         # every tile's glance costs less than gathering the chosen tiles' bottlenecks
-        glance = (tokens @ self.bottleneck.flatten(0, 1).to(x.dtype).T).unflatten(
+        glance = (flat @ self.bottleneck.flatten(0, 1).to(x.dtype).T).unflatten(
             -1, (self.tiles, -1)
         )
         seen = glance.gather(1, _along(places, glance.shape[-1]))
         units = torch.einsum("nkr,nkhr->nkh", seen, self.mix.to(seen.dtype)[places])
         bent = self._bend(units, places) * share.unsqueeze(-1).to(units.dtype)
-        hidden = bent.new_zeros(len(tokens), self.tiles, self.hidden)
+        hidden = bent.new_zeros(len(flat), self.tiles, self.hidden)
         hidden = hidden.scatter(1, _along(places, self.hidden), bent)
         output = hidden.flatten(1) @ self.down.flatten(0, 1).to(hidden.dtype)
         return Routed(output.view(x.shape), route)
@@ -175,8 +201,9 @@ class TiledFFN(nn.Module):
         gains as much. The bias takes part in the choice alone.
         """
         self.source.update(route)
-        if self.balance and route.index.numel():
-            reads = torch.bincount(route.index.flatten(), minlength=self.tiles)
+        sound = route.score.isfinite().all(dim=-1)  # a NaN's tile was not chosen
+        if self.balance and sound.any():
+            reads = torch.bincount(route.index[sound].flatten(), minlength=self.tiles)
             short = reads.to(self.bias.dtype).mean() - reads
             self.bias += self.balance * math.sqrt(self.dim) * short.sign()
 
