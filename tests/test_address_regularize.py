@@ -114,7 +114,7 @@ def test_pull_and_sparsity_reach_the_learned_rows_of_a_layer():
         trix.TiledFFN(16, tiles=4, source="decoupled"),
         trix.SparseLookupFFN(16, tiles=4, top_k=2),
     ):
-        table = layer.source.table if isinstance(layer, trix.TiledFFN) else layer.keys  # pyright: ignore
+        table = next(part for part in layer.modules() if isinstance(part, SignatureRows))
         far = (table.latent() - table().detach()).abs().mean()
         _improve([table.raw], lambda x=layer: trix.ternary_pull(x.latent), steps=300, lr=0.05)
         assert (table.latent() - table().detach()).abs().mean() < 0.2 * far

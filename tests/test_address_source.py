@@ -86,10 +86,11 @@ def test_k_means_does_not_hear_what_all_tokens_share():
     truth, shared = trix.ternarize(torch.randn(4, 32)), 10 * torch.randn(32)
     source = DataSource(4, 32, decay=0.5)
     g = torch.Generator().manual_seed(1)
+    kind = torch.randint(4, (200,), generator=g)
     for _ in range(60):
-        kind = torch.randint(4, (200,), generator=g)
         x = shared + truth[kind] + 0.3 * torch.randn(200, 32, generator=g)
         source.update(source.route(x, source.rows(_parts())))
+    x = shared + truth[kind] + 0.3 * torch.randn(200, 32, generator=g)
     route = source.route(x, source.rows(_parts()))
     assert trix.mutual_information(route, kind, 4) > 1.2  # of log 4
 

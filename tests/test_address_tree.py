@@ -398,3 +398,26 @@ def test_depths_of_every_kind():
             router.double().rebuild(signatures)
             assert len(router.levels(signatures)) == levels
             assert torch.equal(router(x, signatures).index, flat_route(x, signatures).index)
+
+
+def test_the_state_of_another_tree_is_refused():
+    made = TreeRouter(16, 8, (2, 4, 2))
+    made.rebuild(torch.randn(16, 8, generator=torch.Generator().manual_seed(0)))
+    other = TreeRouter(16, 8, (4, 2, 2))
+    with pytest.raises((ValueError, RuntimeError), match=r"branching \[4, 2, 2\]|size mismatch"):
+        other.load_state_dict(made.state_dict())
+    broken = {**made.state_dict(), "order": torch.zeros(16, dtype=torch.int64)}
+    with pytest.raises(ValueError, match="each of 16 tiles once"):
+        TreeRouter(16, 8, (2, 4, 2)).load_state_dict(broken)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e20, 1e30])
+def test_a_tree_can_be_made_at_any_scale(scale):
+    signatures = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    router, same = TreeRouter(9, 4, (3, 3)), TreeRouter(9, 4, (3, 3))
+    router.rebuild(signatures * scale)
+    same.rebuild(signatures)
+    assert torch.equal(router.order, same.order)
+    router.rebuild(signatures, inputs=torch.ones(5, 4) * 1e25)
+    same.rebuild(signatures, inputs=torch.ones(5, 4))
+    assert torch.equal(router.order, same.order)

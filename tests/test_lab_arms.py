@@ -43,7 +43,7 @@ def test_shuffling_gives_every_tile_the_address_of_another():
     model, tokens = _model(), CORPUS.val[:60].view(10, 6)
     rows = [layer.signatures for layer in model.routed_layers()]
     before = model(tokens)
-    AFTER["shuffle"](model, seed=3)
+    AFTER["shuffle"](model, 3)
     for old, layer in zip(rows, model.routed_layers(), strict=True):
         order = layer.source.order  # pyright: ignore[reportAttributeAccessIssue]
         assert torch.equal(layer.signatures, old[order])
@@ -55,11 +55,11 @@ def test_hardening_reads_the_best_tile_alone():
     model, hard = _model(top_k=4), _model(top_k=1)
     tokens = CORPUS.val[:60].view(10, 6)
     assert not torch.allclose(model(tokens), hard(tokens))
-    AFTER["harden"](model, seed=0)
+    AFTER["harden"](model, 0)
     torch.testing.assert_close(model(tokens), hard(tokens))
     dense = trix.CharLM(protocol("tiny").model)
     with pytest.raises(ValueError, match="tiled feed-forwards, got ffn='dense'"):
-        AFTER["harden"](dense, seed=0)
+        AFTER["harden"](dense, 0)
 
 
 def test_route_metrics_are_means_over_layers_of_what_the_observers_say():

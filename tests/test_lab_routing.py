@@ -181,7 +181,9 @@ def test_a_tree_fitted_to_a_trained_layer_finds_its_winners(tiles):
 
     def inputs(text):
         with torch.no_grad():
-            return model.routed(text[: 32 * 128].view(128, 32)).routes[1].token
+            token = model.routed(text[: 32 * 128].view(128, 32)).routes[1].token
+        assert token is not None
+        return token
 
     seen, fresh = inputs(corpus.train), inputs(corpus.val)
     for router in (TreeRouter.hierarchical(tiles, 64), TreeRouter.fractal(tiles, 64)):

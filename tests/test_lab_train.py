@@ -185,7 +185,7 @@ def test_the_temperature_follows_its_schedule():
         seen.append(_temperature(model))
         return forward(*args)
 
-    model.routed = watched
+    model.routed = watched  # pyright: ignore[reportAttributeAccessIssue]
     _run(config=config, model=model)
     assert seen == pytest.approx([2.0, 0.2, 0.02])
     with pytest.raises(ValueError, match=r"anneal needs .* a temperature, got ffn='trix'"):

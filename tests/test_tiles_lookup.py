@@ -122,3 +122,67 @@ def test_bad_arguments_are_named():
         layer.keys.is_frozen[3] = True
     with pytest.raises(ValueError, match=r"finite, got other values in rows \[3\]"):
         layer(_tokens(2))
+
+
+# With a tree in the place of flat routing
+
+
+def _treed(top_k=3, dtype=torch.float64):
+    torch.manual_seed(0)
+    router = trix.TreeRouter(TILES, DIM, (4, 3), beam=2)
+    layer = _layer(top_k, dtype, router=router)
+    router.rebuild(layer.signatures.float())
+    return layer.to(dtype)
+
+
+def test_a_tree_as_wide_as_it_goes_changes_nothing():
+    layer, x = _treed(), _tokens(20)
+    layer.router = trix.TreeRouter(TILES, DIM, (4, 3), beam=4).double()
+    layer.router.rebuild(layer.signatures)
+    assert torch.equal(layer.routed(x).route.index, _layer().routed(x).route.index)
+    torch.testing.assert_close(layer(x), _layer()(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_through_a_tree_the_task_moves_every_part_that_was_read(k, monkeypatch):
+    layer, x = _treed(k), _tokens(300)
+    rows = layer.keys()
+    rows.retain_grad()
+    monkeypatch.setattr(layer.keys, "forward", lambda: rows)
+    output, route = layer.routed(x)
+    (output - _tokens(300).flip(0)).square().mean().backward()
+    read = route.index.unique()
+    assert len(read) > TILES // 2
+    for gradient in (rows.grad, layer.values.grad):
+        assert gradient is not None
+        assert gradient.isfinite().all()
+        assert (gradient[read].abs().sum(-1) > 0).all()
+
+
+def test_through_a_tree_shapes_nan_low_precision_and_one_graph():
+    layer, x = _treed(), _tokens(6)
+    clean = layer(x)
+    torch.testing.assert_close(layer(x.view(2, 3, DIM)).view(6, DIM), clean)
+    torch.testing.assert_close(layer(x[4]), clean[4])
+    assert layer(x[:0]).shape == (0, DIM)
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), clean)
+    spoilt = x.clone()
+    spoilt[2, 0] = float("nan")
+    output = layer(spoilt)
+    assert output[2].isnan().all()
+    torch.testing.assert_close(output[[0, 1, 3, 4, 5]], clean[[0, 1, 3, 4, 5]])
+    single = _treed(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        route = single.routed(_tokens(200, dtype=torch.float32)).route
+    assert (route.score.float().diff(dim=-1) <= 0).all()  # the best first
+
+
+def test_a_router_for_other_tiles_is_refused():
+    with pytest.raises(ValueError, match="for 11 tiles of 13 features, got 12 of 13"):
+        _layer(router=trix.TreeRouter(12, DIM, (4, 3)))
+    with pytest.raises(ValueError, match="at most the 2 tiles that the router reaches, got 3"):
+        _layer(router=trix.TreeRouter(TILES, DIM, (4, 3), beam=1))
+    with pytest.raises(TypeError, match=r"x must be floating, got torch\.int64"):
+        _layer()(torch.ones(2, DIM, dtype=torch.int64))

@@ -144,6 +144,23 @@ def test_loss_free_balancing_evens_the_reads_without_a_gradient():
     assert scores.shape == raw.shape
 
 
+def test_an_update_passes_over_nan_tokens():
+    layer, x = _layer("data", 1, torch.float32, balance=0.1), _tokens(40, dtype=torch.float32)
+    x[3, 0] = float("nan")
+    layer.update(layer.routed(x).route)
+    assert layer.bias.isfinite().all()
+    assert layer(_tokens(5, dtype=torch.float32)).isfinite().all()
+
+
+def test_a_straight_through_layer_hardens_to_itself_whatever_its_bias():
+    layer, hard = _layer(top_k=4, blend="straight-through"), _layer(top_k=1)
+    for each in (layer, hard):
+        each.bias.copy_(torch.tensor([5.0, -5.0, 0.0, 3.0, 0.0]))
+    x = _tokens(40)
+    assert not torch.equal(_layer(top_k=1).routed(x).route.index, hard.routed(x).route.index)
+    torch.testing.assert_close(layer(x), hard(x), rtol=0, atol=1e-12)
+
+
 def test_forward_writes_nothing():
     for source in SOURCES:
         layer, x = _layer(source, balance=0.1), _tokens(2, 3)
@@ -233,7 +250,9 @@ def test_bad_arguments_are_named():
         ({"blend": "mean"}, "softmax or straight-through, got 'mean'"),
         ({"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
         ({"temperature": -1.0}, "positive and finite, got -1.0"),
+        ({"temperature": 1e-46}, "positive and finite, got 1e-46"),
         ({"balance": -0.1}, "balance must be finite and not negative, got -0.1"),
+        ({"tiles": 4, "top_k": 4, "balance": 0.1}, "top_k below the 4 tiles, got 4"),
     ]
     for options, message in bad:
         with pytest.raises(ValueError, match=message):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +118,7 @@ class Block(nn.Module):
             if isinstance(self.ffn, TiledFFN):
                 read, route = self.ffn.routed(normed, tokens)
             elif _routes(self.ffn):
-                read, route = self.ffn.routed(normed)  # pyright: ignore
+                read, route = self.ffn.routed(normed)
             else:
                 read = self.ffn(normed)
             x = x + self.dropout(read)
@@ -244,7 +244,7 @@ class CharLM(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
-def _routes(layer: Any) -> bool:
+def _routes(layer: Any) -> TypeGuard[RoutedLayer]:
     # asking for a `RoutedLayer` would look at its signatures, and so work them out
     return hasattr(type(layer), "routed")
 
