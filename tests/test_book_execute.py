@@ -1,6 +1,7 @@
 """Notebooks are executed when something they depend on has changed, and only then."""
 
 import json
+import logging
 import os
 import sys
 
@@ -149,3 +150,33 @@ def test_corpus_and_parameters_are_named_when_they_change(tmp_path):
 def test_a_ledger_that_cannot_be_read_counts_as_empty(tmp_path):
     (tmp_path / "keys.json").write_text("{ torn")
     assert execute.Ledger(tmp_path).hashes("a") is None
+
+
+@pytest.mark.parametrize(("deaths", "status"), [(0, 0), (2, 0), (3, 1)])
+def test_a_kernel_that_dies_at_birth_is_started_again(monkeypatch, capsys, deaths, status):
+    calls = []
+
+    def started(*given, **options):
+        calls.append(given)
+        if len(calls) <= deaths:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr("papermill.execute_notebook", started)
+    assert execute.main("a.ipynb", "b.ipynb", "{}") == status
+    assert len(calls) == min(deaths + 1, execute.STARTS)
+    assert ("failure" in capsys.readouterr().out) == bool(status)
+    logging.disable(logging.NOTSET)
+
+
+def test_another_failure_is_not_tried_again(monkeypatch, capsys):
+    calls = []
+
+    def broken(*given, **options):
+        calls.append(given)
+        raise OSError("no space left")
+
+    monkeypatch.setattr("papermill.execute_notebook", broken)
+    assert execute.main("a.ipynb", "b.ipynb", "{}") == 1
+    assert len(calls) == 1
+    assert "no space left" in capsys.readouterr().out
+    logging.disable(logging.NOTSET)
