@@ -38,7 +38,7 @@ _ROUTER = _tiled(source="learned-router", temperature=128**-0.5, balance=0.001)
 def _sources(name: str, sources: tuple[str, ...]) -> dict[str, Arm]:
     arms: dict[str, Arm] = {s: TrainedLM(name, _tiled(source=s)) for s in sources}
     arms["learned-router"] = TrainedLM(name, _ROUTER)
-    return arms | {"narrow-dense": TrainedLM(name, _NARROW)}
+    return arms | {"dense": TrainedLM(name, _DENSE), "narrow-dense": TrainedLM(name, _NARROW)}
 
 
 _CONTROLS = ("frozen-random", "token-hash", "uniform")
@@ -49,7 +49,6 @@ EXPERIMENTS: dict[str, dict[str, Arm]] = {
     "attention-nano": {"attention": TrainedLM("nano")},
     "sources": {
         **_sources("probe", ("weights", "bottleneck", "spline", "decoupled", "data", *_CONTROLS)),
-        "dense": TrainedLM("probe", _DENSE),
         "weights-shuffled": TrainedLM("probe", _tiled(source="weights"), after="shuffle"),
     },
     "sources-nano": _sources("nano", ("decoupled", "data", *_CONTROLS)),
