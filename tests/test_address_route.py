@@ -3,6 +3,7 @@ import torch
 
 import trix
 from tests import reference
+from trix.address.route import best
 
 
 def _case(tokens=29, tiles=13, dim=7, seed=0):
@@ -134,3 +135,69 @@ def test_extreme_temperatures_stay_finite(temperature):
     torch.testing.assert_close(weight.sum(-1), torch.ones(2))
     expected = [[1.0, 0, 0], [0.5, 0.5, 0]] if temperature < 1 else [[1 / 3] * 3] * 2
     torch.testing.assert_close(weight, torch.tensor(expected))
+
+
+def _full_sort(scores, k):
+    """Sort each row in full: highest first, the lower place first among equals."""
+    rows = scores.reshape(-1, scores.shape[-1]).tolist()
+    found = [sorted(range(len(row)), key=lambda n: (-row[n], n))[:k] for row in rows]
+    return torch.tensor(found, dtype=torch.int64).view(*scores.shape[:-1], k)
+
+
+def _scores(kind, rows=31, n=13, dtype=torch.float32):
+    dice = torch.Generator().manual_seed(7)
+    scores = torch.randn(rows, n, generator=dice)
+    return ((2 * scores).round() if kind == "whole" else scores).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["real", "whole"])
+@pytest.mark.parametrize("k", [1, 2, 5, 12, 13])
+def test_the_best_are_those_of_a_full_stable_sort(k, kind, dtype):
+    scores = _scores(kind, dtype=dtype)
+    assert torch.equal(best(scores, k), _full_sort(scores, k))
+    shaped = scores[:30].view(2, 3, 5, 13)
+    assert torch.equal(best(shaped, k), _full_sort(shaped, k))
+    assert torch.equal(best(scores[4], k), _full_sort(scores[4], k))
+    assert best(scores[:0], k).shape == (0, k)
+
+
+def test_a_tie_at_the_border_goes_to_the_lower_place():
+    # 63 places share the second score: a selection that is not stable takes any of them
+    scores = torch.ones(5, 64)
+    scores[:, 40] = 2.0
+    assert best(scores, 3).tolist() == [[40, 0, 1]] * 5
+    assert best(-scores, 2).tolist() == [[0, 1]] * 5
+    # a tie in one row alone must not hide behind rows without one
+    scores = _scores("real")
+    scores[17, [2, 9]] = scores[17].sort(descending=True).values[4]
+    assert torch.equal(best(scores, 5), _full_sort(scores, 5))
+    signs = torch.tensor([[0.0, -0.0, 1.0, 0.0, -0.0]])
+    assert best(signs, 3).tolist() == [[2, 0, 1]]
+    infinite = torch.tensor([[-torch.inf, torch.inf, 0.0, torch.inf, -torch.inf]])
+    assert best(infinite, 4).tolist() == [[1, 3, 2, 0]]
+
+
+@pytest.mark.parametrize("kind", ["real", "whole"])
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_a_nan_comes_first_and_spoils_no_other_row(k, kind):
+    scores = _scores(kind)
+    clean = best(scores, k)
+    scores[3, [6, 1]] = float("nan")
+    got = best(scores, k)
+    others = torch.arange(len(scores)) != 3
+    assert torch.equal(got[others], clean[others])
+    assert set(got[3, :2].tolist()) <= {1, 6}
+    rest = scores[3].masked_fill(scores[3].isnan(), -torch.inf)
+    assert got[3, 2:].tolist() == _full_sort(rest, max(k - 2, 0)).tolist()
+    all_nan = torch.full((2, 13), float("nan"))
+    assert len(set(best(all_nan, k)[0].tolist())) == k
+
+
+@pytest.mark.parametrize("k", [1, 2, 13])
+def test_the_best_are_the_same_when_compiled(k):
+    torch.compiler.reset()
+    compiled = torch.compile(best, fullgraph=True, backend="eager")
+    for kind in ("real", "whole"):
+        scores = _scores(kind)
+        assert torch.equal(compiled(scores, k), best(scores, k))

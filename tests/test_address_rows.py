@@ -100,3 +100,13 @@ def test_bad_edits_are_named_and_change_nothing():
     with pytest.raises(ValueError, match="finite, got"):
         rows.insert(0, torch.full((7,), float("nan")))
     assert all(torch.equal(before[k], v) for k, v in rows.state_dict().items())
+
+
+def test_freezing_twice_keeps_the_row_whatever_lies_beneath():
+    rows = _rows()
+    rows.freeze(2)
+    kept = rows()[2].clone()
+    with torch.no_grad():
+        rows.raw[2] = -rows.raw[2]
+    rows.freeze(2)
+    assert torch.equal(rows()[2], kept)

@@ -168,7 +168,7 @@ def test_an_unknown_router_is_named():
 def test_a_tree_fitted_to_a_trained_layer_finds_its_winners(tiles):
     corpus = trix.load("plays")
     torch.manual_seed(0)
-    options = {"tiles": tiles, "top_k": 1}
+    options = {"tiles": tiles, "top_k": 1, "tiles_per_cluster": None, "cells": None}
     config = trix.LMConfig(corpus.vocab_size, 64, 2, 32, ffn="lookup", ffn_options=options)
     model = trix.CharLM(config)
     recipe = trix.TrainConfig(

@@ -117,7 +117,7 @@ def flat_route(
         raise ValueError(f"bias must be [{tiles}], got {list(bias.shape)}")
     scores = x @ signatures.to(x.dtype).T
     merit = scores.detach() if bias is None else scores.detach() + bias
-    index = _best(merit, top_k)
+    index = best(merit, top_k)
     score = scores.gather(-1, index)
     weight = blend_weights(score, temperature)
     return Route(index, weight, score, index.unsqueeze(-1), x.detach())
@@ -133,8 +133,22 @@ def check_signatures(signatures: Tensor) -> None:
         raise ValueError(f"signatures must be finite, got other values in rows {rows[:8]}")
 
 
-def _best(scores: Tensor, k: int) -> Tensor:
-    # topk leaves the order of equal scores open; argmax and a stable sort do not
+def best(scores: Tensor, k: int) -> Tensor:
+    """Return the places of the `k` highest scores, `[..., k]`, the lower place first among equals.
+
+    A NaN counts as higher than every number; in which order several do is left open.
+
+    Args:
+        scores: `[..., n]`, outside the gradient.
+        k: 1 … n.
+    """
     if k == 1:
         return scores.argmax(dim=-1, keepdim=True)
-    return scores.sort(dim=-1, descending=True, stable=True).indices[..., :k]
+    # topk takes a fraction of a full sort's time, but leaves the order of equal scores open
+    if k < scores.shape[-1] and not torch.compiler.is_compiling():
+        values, place = scores.topk(k + 1)
+        tied = (values[..., 1:] == values[..., :-1]).any(dim=-1)
+        place = place[..., :k]
+        place[tied] = scores[tied].argsort(dim=-1, descending=True, stable=True)[..., :k]
+        return place
+    return scores.argsort(dim=-1, descending=True, stable=True)[..., :k]

@@ -86,8 +86,9 @@ class SignatureRows(nn.Module):
             IndexError: there is no such tile.
         """
         self._check(tile)
-        self.frozen_rows[tile] = self()[tile]
-        self.is_frozen[tile] = True
+        if not self.is_frozen[tile]:
+            self.frozen_rows[tile] = ternarize(self.raw[tile])
+            self.is_frozen[tile] = True
 
     @torch.no_grad()
     def thaw(self, tile: int) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trix.address.checks import last_dim, positive, tokens
+from trix.address.grouped import blocks_of
 from trix.address.kmeans import balanced_kmeans, weighted_mean
-from trix.address.route import Route, blend_weights, check_signatures, flat_route
+from trix.address.route import Route, best, blend_weights, check_signatures, flat_route
 
 FEW = 8
 """Up to so many winners are faster picked one by one than by sorting."""
@@ -254,7 +255,7 @@ class TreeRouter(nn.Module):
         if not self._built:
             raise RuntimeError("there is no tree yet: call rebuild(signatures) first")
         found, above = [], torch.zeros_like(self.order)
-        for node, rows in zip(self.ancestors.T, self._inner_rows(), strict=True):
+        for node, rows in zip(self.ancestors.T, self._inner_rows(signatures), strict=True):
             parent = node.new_zeros(len(rows)).scatter(0, node, above)
             found.append(Level(parent, rows))
             above = node
@@ -263,7 +264,9 @@ class TreeRouter(nn.Module):
     def _descend(self, x: Tensor, signatures: Tensor, top_k: int) -> Tensor:
         # places of the best tiles, [tokens, top_k], best first
         node = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
-        for level, (keep, rows) in enumerate(zip(self._kept, self._inner_rows(), strict=True)):
+        for level, (keep, rows) in enumerate(
+            zip(self._kept, self._inner_rows(signatures), strict=True)
+        ):
             score = self._compare(x, node, level, rows.to(x.dtype))
             won, width = _best(score.flatten(1), keep), score.shape[-1]
             node = self._child(level, node.gather(-1, won // width), won % width)
@@ -308,7 +311,8 @@ class TreeRouter(nn.Module):
         place = self.get_buffer(f"first_{level}")[node] + child
         return place.clamp(max=sum(self._counts[level]) - 1)
 
-    def _inner_rows(self) -> tuple[Tensor, ...]:
+    def _inner_rows(self, signatures: Tensor) -> tuple[Tensor, ...]:
+        # as they were when the tree was built, whatever the tiles' signatures are now
         return self.inner.split([len(sizes) for sizes in self._sizes[1:]]) if self._kept else ()
 
     def _beams(self) -> list[int]:
@@ -346,30 +350,11 @@ def _split(size: int, width: int) -> list[int]:
 def _by_node(
     x: Tensor, node: Tensor, members: Callable[[Tensor], Tensor], nodes: int, rows: int
 ) -> Tensor:
-    """Score each node's members for all its visitors together, `[tokens, visits, width]`.
-
-    The visitors of a node stand in blocks of `rows`, of which the last is filled up with others,
-    whose scores are dropped. The number of blocks has a bound that does not depend on where the
-    tokens go, so a compiled graph needs no break and no device has to be waited for. And it is one
-    product, not one a node: many small ones would spend their time waiting for threads.
-    """
-    visits = node.flatten()
-    queue = visits.argsort(stable=True)
-    visitors = visits.new_zeros(nodes).scatter_add_(0, visits, torch.ones_like(visits))
-    begin = visitors.cumsum(0) - visitors
-    blocks = (visitors + rows - 1) // rows
-    ends = blocks.cumsum(0)
-    starts = ends - blocks
-    block = torch.arange(len(visits) // rows + nodes, device=x.device)
-    owner = torch.searchsorted(ends, block, right=True).clamp(max=nodes - 1)
-    first = begin[owner] + (block - starts[owner]) * rows
-    place = first.unsqueeze(-1) + torch.arange(rows, device=x.device)
-    token = queue[place.clamp(max=len(queue) - 1)] // node.shape[1]
-    score = torch.bmm(F.embedding(token, x), members(owner).transpose(1, 2)).flatten(0, 1)
-    waited = torch.arange(len(queue), device=x.device) - begin[visits[queue]]
-    found = torch.empty_like(queue)
-    found[queue] = starts[visits[queue]] * rows + waited
-    return F.embedding(found, score).view(*node.shape, -1)
+    # each node's members are scored for all its visitors together, [tokens, visits, width]
+    blocks = blocks_of(node.flatten(), nodes, rows)
+    visitors = F.embedding(blocks.visit // node.shape[1], x)
+    score = torch.bmm(visitors, members(blocks.owner).transpose(1, 2))
+    return blocks.collect(score).view(*node.shape, -1)
 
 
 def _root(moment: Tensor) -> Tensor:
@@ -381,7 +366,7 @@ def _root(moment: Tensor) -> Tensor:
 def _best(scores: Tensor, k: int) -> Tensor:
     # positions of the k best, or all there are; the lower first among equals, unlike topk
     if k > FEW or k >= scores.shape[-1]:
-        return scores.argsort(dim=-1, descending=True, stable=True)[..., :k]
+        return best(scores, min(k, scores.shape[-1]))
     found = [scores.argmax(dim=-1, keepdim=True)]
     for _ in range(k - 1):
         scores = scores.scatter(-1, found[-1], -torch.inf)

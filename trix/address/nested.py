@@ -1,0 +1,93 @@
+"""Routing down fixed nested groups: clusters by position, their signatures always up to date."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trix.address.checks import tokens
+from trix.address.kmeans import weighted_mean
+from trix.address.route import Route, best, blend_weights
+from trix.address.tree import TreeRouter
+
+FEW = 256
+"""Up to so many tiles a product with all signatures takes less time than finding a way down."""
+
+
+class NestedRouter(TreeRouter):
+    """A `TreeRouter` whose groups are fixed and whose inner signatures are never out of date.
+
+    Neighbouring tiles share a cluster, neighbouring clusters a larger one. The signature of a
+    cluster is the mean of its tiles' as they are at that moment: the notes' "signature from cluster
+    aggregate". So there is nothing to rebuild and nothing to save, and a layer can train through it
+    from the first step: the tiles of a cluster grow alike because they are read together. What it
+    finds is not what a flat search finds, until training has made it so; a `TreeRouter` fitted to
+    a trained layer is the better index.
+
+    Args:
+        tiles: how many tiles.
+        dim: input features.
+        branching: the most children of a node at each level, from the top.
+        beam: nodes kept at each level.
+
+    Raises:
+        ValueError: a number below 1, or levels without room for all tiles.
+    """
+
+    def __init__(self, tiles: int, dim: int, branching: Sequence[int], beam: int = 1) -> None:
+        """See the class."""
+        super().__init__(tiles, dim, branching, beam)
+        del self.inner
+        self.register_buffer("shape", self.shape, persistent=False)
+        self.register_buffer("order", torch.arange(tiles), persistent=False)
+        self._built = True
+
+    @property
+    def cluster_sizes(self) -> Tensor:
+        """How many tiles each of the lowest clusters holds, int64 `[clusters]`."""
+        return torch.tensor(self._sizes[-1])
+
+    def cluster_signatures(self, signatures: Tensor) -> Tensor:
+        """Return the mean signature of each of the lowest clusters, `[clusters, dim]`."""
+        return self._inner_rows(signatures)[-1]
+
+    def forward(
+        self, x: Tensor, signatures: Tensor, top_k: int = 1, temperature: float | Tensor = 1.0
+    ) -> Route:
+        """Send each token to the best `top_k` tiles of those that it reaches, see `TreeRouter`.
+
+        Up to `FEW` tiles one product scores them all, and a cluster's score is the mean of its
+        tiles', for it is that of their mean: the same routes, in a few operations.
+        """
+        if self.tiles > FEW or not 1 <= top_k <= self.reached:
+            return super().forward(x, signatures, top_k, temperature)
+        self._check(signatures)
+        tokens("x", x, self.dim)
+        scores = x.reshape(-1, self.dim) @ signatures.to(x.dtype).T
+        with torch.no_grad():
+            index = self._choose(scores.detach(), top_k)
+            path = torch.cat([self.ancestors[index], index.unsqueeze(-1)], dim=-1)
+        lead = x.shape[:-1]
+        score = scores.gather(1, index).view(*lead, top_k)
+        weight = blend_weights(score, temperature)
+        path = path.view(*lead, top_k, len(self.branching))
+        return Route(index.view(*lead, top_k), weight, score, path, x.detach())
+
+    def _choose(self, scores: Tensor, top_k: int) -> Tensor:
+        # what descending the tree would reach, from the scores of all tiles [tokens, tiles]
+        for node, sizes, keep in zip(self.ancestors.T, self._sizes[1:], self._kept, strict=True):
+            count = torch.tensor(sizes, dtype=scores.dtype, device=scores.device)
+            mean = scores.new_zeros(len(scores), len(sizes)).index_add_(1, node, scores) / count
+            kept = torch.zeros_like(mean, dtype=torch.bool).scatter(1, best(mean, keep), True)
+            scores = scores.masked_fill(~kept[:, node], -torch.inf)
+        return best(scores, top_k)
+
+    def rebuild(self, signatures: Tensor, inputs: Tensor | None = None) -> None:
+        """Do nothing: the groups are fixed, and their signatures follow the tiles'."""
+
+    def _inner_rows(self, signatures: Tensor) -> tuple[Tensor, ...]:
+        rows = signatures.detach().to(torch.promote_types(signatures.dtype, torch.float32))
+        return tuple(
+            weighted_mean(rows, rows.new_ones(self.tiles), node, len(sizes))
+            for node, sizes in zip(self.ancestors.T, self._sizes[1:], strict=True)
+        )
