@@ -133,12 +133,36 @@ def tiled_ffn(x: Tensor, layer, index: Tensor, weight: Tensor) -> Tensor:
     return out
 
 
-def sparse_lookup(x: Tensor, layer, k: int) -> Tensor:
-    """Add up each token's values, one read at a time, `[tokens, dim]`."""
+def sparse_lookup(x: Tensor, layer, index: Tensor) -> Tensor:
+    """Add up each token's values, one read at a time, `[tokens, dim]`, along given routes."""
     out = torch.zeros_like(x)
-    gates, signatures = layer.gate.values().tolist(), layer.signatures.detach()
+    signatures = layer.signatures.detach()
     for n, token in enumerate(x):
-        for t in best_tiles(token, signatures, k):
+        for t in index[n].tolist():
             score = float(token @ signatures[t]) / math.sqrt(len(token))
-            out[n] += spline_value(score, gates, 4.0) * layer.values[t].detach()
+            if layer.activation is None:
+                loud = gelu(score)
+            else:  # held at the ends
+                knots = layer.activation.knots[t].tolist()
+                loud = spline_value(min(max(score, -4.0), 4.0), knots, 4.0)
+            out[n] += loud * layer.values[t].detach()
     return out
+
+
+def nested_tiles(
+    token: Tensor, signatures: Tensor, branching: tuple[int, ...], beam: int, k: int = 1
+) -> list[int]:
+    """Return the k best tiles that one token reaches down groups of neighbours, best first."""
+    groups = [list(range(len(signatures)))]
+    for width in branching[:-1]:
+        children = []
+        for group in groups:
+            parts = min(width, len(group))
+            sizes = [len(group) // parts + (n < len(group) % parts) for n in range(parts)]
+            ends = [sum(sizes[: n + 1]) for n in range(parts)]
+            children += [group[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        means = torch.stack([signatures[child].mean(dim=0) for child in children])
+        chosen = best_tiles(token, means, min(beam, len(children)))
+        groups = [children[c] for c in sorted(chosen)]
+    reached = [t for group in groups for t in group]
+    return [reached[t] for t in best_tiles(token, signatures[reached], k)]

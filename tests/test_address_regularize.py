@@ -112,7 +112,7 @@ def test_sparsity_alone_empties_dense_rows_and_leaves_them_empty(steps, relative
 def test_pull_and_sparsity_reach_the_learned_rows_of_a_layer():
     for layer in (
         trix.TiledFFN(16, tiles=4, source="decoupled"),
-        trix.SparseLookupFFN(16, tiles=4, top_k=2),
+        trix.SparseLookupFFN(16, tiles=4, tiles_per_cluster=2),
     ):
         table = next(part for part in layer.modules() if isinstance(part, SignatureRows))
         far = (table.latent() - table().detach()).abs().mean()

@@ -54,7 +54,7 @@ def _python_blocks(page: str) -> list[str]:
 
 
 def test_the_page_use_it_in_your_model_runs():
-    module, routes, loss, lookup, packed, hugging_face = _python_blocks("use-it.md")
+    module, routes, loss, lookup, inference, packed, hugging_face = _python_blocks("use-it.md")
     space: dict = {}
     exec(module, space)
     space["block"] = space["Block"](8)
@@ -69,6 +69,9 @@ def test_the_page_use_it_in_your_model_runs():
     exec(lookup, space)
     assert space["output"].shape == (5, 64)
     assert space["route"].index.shape == (5, 8)
+    exec(inference, space)
+    expected = space["lookup"](torch.ones(64)).detach()
+    torch.testing.assert_close(space["packed_lookup"](torch.ones(64)), expected)
     exec(packed, space)
     assert space["answer"].shape == (300,)
     pytest.importorskip("transformers")

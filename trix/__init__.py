@@ -17,6 +17,7 @@ from trix.address.control import (
     TokenHash,
     UniformRandom,
 )
+from trix.address.nested import NestedRouter
 from trix.address.packed import PackedTernary, pack, unpack
 from trix.address.regularize import diversity, load_balance, sparsity, ternary_pull
 from trix.address.route import Route, Routed, RoutedLayer, blend_weights, flat_route
@@ -35,9 +36,20 @@ from trix.address.ternary import row_scale, straight_through, ternarize, ternary
 from trix.address.tree import Level, TreeRouter
 from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.context import CountTables
+from trix.tiles.adaptive import AdaptiveKANFFN
+from trix.tiles.baselines import MixtureFFN, ProductKeyFFN
+from trix.tiles.bend import ContentCells
+from trix.tiles.codebook import CodebookFFN, CodebookTable
 from trix.tiles.ffn import DenseFFN, TriXFFN
+from trix.tiles.fractal import BinnedFFN, FractalFFN, RandomFractalFFN
+from trix.tiles.funnel import FunnelFFN, FunnelStages
 from trix.tiles.lookup import SparseLookupFFN
+from trix.tiles.packed_lookup import PackedLookup
+from trix.tiles.spline import CellSpline, KnotSpline
+from trix.tiles.table import LookupTable, ProductTable, Quantizer, compile_table
+from trix.tiles.ternary_spline import TernarySpline
 from trix.tiles.tiled import TiledFFN
+from trix.tiles.two_level import FixedRoutingFFN, HierarchicalTriXFFN, HybridKANFFN, TwoLevelFFN
 
 if TYPE_CHECKING:
     from trix.lab.budget import check_parameters as check_parameters
@@ -59,6 +71,9 @@ if TYPE_CHECKING:
     from trix.lab.evaluate import model_log_probs as model_log_probs
     from trix.lab.evaluate import table_log_probs as table_log_probs
     from trix.lab.experiments import run_experiment as run_experiment
+    from trix.lab.information import Information as Information
+    from trix.lab.information import explained_variance as explained_variance
+    from trix.lab.information import information as information
     from trix.lab.metrics import churn as churn
     from trix.lab.metrics import mutual_information as mutual_information
     from trix.lab.metrics import normalized_entropy as normalized_entropy
@@ -67,6 +82,8 @@ if TYPE_CHECKING:
     from trix.lab.overlapping import isotropic as isotropic
     from trix.lab.overlapping import overlapping_clusters as overlapping_clusters
     from trix.lab.overlapping import recall as recall
+    from trix.lab.packing import load_packed as load_packed
+    from trix.lab.packing import save_packed as save_packed
     from trix.lab.protocols import protocol as protocol
     from trix.lab.records import read_all_records as read_all_records
     from trix.lab.records import read_records as read_records
@@ -78,8 +95,11 @@ if TYPE_CHECKING:
     from trix.lab.verdict import verdict as verdict
     from trix.show import AddressPlane as AddressPlane
     from trix.show import ContextLens as ContextLens
+    from trix.show import Funnel as Funnel
     from trix.show import RouteTree as RouteTree
     from trix.show import SoftBlend as SoftBlend
+    from trix.show import SplineExplorer as SplineExplorer
+    from trix.show import Squeezed as Squeezed
     from trix.show import figure_html as figure_html
     from trix.show import glue as glue
     from trix.show import live as live
@@ -91,6 +111,8 @@ _LATER = {
     "ContextLens": "trix.show",
     "Corpus": "trix.lab.corpus",
     "Evaluation": "trix.lab.evaluate",
+    "Funnel": "trix.show",
+    "Information": "trix.lab.information",
     "LMConfig": "trix.lab.charlm",
     "LMRouted": "trix.lab.charlm",
     "LMState": "trix.lab.charlm",
@@ -98,20 +120,25 @@ _LATER = {
     "TrainResult": "trix.lab.train",
     "RouteTree": "trix.show",
     "SoftBlend": "trix.show",
+    "SplineExplorer": "trix.show",
+    "Squeezed": "trix.show",
     "check_parameters": "trix.lab.budget",
     "choose": "trix.lab.budget",
     "churn": "trix.lab.metrics",
     "evaluate": "trix.lab.evaluate",
     "evaluate_streaming": "trix.lab.evaluate",
+    "explained_variance": "trix.lab.information",
     "figure_html": "trix.show",
     "find_claim": "trix.lab.claims",
     "find_ledger": "trix.lab.claims",
     "glue": "trix.show",
+    "information": "trix.lab.information",
     "isotropic": "trix.lab.overlapping",
     "learning_rate": "trix.lab.train",
     "live": "trix.show",
     "load": "trix.lab.corpus",
     "load_claims": "trix.lab.claims",
+    "load_packed": "trix.lab.packing",
     "make_optimizer": "trix.lab.train",
     "model_log_probs": "trix.lab.evaluate",
     "mutual_information": "trix.lab.metrics",
@@ -124,6 +151,7 @@ _LATER = {
     "read_records": "trix.lab.records",
     "recall": "trix.lab.overlapping",
     "run_experiment": "trix.lab.experiments",
+    "save_packed": "trix.lab.packing",
     "settle": "trix.lab.claims",
     "settle_all": "trix.lab.claims",
     "table_log_probs": "trix.lab.evaluate",
@@ -132,25 +160,48 @@ _LATER = {
     "verdict": "trix.lab.verdict",
 }
 __all__ = [
+    "AdaptiveKANFFN",
     "AddressPlane",
     "AttentionState",
+    "BinnedFFN",
     "BottleneckSource",
     "CausalAttention",
+    "CellSpline",
     "CharLM",
+    "CodebookFFN",
+    "CodebookTable",
+    "ContentCells",
     "ContextLens",
     "Corpus",
     "CountTables",
     "DataSource",
     "DenseFFN",
     "Evaluation",
+    "FixedRoutingFFN",
+    "FractalFFN",
     "FrozenRandom",
+    "Funnel",
+    "FunnelFFN",
+    "FunnelStages",
+    "HierarchicalTriXFFN",
+    "HybridKANFFN",
+    "Information",
+    "KnotSpline",
     "LMConfig",
     "LMRouted",
     "LMState",
     "LearnedSource",
     "Level",
     "LinearRouter",
+    "LookupTable",
+    "MixtureFFN",
+    "NestedRouter",
+    "PackedLookup",
     "PackedTernary",
+    "ProductKeyFFN",
+    "ProductTable",
+    "Quantizer",
+    "RandomFractalFFN",
     "Route",
     "RouteTree",
     "Routed",
@@ -161,7 +212,10 @@ __all__ = [
     "SoftBlend",
     "Source",
     "SparseLookupFFN",
+    "SplineExplorer",
     "SplineSource",
+    "Squeezed",
+    "TernarySpline",
     "TileParts",
     "TiledFFN",
     "TokenHash",
@@ -169,6 +223,7 @@ __all__ = [
     "TrainResult",
     "TreeRouter",
     "TriXFFN",
+    "TwoLevelFFN",
     "UniformRandom",
     "WeightSource",
     "annealed",
@@ -176,20 +231,24 @@ __all__ = [
     "check_parameters",
     "choose",
     "churn",
+    "compile_table",
     "diversity",
     "evaluate",
     "evaluate_streaming",
+    "explained_variance",
     "figure_html",
     "find_claim",
     "find_ledger",
     "flat_route",
     "glue",
+    "information",
     "isotropic",
     "learning_rate",
     "live",
     "load",
     "load_balance",
     "load_claims",
+    "load_packed",
     "make_optimizer",
     "model_log_probs",
     "mutual_information",
@@ -204,6 +263,7 @@ __all__ = [
     "recall",
     "row_scale",
     "run_experiment",
+    "save_packed",
     "settle",
     "settle_all",
     "sparsity",

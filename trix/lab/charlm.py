@@ -11,16 +11,44 @@ from torch import Tensor, nn
 from trix.address.checks import positive
 from trix.address.route import Route, RoutedLayer
 from trix.memory.attention import CausalAttention
+from trix.tiles.adaptive import AdaptiveKANFFN
+from trix.tiles.baselines import MixtureFFN, ProductKeyFFN
+from trix.tiles.codebook import CodebookFFN
 from trix.tiles.ffn import DenseFFN, TriXFFN
+from trix.tiles.fractal import BinnedFFN, FractalFFN, RandomFractalFFN
+from trix.tiles.funnel import FunnelFFN
 from trix.tiles.lookup import SparseLookupFFN
 from trix.tiles.tiled import TiledFFN
+from trix.tiles.two_level import FixedRoutingFFN, HierarchicalTriXFFN, HybridKANFFN
 
 MIXERS: dict[str, Callable[..., nn.Module] | None] = {"attention": CausalAttention, "none": None}
+
+
+def _random_lookup(dim: int, **options: Any) -> SparseLookupFFN:
+    # a control: keys that were drawn once and stay as they are
+    layer = SparseLookupFFN(dim, **options)
+    for tile in range(layer.tiles):
+        layer.keys.freeze(tile)
+    return layer
+
+
 FFNS: dict[str, Callable[..., nn.Module] | None] = {
     "dense": DenseFFN,
     "trix": TriXFFN,
     "tiled": TiledFFN,
     "lookup": SparseLookupFFN,
+    "random-lookup": _random_lookup,
+    "hierarchical-trix": HierarchicalTriXFFN,
+    "hybrid-kan": HybridKANFFN,
+    "fixed-routing": FixedRoutingFFN,
+    "adaptive-kan": AdaptiveKANFFN,
+    "fractal": FractalFFN,
+    "random-fractal": RandomFractalFFN,
+    "binned": BinnedFFN,
+    "funnel": FunnelFFN,
+    "codebook": CodebookFFN,
+    "mixture": MixtureFFN,
+    "product-keys": ProductKeyFFN,
     "none": None,
 }
 

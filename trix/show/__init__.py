@@ -6,11 +6,13 @@ Needs the `book` extra. Nothing else in trix imports this room, save the command
 try:
     from trix.show import style
     from trix.show.context_lens import ContextLens
+    from trix.show.funnel import Funnel, Squeezed
     from trix.show.live import live
     from trix.show.page import glue, provenance
     from trix.show.plot import figure_html, show
     from trix.show.route_tree import RouteTree
     from trix.show.soft_blend import SoftBlend
+    from trix.show.spline_explorer import SplineExplorer
     from trix.show.widget import AddressPlane
 except ModuleNotFoundError as error:
     if (error.name or "").startswith("trix"):
@@ -24,8 +26,11 @@ except ModuleNotFoundError as error:
 __all__ = [
     "AddressPlane",
     "ContextLens",
+    "Funnel",
     "RouteTree",
     "SoftBlend",
+    "SplineExplorer",
+    "Squeezed",
     "figure_html",
     "glue",
     "live",

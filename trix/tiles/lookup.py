@@ -1,64 +1,87 @@
 """SparseLookup: a feed-forward whose tiles are single neurons, read on demand."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.calibrate import ScoreGate
 from trix.address.checks import positive, tokens
+from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed, flat_route
 from trix.address.rows import SignatureRows
 from trix.address.tree import TreeRouter
+from trix.tiles.spline import KnotSpline
+
+REACH = 4.0
+"""The splines span this many units of `score / sqrt(dim)` to either side of zero."""
 
 
 class SparseLookupFFN(nn.Module):
     r"""A key, an activation and a value a tile; a token reads the `top_k` best-matching ones.
 
-    .. math:: y = \sum_{t \in \text{top-}k} g(x \cdot \sigma_t)\, v_t
+    .. math:: y = \sum_{t \in \text{top-}k} \varphi_t\!\left(x \cdot \sigma_t / \sqrt{d}\right) v_t
 
-    The keys :math:`\sigma` are learned ternary signatures, the activation :math:`g` is the gate of
-    the score, shared by all tiles, and the values :math:`v` are directions in the output. The tiles
-    add up rather than compete, so each blend weight is 1. With `top_k` = `tiles` this is a dense
-    layer with ternary keys; with less, the values that are not chosen are never touched. It is
-    the notes' SparseLookup without its splines; memory layers (Lample et al. 2019; He 2024) read
-    values the same way.
+    The keys :math:`\sigma` are learned ternary signatures, the activations :math:`\varphi` are
+    splines, one a tile, and the values :math:`v` are directions in the output. Tiles add up rather
+    than compete, so each blend weight is 1. The values that are not chosen are never touched.
+
+    It is the dense layer with four dials turned. With all tiles read, flat routing and the GELU for
+    an activation (`top_k=tiles, tiles_per_cluster=None, cells=None`) it *is* a dense layer with
+    ternary keys: a neuron there is a key, an activation and a value too. The dials are how many
+    tiles there are, how many are read, how many levels the search has, and how many cells the
+    activation. Sources: the notes' SparseLookup; the reading of a feed-forward as keys and
+    values is Geva et al.'s (2021), memory layers (Lample et al. 2019; He 2024) read so few.
 
     Args:
         dim: input and output features.
         tiles: how many tiles.
+        tiles_per_cluster: tiles that share a cluster, see `NestedRouter`; None for flat routing.
+        cells: of each tile's activation, which begins as the GELU; None keeps the GELU itself.
         top_k: tiles that each token reads.
-        router: chooses tiles in place of flat routing. It is rebuilt when its owner says so, never
-            here.
+        beam: clusters looked into.
+
+    Attributes:
+        router: what chooses tiles, or None where every token is compared with every key. For a
+            trained layer it may be replaced by a fitted `TreeRouter`.
 
     Raises:
         TypeError: a count is not an integer.
-        ValueError: a count below 1, `top_k` above `tiles`, or a router for other tiles.
+        ValueError: a count below 1, or `top_k` above the tiles that a token reaches.
     """
 
+    router: TreeRouter | None
+
     def __init__(
-        self, dim: int, tiles: int = 512, top_k: int = 32, router: TreeRouter | None = None
+        self,
+        dim: int,
+        tiles: int = 64,
+        tiles_per_cluster: int | None = 8,
+        cells: int | None = 16,
+        top_k: int = 1,
+        beam: int = 1,
     ) -> None:
-        """See the class. Values begin normal, with standard deviation 0.02."""
+        """See the class. Values begin normal, with standard deviation 0.007, as GPT-2's writes."""
         super().__init__()
         positive("dim", dim)
         positive("tiles", tiles)
         if positive("top_k", top_k) > tiles:
             raise ValueError(f"top_k must be at most the {tiles} tiles, got {top_k}")
-        if router is not None and (router.tiles, router.dim) != (tiles, dim):
-            raise ValueError(
-                f"router must be for {tiles} tiles of {dim} features, got {router.tiles} of "
-                f"{router.dim}"
-            )
-        if router is not None and router.reached < top_k:
-            raise ValueError(
-                f"top_k must be at most the {router.reached} tiles that the router reaches, "
-                f"got {top_k}"
-            )
         self.dim, self.tiles, self.top_k = dim, tiles, top_k
         self.keys = SignatureRows(tiles, dim)
-        self.gate = ScoreGate(dim)
-        self.values = nn.Parameter(0.02 * torch.randn(tiles, dim))
-        self.router = router
+        self.values = nn.Parameter(0.007 * torch.randn(tiles, dim))
+        self.activation = None if cells is None else KnotSpline(tiles, cells, 1, -REACH, REACH)
+        if self.activation is not None:
+            self.activation.fit_(F.gelu)
+        self.router = None
+        if tiles_per_cluster is not None:
+            clusters = -(-tiles // positive("tiles_per_cluster", tiles_per_cluster))
+            self.router = NestedRouter(tiles, dim, (clusters, tiles_per_cluster), beam)
+            if top_k > self.router.reached:
+                raise ValueError(
+                    f"top_k must be at most the {self.router.reached} tiles that a token reaches "
+                    f"through {beam} clusters, got {top_k}"
+                )
 
     @property
     def signatures(self) -> Tensor:
@@ -78,20 +101,30 @@ class SparseLookupFFN(nn.Module):
         """Return the output `[..., dim]` with the `Route` that produced it.
 
         Raises:
+            TypeError: `x` is not floating.
             ValueError: the last axis of `x` is not `dim`.
         """
         tokens("x", x, self.dim)
         choose = flat_route if self.router is None else self.router
         route: Route = choose(x, self.signatures, self.top_k)
         route = route._replace(weight=torch.ones_like(route.score), token=x.detach())
-        gate = self.gate(route.score).to(self.values.dtype)
-        read = F.embedding_bag(
-            route.index.reshape(-1, self.top_k),
-            self.values,
-            mode="sum",
-            per_sample_weights=gate.reshape(-1, self.top_k),
+        index, loud = (t.reshape(-1, self.top_k) for t in (route.index, self.loudness(route)))
+        return Routed(
+            self._read(index, loud.to(self.values.dtype)).view(x.shape).to(x.dtype), route
         )
-        return Routed(read.view(x.shape).to(x.dtype), route)
+
+    def loudness(self, route: Route) -> Tensor:
+        """Return how much of each chosen value is read, `[..., k]`: the activation of its score."""
+        score = route.score / math.sqrt(self.dim)
+        return F.gelu(score) if self.activation is None else self.activation(score, route.index)
 
     def update(self, route: Route) -> None:
         """Nothing here learns outside the gradient."""
+
+    def _read(self, index: Tensor, loud: Tensor) -> Tensor:
+        # Forward, fetching the chosen values is several times faster than a product with all of
+        # them; but its gradient is not, once a token reads more than a few.
+        if torch.is_grad_enabled() and index.numel() > self.tiles:
+            all_tiles = loud.new_zeros(len(index), self.tiles).scatter(1, index, loud)
+            return all_tiles @ self.values
+        return F.embedding_bag(index, self.values, mode="sum", per_sample_weights=loud)

@@ -1,0 +1,194 @@
+"""What `Funnel` checks and sends; what the page makes of it is tested in a browser."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from ipywidgets.embed import dependency_state
+
+from trix.show.funnel import LETTERS, Funnel, Squeezed
+
+N, DIM, TILES = 7, 5, 6
+TEXT = "so so sad"[: N + 1]
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(N, DIM))
+SCORES = RANDOM.normal(size=(N, TILES))
+TILE = SCORES.argmax(1)
+
+
+def squeezed(seed: int, exact: bool = True, tokens: int = N, dim: int = DIM) -> Squeezed:
+    random = np.random.default_rng(seed)
+    points = random.uniform(-1, 1, size=(tokens, 2))
+    outputs, true = random.normal(size=(2, tokens, dim))
+    return Squeezed(points, outputs, true if exact else None)
+
+
+TILED, FREE = squeezed(1), squeezed(2)
+
+
+def funnel(text=TEXT, inputs=INPUTS, tile=TILE, tiled=TILED, free=FREE, **options) -> Funnel:
+    return Funnel(text, inputs, tile, tiled, free, **{"alt": "Seven characters.", **options})
+
+
+def heights(letters: str) -> np.ndarray:
+    places = np.array([LETTERS.index(letter) for letter in letters])
+    return (places / 31 - 1).reshape(N, DIM)
+
+
+def test_numbers_are_sent_as_heights_of_bars():
+    made = funnel()
+    tallest = np.abs(INPUTS).max(axis=1)
+    assert made.largest["in"] == pytest.approx(tallest.tolist(), rel=5e-3)
+    error = heights(made.inputs) * tallest[:, None] - INPUTS
+    assert np.abs(error / tallest[:, None]).max() <= 0.5 / 31 + 1e-9
+    assert np.abs(heights(made.inputs)).max(axis=1).tolist() == [1] * N
+
+
+def test_all_outputs_of_a_token_share_one_scale():
+    made = funnel()
+    given = [TILED.outputs, TILED.exact, FREE.outputs, FREE.exact]
+    tallest = np.abs(np.stack([np.asarray(one) for one in given])).max(axis=(0, 2))
+    assert made.largest["out"] == pytest.approx(tallest.tolist(), rel=5e-3)
+    for name, one in (("on", TILED), ("off", FREE)):
+        view = made.views[name]
+        assert np.frombuffer(view["points"], "<f4").reshape(N, 2).tolist() == (
+            np.asarray(one.points).astype("f4").tolist()
+        )
+        for key, values in (("outputs", one.outputs), ("exact", one.exact)):
+            error = heights(view[key]) * tallest[:, None] - values
+            assert np.abs(error / tallest[:, None]).max() <= 0.5 / 31 + 1e-9
+        rows = zip(view["moved"], np.asarray(one.outputs), np.asarray(one.exact), strict=True)
+        for moved, output, exact in rows:
+            assert moved == pytest.approx(math.dist(output, exact) / math.hypot(*exact), abs=6e-4)
+
+
+def test_without_exact_outputs_nothing_is_said_of_them():
+    made = funnel(free=squeezed(2, exact=False))
+    assert (made.views["off"]["exact"], made.views["off"]["moved"]) == ("", [])
+    assert len(made.views["on"]["exact"]) == N * DIM
+
+
+def test_an_output_of_zeros_is_no_distance_away():
+    points, outputs, exact = TILED
+    exact = np.array(exact)
+    exact[2] = 0
+    moved = funnel(tiled=Squeezed(points, outputs, exact)).views["on"]["moved"]
+    assert [one is None for one in moved] == [token == 2 for token in range(N)]
+    nothing = np.zeros((N, DIM))
+    made = funnel(inputs=nothing, tiled=Squeezed(points, nothing), free=Squeezed(points, nothing))
+    assert set(made.inputs + made.views["on"]["outputs"]) == {LETTERS[31]}
+
+
+def test_the_best_tiles_are_listed_and_the_own_one_is_among_them():
+    tile = TILE.copy()
+    tile[3] = SCORES[3].argmin()  # as a layer that balances its tiles may choose
+    for token, listed in enumerate(funnel(tile=tile, scores=SCORES).best):
+        ranked = sorted(range(TILES), key=lambda one, row=SCORES[token]: -row[one])
+        expected = ranked[:3] + ([int(tile[3])] if token == 3 else ranked[3:4])
+        assert [name for name, _ in listed] == expected
+        for name, number in listed:
+            assert number == pytest.approx(SCORES[token, name], rel=5e-3)
+
+
+def test_without_scores_tiles_are_ranked_by_their_tokens():
+    made = funnel(tile=[9, 2, 9, 4, 2, 9, 70])
+    assert made.measure == "tokens"
+    assert made.best[0] == [[9, 3], [2, 2], [4, 1], [70, 1]]
+    made = funnel(tile=[9, 2, 9, 4, 2, 70, 71])
+    assert made.best[6] == [[2, 2], [9, 2], [4, 1], [71, 1]]
+    assert funnel(scores=SCORES).measure == "score"
+
+
+@pytest.mark.parametrize(
+    "change", [torch.tensor, np.ndarray.tolist, lambda one: torch.tensor(one).requires_grad_()]
+)
+def test_tensors_arrays_and_lists_are_the_same(change):
+    state = funnel(
+        inputs=change(INPUTS),
+        tile=torch.tensor(TILE),
+        tiled=Squeezed(*map(change, map(np.asarray, TILED))),
+        scores=change(SCORES),
+    ).get_state()
+    plain = funnel(scores=SCORES).get_state()
+    for name in ("inputs", "tile", "best", "views", "largest"):
+        assert state[name] == plain[name]
+
+
+def test_the_largest_funnel_is_small_enough_for_a_page():
+    tokens, dim, tiles = 400, 128, 64
+    random = np.random.default_rng(3)
+    scores = random.normal(size=(tokens, tiles))
+    made = Funnel(
+        "x" * (tokens + 1),
+        random.normal(size=(tokens, dim)),
+        scores.argmax(1),
+        squeezed(4, tokens=tokens, dim=dim),
+        squeezed(5, tokens=tokens, dim=dim),
+        alt="Many.",
+        levels=32,
+        scores=scores,
+    )
+    (entry,) = [
+        one
+        for one in dependency_state([made], drop_defaults=False).values()
+        if "_esm" in one["state"]
+    ]
+    for code in ("_esm", "_css"):
+        del entry["state"][code]
+    assert len(json.dumps(entry)) < 300_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"text": "x"}, "text: expected 2 to 401 characters, received 1"),
+        ({"text": "x" * 402}, "text: .* received 402"),
+        ({"text": None}, "text: .* received None"),
+        ({"text": TEXT + "x"}, r"inputs: expected shape \[8, any\], received \[7, 5\]"),
+        ({"inputs": np.zeros((N, 0))}, "inputs: expected 1 to 128 numbers a token, received 0"),
+        ({"inputs": np.zeros((N, 129))}, "inputs: .* received 129"),
+        ({"inputs": np.full((N, DIM), math.nan)}, r"inputs: expected finite .* received \[nan"),
+        ({"inputs": "many"}, r"inputs: expected numbers of shape \[7, any\], received"),
+        ({"tile": TILE[:-1]}, r"tile: expected shape \[7\], received \[6\]"),
+        ({"tile": TILE - 9}, "tile: expected numbers from 0, received -"),
+        ({"tiled": TILED._replace(points=np.full((N, 2), 1.01))}, r"tiled\.points: .* \[1\.01"),
+        ({"tiled": TILED._replace(points=INPUTS)}, r"tiled\.points: .*\[7, 2\], .* \[7, 5\]"),
+        ({"free": FREE._replace(outputs=INPUTS[:, :4])}, r"free\.outputs: .* received \[7, 4\]"),
+        ({"free": FREE._replace(exact=INPUTS[:6])}, r"free\.exact: .* received \[6, 5\]"),
+        ({"scores": SCORES[:, : TILE.max()]}, f"scores: expected more than {TILE.max()}, the"),
+        ({"scores": SCORES[1:]}, r"scores: expected shape \[7, any\], received \[6, 6\]"),
+        ({"levels": 1}, "levels: expected 2 to 32, received 1"),
+        ({"levels": 33}, "levels: .* received 33"),
+        ({"alt": " "}, "alt: expected a description of the figure, received ' '"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        funnel(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile": TILE + 0.5}, "tile: expected integers, received float64"),
+        ({"tiled": tuple(TILED)}, "tiled: expected Squeezed, received tuple"),
+        ({"free": None}, "free: expected Squeezed, received NoneType"),
+        ({"levels": 16.0}, r"levels: expected an int, received 16\.0"),
+        ({"levels": True}, "levels: expected an int, received True"),
+    ],
+)
+def test_kinds_are_checked(options, message):
+    with pytest.raises(TypeError, match=message):
+        funnel(**options)
+
+
+def test_the_position_stays_on_a_token():
+    made = funnel()
+    assert (made.position, made.tiles_on) == (N // 2, True)
+    made.position = N - 1
+    for wrong in (-1, N):
+        with pytest.raises(ValueError, match=f"position: expected 0 to {N - 1}, received {wrong}"):
+            made.position = wrong
+    assert made.position == N - 1

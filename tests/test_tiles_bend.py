@@ -1,0 +1,183 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests import reference
+from trix.tiles.bend import BENDS, REACH, ContentCells, UnitBend
+from trix.tiles.ternary_spline import TernarySpline
+
+TILES, RANK, CELLS = 5, 3, 7
+UNITS = [kind for kind in BENDS if kind.startswith(("knots", "cells", "ternary"))]
+CONTENT = ["content-cells", "floor-cells", "random-cells"]
+
+
+def _bend(kind, move=0.4) -> Any:
+    torch.manual_seed(2)
+    bend = BENDS[kind](TILES, RANK, CELLS).double()
+    with torch.no_grad():
+        for parameter in bend.parameters():
+            parameter.add_(move * torch.randn_like(parameter))
+    return bend
+
+
+def _case(*shape):
+    draw = torch.Generator().manual_seed(1)
+    units = 2.5 * torch.randn(*shape, RANK, dtype=torch.float64, generator=draw)
+    return units, torch.randint(TILES, shape, generator=draw)
+
+
+def _cell(u):
+    return min(max(math.floor((u + REACH) / (2 * REACH) * CELLS), 0), CELLS - 1)
+
+
+def _line(u, coefficients):
+    # a base in the middle of the cell and what is gained to its edge; held at the ends
+    u = min(max(u, -REACH), REACH)
+    width = 2 * REACH / CELLS
+    middle = -REACH + (_cell(u) + 0.5) * width
+    base, slope = coefficients[_cell(u)]
+    return base + slope * (u - middle) / (width / 2)
+
+
+def _slow(bend, kind, units, tile):
+    """Bend the units of one token one by one."""
+    if kind == "constant":
+        return bend.value[tile].tolist()
+    if kind in CONTENT:
+        cell = _slow_choice(bend, kind, units, tile)
+        base, slope = bend.base[tile, cell].tolist(), bend.slope[tile, cell].tolist()
+        return [b + m * u for b, m, u in zip(base, slope, units, strict=True)]
+    said = []
+    for unit, u in enumerate(units):
+        own = tile * RANK + unit
+        if kind == "knots":
+            u = min(max(u, -REACH), REACH)
+            said.append(reference.spline_value(u, bend.spline.knots[own].tolist(), REACH))
+        else:
+            said.append(_line(u, bend.spline.coefficients[own].tolist()))
+    return said
+
+
+def _slow_choice(bend, kind, units, tile):
+    if kind == "floor-cells":
+        return _cell(units[0])
+    rows = bend.fixed[tile] if kind == "random-cells" else bend.slope[tile].detach()
+    if kind == "content-cells":
+        rows = reference.ternarize(rows, 0.5, relative=True)
+    scores = [sum(a * u for a, u in zip(row, units, strict=True)) for row in rows.tolist()]
+    return max(range(CELLS), key=lambda c: (scores[c], -c))
+
+
+@pytest.mark.parametrize("kind", BENDS)
+def test_each_unit_is_bent_as_the_loop_bends_it(kind):
+    bend, (units, tile) = _bend(kind), _case(50)
+    expected = [_slow(bend, kind, u, t) for u, t in zip(units.tolist(), tile.tolist(), strict=True)]
+    torch.testing.assert_close(bend(units, tile), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", BENDS)
+def test_units_may_stand_in_blocks(kind):
+    bend, (units, tile) = _bend(kind), _case(4, 5)
+    flat = bend(units.flatten(0, 1), tile.flatten())
+    torch.testing.assert_close(bend(units, tile).flatten(0, 1), flat, rtol=0, atol=0)
+    one = tile[:, :1]  # a block of one tile
+    blocks = bend(units, one.expand(4, 5))
+    for n in range(4):
+        torch.testing.assert_close(blocks[n], bend(units[n], one[n].expand(5)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", BENDS)
+def test_only_what_was_read_has_a_gradient(kind):
+    bend, (units, tile) = _bend(kind), _case(60)
+    tile = torch.where(tile == 3, 1, tile)
+    bend(units, tile).square().sum().backward()
+    for parameter in bend.parameters():
+        if kind == "ternary-layer":  # one scale for all: everyone has a hand in it
+            continue
+        assert parameter.grad is not None
+        used = parameter.grad.reshape(TILES, -1).abs().sum(dim=-1) > 0
+        assert used.tolist() == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize("kind", BENDS)
+def test_a_nan_stays_in_its_row(kind):
+    bend, (units, tile) = _bend(kind), _case(6)
+    clean = bend(units, tile)
+    units[2] = float("nan")
+    spoilt = bend(units, tile)
+    assert spoilt[2].isnan().all()
+    others = [0, 1, 3, 4, 5]
+    assert torch.equal(spoilt[others], clean[others])
+
+
+def test_splines_begin_as_near_the_gelu_as_their_cells_allow():
+    for kind, cells, gap in (("knots", 60, 2e-3), ("cells", 60, 2e-3), ("ternary-cell", 60, 0.9)):
+        bend = BENDS[kind](2, RANK, cells).double()
+        units = torch.linspace(-3, 3, 301, dtype=torch.float64).unsqueeze(1).repeat(1, RANK)
+        far = (bend(units, torch.zeros(301, dtype=torch.int64)) - F.gelu(units)).abs().max()
+        assert far < gap, kind
+
+
+def test_the_knots_of_two_tiles_are_two():
+    bend = _bend("knots", 0.0)
+    with torch.no_grad():
+        bend.spline.knots[2 * RANK + 1] = 4.0  # tile 2, its second unit
+    units, tile = torch.zeros(3, RANK, dtype=torch.float64), torch.tensor([1, 2, 3])
+    expected = torch.zeros(3, RANK, dtype=torch.float64)
+    expected[1, 1] = 4.0
+    begin = _bend("knots", 0.0)(units, tile)
+    changed = bend(units, tile) - begin
+    torch.testing.assert_close(changed + begin * (expected != 0), expected)
+
+
+@pytest.mark.parametrize(("kind", "scales"), [("cell", 105), ("tile", 5), ("layer", 1)])
+def test_a_ternary_kind_shares_its_scale_as_it_says(kind, scales):
+    bend = _bend(f"ternary-{kind}")
+    assert isinstance(bend, UnitBend)
+    assert isinstance(bend.spline, TernarySpline)
+    assert bend.spline.groups == scales
+    numbers = bend.spline.coefficients.detach().reshape(scales, -1)
+    for group in numbers:
+        sizes = group[group != 0].abs()
+        assert len(sizes) == 0 or sizes.max() - sizes.min() < 1e-12
+
+
+def test_a_cell_is_chosen_by_its_own_slope_and_follows_it():
+    bend = ContentCells(1, 3, 4)
+    with torch.no_grad():
+        bend.slope.copy_(torch.tensor([[[1.0, 0, 0], [-2.0, 0.1, 0], [0, 3.0, 0], [0, 0, -1.0]]]))
+        bend.base.copy_(torch.arange(4.0).view(1, 4, 1).expand(1, 4, 3))
+    units = torch.tensor([[2.0, 0, 0], [-2.0, 0, 0], [0, 2.0, 0], [0, 0, -2.0]])
+    tile = torch.zeros(4, dtype=torch.int64)
+    assert bend.choice(units, tile).tolist() == [0, 1, 2, 3]
+    expected = [[2.0, 0, 0], [5, 1, 1], [2, 8, 2], [3, 3, 5]]
+    torch.testing.assert_close(bend(units, tile), torch.tensor(expected))
+    with torch.no_grad():
+        bend.slope[0, [0, 3]] = bend.slope[0, [3, 0]]
+    assert bend.choice(units, tile).tolist() == [3, 1, 2, 0]
+
+
+@pytest.mark.parametrize("choose", ["floor", "random"])
+def test_the_controls_do_not_follow_slopes(choose):
+    torch.manual_seed(0)
+    bend = ContentCells(TILES, RANK, CELLS, choose).double()
+    units, tile = _case(50)
+    before = bend.choice(units, tile)
+    assert len(before.unique()) > 3
+    with torch.no_grad():
+        bend.slope.neg_()
+    assert torch.equal(bend.choice(units, tile), before)
+    fresh = ContentCells(TILES, RANK, CELLS, choose).double()
+    fresh.load_state_dict(bend.state_dict())
+    assert torch.equal(fresh.choice(units, tile), before)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="content, floor or random, got 'nearest'"):
+        ContentCells(2, 3, 4, "nearest")
+    for sizes, message in (((0, 3, 4), "tiles"), ((2, 0, 4), "rank"), ((2, 3, 0), "cells")):
+        with pytest.raises(ValueError, match=f"{message} must be at least 1, got 0"):
+            ContentCells(*sizes)

@@ -1,0 +1,237 @@
+import math
+
+import pytest
+import torch
+
+import trix
+from tests import reference
+from trix.tiles.codebook import KEEP, STARVED
+
+DIM, ENTRIES = 13, 7
+SHAPES = [(1, 1), (3, 1), (1, 2), (3, 2), (7, 1)]
+"""Entries blended, and groups."""
+
+
+def _layer(top_k=1, groups=1, learn="gradient", **options):
+    torch.manual_seed(3)
+    return trix.CodebookFFN(DIM, ENTRIES, top_k, groups, learn, **options).double()
+
+
+def _tokens(*shape, seed=1):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, DIM, dtype=torch.float64, generator=draw)
+
+
+def _loop(layer, x):
+    """Return each token's entries and output, read one by one, with the softmax's gradient."""
+    rows, values, chosen, out = layer.signatures, layer.values, [], []
+    temperature = float(layer.temperature) * math.sqrt(DIM)
+    for token in x:
+        hard = torch.zeros(DIM, dtype=x.dtype)
+        soft = torch.zeros(DIM, dtype=x.dtype)
+        chosen.append([])
+        for g in range(layer.groups):
+            own = list(range(g * ENTRIES, (g + 1) * ENTRIES))
+            best = reference.best_tiles(token.detach(), rows[own].detach(), layer.top_k)
+            scores = torch.stack([token @ rows[e] for e in own])
+            loud = (scores.detach()[best] / temperature).exp()
+            for e, w in zip(best, (loud / loud.sum()).tolist(), strict=True):
+                hard = hard + w * values[own[e]].detach()
+                chosen[-1].append(own[e])
+            grow = (scores / temperature).exp()
+            for e, w in zip(own, grow / grow.sum(), strict=True):
+                soft = soft + w * values[e]
+        out.append(hard + soft - soft.detach())
+    return chosen, torch.stack(out)
+
+
+@pytest.mark.parametrize(("top_k", "groups"), SHAPES)
+def test_routes_outputs_and_gradients_equal_the_loop(top_k, groups):
+    layer, x = _layer(top_k, groups, temperature=0.3), _tokens(13).requires_grad_()
+    output, route = layer.routed(x)
+    chosen, slow = _loop(layer, x)
+    assert route.index.tolist() == chosen
+    torch.testing.assert_close(output, slow, rtol=0, atol=1e-12)
+    weight, moved = _tokens(13, seed=2), [x, layer.keys.raw, layer.values]
+    ours = torch.autograd.grad((output * weight).sum(), moved)
+    theirs = torch.autograd.grad((slow * weight).sum(), moved)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.abs().sum() > 0
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
+
+
+def test_one_entry_is_returned_as_it_stands():
+    layer, x = _layer(), _tokens(30)
+    output, route = layer.routed(x)
+    assert torch.equal(output, layer.values[route.index[:, 0]])
+    assert torch.equal(route.weight, torch.ones_like(route.weight))
+    assert len({tuple(row) for row in output.tolist()}) <= ENTRIES
+
+
+def test_groups_say_more_than_they_hold():
+    x = _tokens(3000)
+    said = [len({tuple(row) for row in _layer(groups=g)(x).tolist()}) for g in (1, 2)]
+    assert said[0] <= ENTRIES
+    assert said[1] > 30
+    assert said[1] <= ENTRIES**2
+
+
+def test_as_the_temperature_falls_the_softmax_becomes_the_choice():
+    layer, x = _layer(ENTRIES), _tokens(40)
+    hard = _layer(1)(x)
+    scores = (x @ layer.signatures.T).topk(2).values
+    clear = scores[:, 0] - scores[:, 1] > 0.1
+    gaps = []
+    for temperature in (1.0, 0.1, 0.001):
+        layer.set_temperature(temperature)
+        gaps.append((layer(x) - hard)[clear].abs().max().item())
+    assert gaps[0] > gaps[1] > gaps[2]
+    assert gaps[2] < 1e-9
+    fresh = _layer(ENTRIES)
+    fresh.load_state_dict(layer.state_dict())
+    assert torch.equal(fresh(x), layer(x))
+
+
+@pytest.mark.parametrize(("top_k", "groups"), SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_exported_table_is_the_layer_bit_for_bit(top_k, groups, dtype):
+    layer, x = _layer(top_k, groups).to(dtype), _tokens(4, 5).to(dtype)
+    table = layer.export_table()
+    expected, route = layer.routed(x)
+    assert torch.equal(table(x), expected)
+    address = table.address(x)
+    assert torch.equal(address.index, route.index)
+    assert torch.equal(table.read(address), expected)
+    assert table(x[:0]).shape == x[:0].shape
+    with torch.no_grad():
+        layer.values.add_(1)
+        layer.keys.raw.neg_()
+    assert torch.equal(table(x), expected)
+    assert not list(table.parameters())
+
+
+def test_an_entry_that_is_not_there_is_refused():
+    table, x = _layer(groups=2).export_table(), _tokens(3)
+    route = table.address(x)
+    for entry in (14, -1):
+        index = route.index.clone()
+        index[1, 0] = entry
+        low, high = int(index.min()), int(index.max())
+        with pytest.raises(IndexError, match=rf"entries must be in 0 … 13, got {low} … {high}"):
+            table.read(route._replace(index=index))
+
+
+def test_an_update_counts_what_was_read():
+    layer, x = _layer(3, 2), _tokens(50)
+    route = layer.routed(x).route
+    before = layer.reads.clone()
+    layer.update(route)
+    counts = torch.zeros(2 * ENTRIES, dtype=torch.float64)
+    for n in range(50):
+        for place in (0, 3):  # the best entry of each group
+            counts[route.index[n, place]] += 1 / 50
+    torch.testing.assert_close(layer.reads, KEEP * before + (1 - KEEP) * counts)
+    torch.testing.assert_close(layer.reads.view(2, -1).sum(dim=1), torch.ones(2).double())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_ema_signatures_go_a_step_towards_the_mean_of_their_readers(groups):
+    layer, x = _layer(groups=groups, learn="ema"), _tokens(50)
+    layer.keys.freeze(1)
+    route, before = layer.routed(x).route, layer.keys.raw.clone()
+    layer.update(route)
+    for entry in range(groups * ENTRIES):
+        readers = x[(route.index == entry).any(dim=-1)]
+        expected = before[entry]
+        if len(readers) and entry != 1:
+            mean = readers.mean(dim=0) / math.sqrt(DIM)
+            expected = KEEP * before[entry] + (1 - KEEP) * mean
+            assert not torch.equal(expected, before[entry])
+        torch.testing.assert_close(layer.keys.raw[entry], expected)
+
+
+def test_ema_signatures_find_the_middles_of_clusters():
+    draw = torch.Generator().manual_seed(0)
+    middles = torch.randn(4, DIM, dtype=torch.float64, generator=draw).sign()
+    torch.manual_seed(0)
+    layer = trix.CodebookFFN(DIM, 4, learn="ema").double()
+    for _ in range(600):
+        pick = torch.randint(4, (64,), generator=draw)
+        noise = 0.3 * torch.randn(64, DIM, dtype=torch.float64, generator=draw)
+        layer.update(layer.routed(middles[pick] + noise).route)
+    where = layer.routed(middles).route.index[:, 0]
+    assert len(where.unique()) == 4
+    torch.testing.assert_close(layer.signatures[where], middles)
+
+
+def test_a_dead_entry_starts_again_at_the_token_that_was_served_worst():
+    layer, x = _layer(), _tokens(20)
+    with torch.no_grad():
+        layer.reads[[2, 5]] = 0.0
+    layer.keys.freeze(5)  # frozen rows stay, dead or not
+    x = x[(layer.routed(x).route.index[:, 0] != 2)]
+    route, before = layer.routed(x).route, layer.keys.raw.clone()
+    layer.update(route)
+    worst = route.score[:, 0].argmin()
+    torch.testing.assert_close(layer.keys.raw[2], x[worst] / math.sqrt(DIM))
+    others = [0, 1, 3, 4, 5, 6]
+    assert torch.equal(layer.keys.raw[others], before[others])
+    assert layer.reads[2] == pytest.approx(1 / ENTRIES)
+    assert layer.reads[5] < STARVED / ENTRIES
+    assert layer.routed(x[worst]).route.index.item() == 2
+
+
+def test_entries_revived_at_once_go_to_different_tokens():
+    layer, x = _layer(groups=2), _tokens(40)
+    with torch.no_grad():
+        layer.reads.zero_()
+    before = layer.keys.raw.clone()
+    few = layer.routed(x[:5]).route
+    layer.reads.zero_()
+    layer.update(few)
+    moved = (layer.keys.raw != before).any(dim=-1)
+    assert 1 <= moved.sum() <= 5  # no more than there are tokens
+    rows = layer.keys.raw[moved] * math.sqrt(DIM)
+    nearest = torch.cdist(rows, x[:5]).min(dim=-1)
+    torch.testing.assert_close(nearest.values, torch.zeros(len(rows)).double(), atol=1e-6, rtol=0)
+    assert len(nearest.indices.unique()) == len(rows)
+
+
+def test_a_nan_teaches_nothing():
+    layer, again, x = _layer(learn="ema"), _layer(learn="ema"), _tokens(21)
+    clean = layer.routed(x[1:]).route
+    layer.update(clean)
+    x[0, 3] = float("nan")
+    again.update(again.routed(x).route)
+    for key, number in layer.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[key], number)
+    again.update(again.routed(x[:1]).route)
+    again.update(again.routed(x[:0]).route)
+    for key, number in layer.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[key], number)
+
+
+def test_frozen_signatures_take_no_gradient():
+    layer, x = _layer(), _tokens(60)
+    layer.keys.freeze(2)
+    layer(x).square().sum().backward()
+    assert layer.keys.raw.grad is not None
+    still = layer.keys.raw.grad.abs().sum(dim=-1) == 0
+    assert still.tolist() == [e == 2 for e in range(ENTRIES)]
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="learn must be gradient or ema, got 'hope'"):
+        _layer(learn="hope")
+    for temperature in (0.0, -1.0, math.inf):
+        with pytest.raises(ValueError, match=f"positive and finite, got {temperature}"):
+            _layer(temperature=temperature)
+        with pytest.raises(ValueError, match=f"positive and finite, got {temperature}"):
+            _layer().set_temperature(temperature)
+    with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
+        _layer(0)
+    layer = _layer()
+    with pytest.raises(ValueError, match="learns from the tokens of the route, got token=None"):
+        layer.update(layer.routed(_tokens(3)).route._replace(token=None))
+    with pytest.raises(ValueError, match=r"\[\.\.\., 13\], got \[3, 4\]"):
+        layer.export_table()(torch.zeros(3, 4))

@@ -1,0 +1,162 @@
+import math
+
+import pytest
+import torch
+
+import trix
+from tests import reference
+
+DIM = 13
+SHAPES = [(11, 1, 7), (11, 2, 5), (1, 1, 2), (1, 3, 6)]
+"""Tiles, pairs and levels."""
+
+
+def _layer(tiles, pairs, levels):
+    torch.manual_seed(3)
+    layer = trix.FunnelFFN(DIM, tiles, 4, levels, pairs, width=5)
+    with torch.no_grad():
+        layer.gate.steps.add_(torch.randn_like(layer.gate.steps))
+        layer.table.add_(0.5 * torch.randn_like(layer.table))
+    return layer.double()
+
+
+def _tokens(*shape, seed=1):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, DIM, dtype=torch.float64, generator=draw)
+
+
+def _surface(entries, point, levels):
+    # the four entries around a point, each by its nearness
+    (r, c) = ((p + 1) / 2 * (levels - 1) for p in point)
+    row, column = (min(math.floor(a.item()), levels - 2) for a in (r, c))
+    total = torch.zeros_like(entries[0])
+    for i in (row, row + 1):
+        for j in (column, column + 1):
+            total = total + (1 - (r - i).abs()) * (1 - (c - j).abs()) * entries[i * levels + j]
+    return total
+
+
+def _loop(layer, x, index):
+    """Squeeze, round and read one token after another; the gradient is the surface's."""
+    out, cells = [], []
+    for token, tile in zip(x, index, strict=True):
+        read = torch.zeros(layer.width, dtype=x.dtype)
+        cells.append([])
+        for pair in range(layer.pairs):
+            point = (layer.project[tile, 2 * pair : 2 * pair + 2] @ token).tanh()
+            cell = [round((p + 1) / 2 * (layer.levels - 1)) for p in point.tolist()]
+            entries = layer.table[tile, pair]
+            hard = entries[cell[0] * layer.levels + cell[1]].detach()
+            soft = _surface(entries, point, layer.levels)
+            read = read + hard + soft - soft.detach()
+            cells[-1].append(cell)
+        gate = layer.gate(token @ layer.signatures[tile])
+        out.append(gate * (read @ layer.expand[tile]))
+    return torch.stack(out), cells
+
+
+@pytest.mark.parametrize(("tiles", "pairs", "levels"), SHAPES)
+@pytest.mark.parametrize("size", [7, 60])
+def test_routes_outputs_and_gradients_equal_the_loop(tiles, pairs, levels, size):
+    layer, x = _layer(tiles, pairs, levels), _tokens(size).requires_grad_()
+    output, route = layer.routed(x)
+    rows, branching = layer.signatures.detach(), layer.router.branching
+    index = [reference.nested_tiles(token, rows, branching, 1)[0] for token in x.detach()]
+    assert route.index[:, 0].tolist() == index
+    slow, _ = _loop(layer, x, index)
+    torch.testing.assert_close(output, slow, rtol=0, atol=1e-12)
+    weight, moved = _tokens(size, seed=2), [x, *layer.parameters()]
+    ours = torch.autograd.grad((output * weight).sum(), moved)
+    theirs = torch.autograd.grad((slow * weight).sum(), moved)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), slow, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("tiles", "pairs", "levels"), SHAPES)
+def test_the_stages_are_what_the_layer_goes_through(tiles, pairs, levels):
+    layer, x = _layer(tiles, pairs, levels), _tokens(4, 5)
+    stages = layer.stages(x)
+    tile = stages.route.index[..., 0]
+    _, cells = _loop(layer, x.view(20, DIM), tile.flatten().tolist())
+    assert stages.cells.view(20, pairs, 2).tolist() == cells
+    assert torch.equal(stages.entry, stages.cells[..., 0] * levels + stages.cells[..., 1])
+    assert ((stages.cells >= 0) & (stages.cells < levels)).all()
+    positions = 2 * stages.cells / (levels - 1) - 1
+    assert ((positions - stages.points).abs() <= 1 / (levels - 1) + 1e-12).all()
+    pair = torch.arange(pairs)
+    read = layer.table[tile.unsqueeze(-1), pair, stages.entry].sum(dim=-2)
+    torch.testing.assert_close(stages.read, read.detach(), rtol=0, atol=1e-12)
+    said = (read.unsqueeze(-2) @ layer.expand[tile]).squeeze(-2)
+    gate = layer.gate(stages.route.score)
+    torch.testing.assert_close(stages.output, (gate * said).detach(), rtol=0, atol=1e-12)
+    assert torch.equal(stages.output, layer(x))
+
+
+def test_the_farthest_points_read_the_outer_entries():
+    layer = _layer(1, 1, 7)
+    with torch.no_grad():
+        layer.project.zero_()
+        layer.project[0, 0, 0], layer.project[0, 1, 1] = 1e9, 1e9
+    x = torch.zeros(4, DIM, dtype=torch.float64)
+    x[:, :2] = torch.tensor([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
+    assert layer.stages(x).entry.flatten().tolist() == [0, 6, 42, 48]
+    loss = layer(x.requires_grad_()).square().sum()
+    loss.backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+def test_on_a_plane_a_projection_learns_its_slope_although_the_table_is_hard():
+    layer = _layer(1, 1, 9)
+    at = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    slope = torch.tensor([[2.0, 0, 1, 0, 0], [0, -1.0, 0, 0, 3]]).double()
+    with torch.no_grad():
+        layer.table.copy_((torch.cartesian_prod(at, at) @ slope).view(1, 1, 81, 5))
+    units = torch.tensor([[0.3, -0.7]]).double().requires_grad_()
+    read = layer._bend(units, torch.zeros(1, dtype=torch.int64), torch.zeros(1).long())
+    nearest = (units.detach().tanh() * 4).round() / 4
+    torch.testing.assert_close(read, nearest @ slope)
+    read[0, 0].backward()
+    expected = torch.tensor([[2.0, 0.0]]).double() * (1 - units.detach().tanh() ** 2)
+    torch.testing.assert_close(units.grad, expected)
+
+
+def test_what_shares_a_cell_shares_an_answer():
+    layer, x = _layer(1, 1, 3), 2 * _tokens(500)
+    stages = layer.stages(x)
+    said = stages.output / layer.gate(stages.route.score).detach()
+    for entry in stages.entry.unique():
+        same = said[stages.entry[:, 0] == entry]
+        torch.testing.assert_close(same, same[:1].expand_as(same))
+    assert len(stages.entry.unique()) == 9
+
+
+def test_pairs_multiply_what_can_be_said():
+    x = _tokens(3000)
+    kinds = [len(_layer(1, pairs, 2).stages(x).read.unique(dim=0)) for pairs in (1, 2)]
+    assert kinds[0] == 4
+    assert kinds[1] == 16
+
+
+def test_a_nan_reads_nothing_and_spoils_no_table():
+    layer, x = _layer(11, 2, 5), _tokens(9)
+    x[4, 0] = float("nan")
+    stages = layer.stages(x)
+    assert ((stages.entry >= 0) & (stages.entry < 25)).all()
+    assert stages.output[4].isnan().all()
+    assert stages.output[[0, 1, 2, 3, 5, 6, 7, 8]].isfinite().all()
+
+
+def test_bad_arguments_are_named():
+    for levels in (1, 0, -2):
+        with pytest.raises(ValueError, match=rf"levels must be at least [12], got {levels}"):
+            trix.FunnelFFN(8, levels=levels)
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+        trix.FunnelFFN(8, width=0)
+    layer = _layer(1, 1, 3)
+    with pytest.raises(ValueError, match=r"\[\.\.\., 13\], got \[3, 4\]"):
+        layer.stages(torch.zeros(3, 4))
+    with pytest.raises(TypeError, match=r"must be floating, got torch\.int64"):
+        layer.stages(torch.zeros(3, DIM, dtype=torch.int64))

@@ -1,0 +1,389 @@
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from trix.tiles import table_kernel
+from trix.tiles.spline import CellSpline, KnotSpline
+from trix.tiles.table import LookupTable, ProductTable, Quantizer, compile_table
+from trix.tiles.ternary_spline import TernarySpline
+
+KINDS = [CellSpline, KnotSpline, TernarySpline]
+QUANTIZERS = [
+    Quantizer(2),
+    Quantizer(7, -1.7, 0.9),
+    Quantizer(16),
+    Quantizer(256, -3.3, 3.1),
+    Quantizer(300),
+]
+SPLINES = 3
+
+
+@pytest.fixture(params=["numba", "torch"])
+def by(request, monkeypatch):
+    """Run a test twice: with the compiled loop, and without."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+        assert table_kernel.kernel(torch.float32) is not None
+    else:
+        monkeypatch.setattr(table_kernel, "kernel", lambda dtype: None)
+    return request.param
+
+
+def drawn(kind, dims, dtype, cells=5):
+    spline = kind(SPLINES, cells, dims, -1.0, 1.2).to(dtype)
+    draw = torch.Generator().manual_seed(cells)
+    with torch.no_grad():
+        for parameter in spline.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw))
+    return spline
+
+
+def inputs(quantizer, dims, dtype):
+    """Return numbers within and beyond, each level, the places half-way, and what is not finite."""
+    draw, n = torch.Generator().manual_seed(1), 400
+    span = quantizer.high - quantizer.low
+    free = (
+        torch.rand(n, dtype=torch.float64, generator=draw) * 1.4 * span + quantizer.low - 0.2 * span
+    )
+    levels = quantizer.values(torch.arange(quantizer.levels), torch.float64)
+    halves = (levels[1:] + levels[:-1]) / 2
+    odd = torch.tensor([math.inf, -math.inf, math.nan, 0.0, -0.0, 1e30, -1e30], dtype=torch.float64)
+    x = torch.cat([free, levels, halves, odd]).to(dtype)
+    x = torch.cat(
+        [x, torch.nextafter(x, x.new_tensor(9.0)), torch.nextafter(x, x.new_tensor(-9.0))]
+    )
+    if dims == 2:
+        x = torch.stack([x, x[torch.randperm(len(x), generator=draw)]], dim=-1)
+    return x, torch.randint(SPLINES, (len(x),), generator=draw)
+
+
+def same_bits(left, right):
+    assert left.dtype == right.dtype
+    whole = torch.int32 if left.dtype == torch.float32 else torch.int64
+    nan = left.isnan()
+    return torch.equal(nan, right.isnan()) and torch.equal(
+        left[~nan].view(whole), right[~nan].view(whole)
+    )
+
+
+def nearest(quantizer, x):
+    """Return the nearest level's number, by looking at each."""
+    step = (quantizer.high - quantizer.low) / (quantizer.levels - 1)
+    away = [abs(x - (quantizer.low + code * step)) for code in range(quantizer.levels)]
+    return away.index(min(away))
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_codes_are_the_nearest_levels(quantizer):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(300, dtype=torch.float64, generator=draw) * 9 - 4.5
+    codes = quantizer.codes(x)
+    assert codes.dtype == torch.int64
+    assert codes.tolist() == [nearest(quantizer, v) for v in x.tolist()]
+    assert quantizer.codes(torch.tensor([-math.inf, math.inf, math.nan])).tolist() == [
+        0, quantizer.levels - 1, 0,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_levels_stand_evenly_with_both_ends(quantizer, dtype):
+    codes = torch.arange(quantizer.levels)
+    levels = quantizer.values(codes, dtype)
+    ends = torch.tensor([quantizer.low, quantizer.high], dtype=torch.float64)
+    assert torch.equal(levels[[0, -1]], ends.to(dtype))
+    expected = torch.tensor(
+        [
+            quantizer.low + c * (quantizer.high - quantizer.low) / (quantizer.levels - 1)
+            for c in codes.tolist()
+        ],
+        dtype=torch.float64,
+    )
+    torch.testing.assert_close(levels, expected.to(dtype))
+    if dtype != torch.bfloat16:  # it holds fewer numbers than 300 levels need
+        assert torch.equal(quantizer.codes(levels), codes)
+    assert torch.equal(
+        quantizer.values(torch.tensor([[1], [0]], dtype=torch.uint8), dtype)[:, 0], levels[[1, 0]]
+    )
+
+
+def test_quantizing_lets_the_gradient_of_the_clamp_through():
+    quantizer = Quantizer(16)
+    x = torch.tensor([-2.0, -0.51, 0.3, 1.5, math.inf, math.nan], requires_grad=True)
+    y = quantizer.quantize(x)
+    assert torch.equal(y[:5], quantizer.values(quantizer.codes(x[:5])))
+    assert y[5].isnan()
+    (grad,) = torch.autograd.grad(y[:5] @ torch.arange(1.0, 6.0), x)
+    assert grad.tolist() == [0.0, 2.0, 3.0, 0.0, 0.0, 0.0]
+
+
+def test_small_floats_are_cut_as_finely_as_large_ones():
+    x = torch.linspace(-1, 1, 1000).to(torch.bfloat16)
+    assert torch.equal(Quantizer(256).codes(x), Quantizer(256).codes(x.double()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+@pytest.mark.parametrize("dims", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_table_is_the_quantized_spline_bit_for_bit(by, kind, quantizer, dims, dtype):
+    spline = drawn(kind, dims, dtype)
+    table = compile_table(spline, quantizer)
+    assert table.entries.shape == (SPLINES, quantizer.levels**dims)
+    assert not table.entries.requires_grad
+    x, which = inputs(quantizer, dims, dtype)
+    expected = spline(quantizer.quantize(x), which).detach()
+    y = table(x, which)
+    assert same_bits(y, expected)
+    assert torch.equal(y.isnan(), x.isnan() if dims == 1 else x.isnan().any(-1))
+    codes = quantizer.codes(x)
+    for given in (codes, codes.to(torch.uint8) if quantizer.levels <= 256 else codes.int()):
+        read = table.read(given, which)
+        assert same_bits(read[~y.isnan()], y[~y.isnan()])
+    one = torch.tensor(1)
+    assert same_bits(table(x, one), spline(quantizer.quantize(x), one).detach())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dims", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_number_of_inputs_reads_the_same_bits(by, kind, dims, dtype):
+    quantizer = Quantizer(16)
+    spline = drawn(kind, dims, dtype)
+    table = compile_table(spline, quantizer)
+    x, which = inputs(quantizer, dims, dtype)
+    for length in range(1, 38):
+        x, which = x.roll(7, 0), which.roll(5)
+        part, whose = x[:length], which[:length]
+        assert same_bits(table(part, whose), spline(quantizer.quantize(part), whose).detach())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_can_be_compiled_for_wider_inputs(kind):
+    spline, quantizer = drawn(kind, 2, torch.float32), Quantizer(16)
+    x, which = inputs(quantizer, 2, torch.float64)
+    expected = spline(quantizer.quantize(x), which).detach()
+    assert same_bits(compile_table(spline, quantizer, torch.float64)(x, which), expected)
+    near = compile_table(spline, quantizer)(x, which)
+    assert near.dtype == torch.float32
+    torch.testing.assert_close(near, expected.float(), rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def test_an_input_that_is_not_rounded_reads_another_value():
+    spline, quantizer = drawn(KnotSpline, 1, torch.float32), Quantizer(16)
+    x = torch.linspace(-0.95, 0.95, 100)
+    table, which = compile_table(spline, quantizer), torch.tensor(0)
+    assert not torch.allclose(table(x, which), spline(x, which), atol=1e-3)
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_shapes_strides_and_broadcasting(by, dims):
+    spline, quantizer = drawn(KnotSpline, dims, torch.float32), Quantizer(16)
+    table = compile_table(spline, quantizer)
+    x = torch.rand((5, 7, 2)[: dims + 1], generator=torch.Generator().manual_seed(0))
+    which = torch.arange(35).view(5, 7) % SPLINES
+    near, turned = quantizer.quantize(x), x.transpose(0, 1)
+    if dims == 1:
+        cases = [
+            (x, which),
+            (turned, which.T),
+            (x, which[:, :1]),
+            (x, which[:1]),
+            (x[0, 0], which[0, 0]),
+        ]
+    else:
+        cases = [
+            (x, which),
+            (turned, which.T),
+            (x, which[:, :1]),
+            (x[:, :1], which),
+            (x[0, 0], which[0]),
+        ]
+    cases += [(x, torch.tensor([[1]])), (x[0], torch.tensor([[1]])), (x[:0], which[:0])]
+    for given, whose in cases:
+        expected = spline(quantizer.quantize(given), whose).detach()
+        assert torch.equal(table(given, whose), expected)
+        assert torch.equal(table.read(quantizer.codes(given).to(torch.uint8), whose), expected)
+    hot = x.clone().requires_grad_()
+    assert torch.equal(table(hot, which), spline(near, which).detach())
+    assert not table(hot, which).requires_grad
+
+
+def test_reading_a_code_reads_its_entry(by):
+    entries = torch.arange(2 * 9.0).view(2, 9)
+    table = LookupTable(entries, Quantizer(3), 2)
+    codes = torch.tensor([[0, 0], [1, 2], [2, 1], [2, 2]])
+    for dtype in (torch.uint8, torch.int8, torch.int64):
+        assert table.read(codes.to(dtype), torch.tensor([0, 0, 1, 1])).tolist() == [0, 5, 16, 17]
+
+
+@pytest.mark.parametrize("levels", [16, 255, 256])
+@pytest.mark.parametrize("dims", [1, 2])
+def test_codes_and_splines_out_of_range_are_named(by, levels, dims):
+    if levels > 16 and dims == 2:
+        levels = levels // 16
+    table = compile_table(drawn(CellSpline, dims, torch.float32), Quantizer(levels))
+    zeros = torch.zeros((5, 2)[:dims], dtype=torch.int64)
+    highest = zeros.clone()
+    highest[2] = levels - 1
+    which = torch.tensor(0)  # so that a code too high would read the next spline
+    assert table.read(highest.to(torch.uint8), which)[2] == table.entries[0, -1]
+    for wrong in (levels, -1):
+        codes = zeros.clone()
+        codes.view(-1)[-1] = wrong
+        said = rf"codes must be 0 to {levels - 1}, got {min(wrong, 0)} to {max(wrong, 0)}"
+        with pytest.raises(IndexError, match=said):
+            table.read(codes, which)
+        if 0 < wrong < 256:
+            with pytest.raises(IndexError, match=said):
+                table.read(codes.to(torch.uint8), which)
+    for wrong in (SPLINES, -1):
+        for whose in (torch.tensor(wrong), torch.tensor([0, 0, wrong, 0, 0])):
+            said = rf"which must be 0 to 2, got {wrong if whose.ndim == 0 else min(wrong, 0)} to "
+            with pytest.raises(IndexError, match=said):
+                table(zeros.float(), whose)
+            with pytest.raises(IndexError, match=said):
+                table.read(zeros.to(torch.uint8), whose)
+            with pytest.raises(IndexError, match=said):
+                table.read(zeros, whose)
+
+
+def test_a_table_of_another_size_is_refused_and_one_of_the_same_is_read(by):
+    small = compile_table(drawn(CellSpline, 1, torch.float32), Quantizer(16))
+    large = compile_table(drawn(CellSpline, 1, torch.float32), Quantizer(256))
+    with pytest.raises(RuntimeError, match=r"\[3, 16\].*\[3, 256\]"):
+        large.load_state_dict(small.state_dict())
+    other = compile_table(drawn(KnotSpline, 1, torch.float32), Quantizer(16))
+    x, which = torch.linspace(-1, 1, 37), torch.tensor(2)
+    assert not torch.equal(other(x, which), small(x, which))
+    other.load_state_dict(small.state_dict())
+    assert torch.equal(other(x, which), small(x, which))
+    assert set(small.state_dict()) == {"entries"}
+    assert small.bits == 3 * 16 * 32
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_forward_and_read_compile_to_one_graph(dims):
+    quantizer = Quantizer(16)
+    table = compile_table(drawn(CellSpline, dims, torch.float32), quantizer)
+    x, which = inputs(quantizer, dims, torch.float32)
+    codes = quantizer.codes(x).to(torch.uint8)
+    forward = torch.compile(table, fullgraph=True, backend="eager")
+    read = torch.compile(table.read, fullgraph=True, backend="eager")
+    assert same_bits(forward(x, which), table(x, which))
+    assert torch.equal(read(codes, which), table.read(codes, which))
+
+
+def test_numba_is_asked_for_late_and_may_be_missing():
+    program = (
+        "import sys, torch\n"
+        "from trix.tiles.spline import CellSpline\n"
+        "from trix.tiles.table import Quantizer, compile_table\n"
+        "if 'numba' in sys.modules: raise SystemExit('too early')\n"
+        "sys.modules['numba'] = None\n"
+        "table = compile_table(CellSpline(1, 1), Quantizer(3))\n"
+        "print(table(torch.tensor([0.9, -0.2]), torch.tensor(0)).tolist())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("[1.0, 0.0]", 0), done.stderr
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_a_fused_read_is_what_it_says(dims):
+    pytest.importorskip("numba")
+    quantizer = Quantizer(16)
+    table = compile_table(drawn(CellSpline, dims, torch.float32), quantizer)
+    x, which = inputs(quantizer, dims, torch.float32)
+    fused = table_kernel.fused_read(x, which, which.shape, table.entries, quantizer)
+    assert fused is not None
+    assert same_bits(fused, table(x, which))
+    assert table_kernel.fused_read(x.double(), which, which.shape, table.entries, quantizer) is None
+    assert table_kernel.fused_read(x, which, which.shape, table.entries.double(), quantizer) is None
+
+
+@pytest.mark.parametrize(("groups", "entries", "dim"), [(1, 1, 1), (3, 5, 7), (2, 13, 4)])
+def test_a_product_table_adds_up_one_entry_a_group(groups, entries, dim):
+    product = ProductTable(groups, entries, dim).double()
+    codes = torch.randint(entries, (5, 7, groups), generator=torch.Generator().manual_seed(0))
+    table = product.table.detach().clone().requires_grad_()
+    rows = []
+    for address in codes.view(-1, groups).tolist():
+        row = torch.zeros(dim, dtype=torch.float64)
+        for g, code in enumerate(address):
+            row = row + table[g, code]
+        rows.append(row)
+    expected = torch.stack(rows).view(5, 7, dim)
+    y = product(codes)
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+    weight = torch.arange(y.numel(), dtype=torch.float64).view(y.shape)
+    (slow,) = torch.autograd.grad((expected * weight).sum(), table)
+    (fast,) = torch.autograd.grad((y * weight).sum(), product.table)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(product(codes[0, 0]), expected[0, 0], rtol=1e-12, atol=1e-12)
+    assert product(codes[:0]).shape == (0, 7, dim)
+    assert product.bits == groups * entries * dim * 64
+    compiled = torch.compile(product, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(codes), y)
+
+
+def test_bad_product_tables_and_codes_are_named():
+    product = ProductTable(3, 5, 2)
+    for wrong in (-1, 5):
+        with pytest.raises(
+            IndexError, match=rf"codes must be 0 to 4, got {min(wrong, 1)} to {max(wrong, 1)}"
+        ):
+            product(torch.tensor([1, 1, wrong]))
+    with pytest.raises(TypeError, match=r"codes must be int64, got .*float32"):
+        product(torch.zeros(3))
+    with pytest.raises(ValueError, match=r"\[\.\.\., 3\], got \[2\]"):
+        product(torch.zeros(2, dtype=torch.int64))
+    for sizes in [(0, 5, 2), (3, 0, 2), (3, 5, 0)]:
+        with pytest.raises(ValueError, match="at least 1, got 0"):
+            ProductTable(*sizes)
+
+
+def test_bad_quantizers_are_named():
+    with pytest.raises(ValueError, match="levels must be at least 2, got 1"):
+        Quantizer(1)
+    with pytest.raises(TypeError, match=r"levels must be an integer, got 2\.5"):
+        Quantizer(2.5)  # pyright: ignore[reportArgumentType]
+    for low, high in [(1.0, 1.0), (2.0, 1.0), (-math.inf, 1.0), (0.0, math.nan)]:
+        with pytest.raises(ValueError, match=f"low first, got {low} and {high}"):
+            Quantizer(16, low, high)
+    with pytest.raises(TypeError, match=r"x must be floating, got .*int64"):
+        Quantizer(16).codes(torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(IndexError, match="codes must be 0 to 15, got 3 to 16"):
+        Quantizer(16).values(torch.tensor([16, 3]))
+    with pytest.raises(IndexError, match="codes must be 0 to 15, got -1 to 3"):
+        Quantizer(16).values(torch.tensor([-1, 3]))
+    with pytest.raises(TypeError, match=r"codes must be integers, got .*bool"):
+        Quantizer(16).values(torch.tensor([True]))
+
+
+def test_bad_tables_and_inputs_are_named():
+    quantizer = Quantizer(4)
+    for shape, dims, said in [((2, 5), 1, 4), ((2, 4), 2, 16), ((4,), 1, 4), ((0, 4), 1, 4)]:
+        with pytest.raises(
+            ValueError, match=rf"\[splines, {said}\], got \[{str(list(shape))[1:-1]}\]"
+        ):
+            LookupTable(torch.zeros(shape), quantizer, dims)
+    with pytest.raises(TypeError, match=r"entries must be floating, got .*int64"):
+        LookupTable(torch.zeros(2, 4, dtype=torch.int64), quantizer)
+    with pytest.raises(ValueError, match="dims must be 1 or 2, got 3"):
+        LookupTable(torch.zeros(2, 64), quantizer, 3)
+    table, zero = LookupTable(torch.zeros(2, 16), quantizer, 2), torch.tensor(0)
+    with pytest.raises(TypeError, match=r"x must be floating, got .*int64"):
+        table(torch.zeros(3, 2, dtype=torch.int64), zero)
+    with pytest.raises(TypeError, match=r"codes must be integers, got .*float32"):
+        table.read(torch.zeros(3, 2), zero)
+    with pytest.raises(ValueError, match=r"x must have shape \[\.\.\., 2\], got \[3\]"):
+        table(torch.zeros(3), zero)
+    with pytest.raises(ValueError, match=r"codes must have shape \[\.\.\., 2\], got \[3\]"):
+        table.read(torch.zeros(3, dtype=torch.uint8), zero)
+    with pytest.raises(ValueError, match=r"broadcast with \[3\], got \[2\]"):
+        table(torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(TypeError, match=r"which must be int64, got .*int32"):
+        table(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int32))

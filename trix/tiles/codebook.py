@@ -1,0 +1,241 @@
+"""Lookup only: the address of the nearest signature, the entry that stands there, and no more."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trix.address.checks import positive, tokens
+from trix.address.route import Route, Routed, best, blend_weights, check_temperature, flat_route
+from trix.address.rows import SignatureRows
+from trix.address.ternary import straight_through
+
+KEEP = 0.99
+"""Decay of the running means that the codebook learns from outside the gradient."""
+STARVED = 0.1
+"""An entry that is read less often than this share of its fair share is dead."""
+
+
+class CodebookFFN(nn.Module):
+    r"""An entry for every input: :math:`y = \sum_g C_g[\arg\max_e x\cdot\sigma_{g,e}]`.
+
+    The notes' most radical thought: the layer works out which entry you are, and returns that
+    entry. With more than one group the entries of several small codebooks add up, and can say
+    `entries ** groups` things (product quantization, Jégou et al. 2011). With `top_k` above one,
+    nearby entries are blended by `softmax(score / T)`.
+
+    The forward pass is hard. The backward pass takes it for the softmax over *all* entries of the
+    group at the same temperature, so that each signature learns whether its entry would have been
+    the better answer: a straight-through estimator (Bengio et al. 2013; van den Oord et al. 2017).
+    Falling temperatures (`set_temperature`, `TrainConfig.anneal`) let the two come together.
+
+    When the trainer calls `update(route)`, entries that are hardly ever read start again at an
+    input that is served badly. With `learn="ema"` the signatures are running means of the
+    inputs that read them, as in VQ-VAE, and have no gradient.
+
+    Args:
+        dim: input and output features.
+        entries: entries of each codebook.
+        top_k: entries blended.
+        groups: codebooks whose entries add up.
+        learn: how signatures learn, "gradient" or "ema".
+        temperature: of the softmax, in units of √dim.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1, `top_k` above `entries`, an unknown way to learn, or a bad
+            temperature.
+    """
+
+    reads: Tensor
+    temperature: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        entries: int = 256,
+        top_k: int = 1,
+        groups: int = 1,
+        learn: str = "gradient",
+        temperature: float = 0.1,
+    ) -> None:
+        """See the class. Entries begin normal, with standard deviation 0.02."""
+        super().__init__()
+        positive("dim", dim)
+        positive("entries", entries)
+        if positive("top_k", top_k) > entries:
+            raise ValueError(f"top_k must be at most the {entries} entries, got {top_k}")
+        if learn not in ("gradient", "ema"):
+            raise ValueError(f"learn must be gradient or ema, got {learn!r}")
+        self.dim, self.entries, self.top_k, self.learn = dim, entries, top_k, learn
+        self.groups, self.tiles = positive("groups", groups), groups * entries
+        self.keys = SignatureRows(self.tiles, dim)
+        self.keys.raw.requires_grad_(learn == "gradient")
+        self.values = nn.Parameter(0.02 * torch.randn(self.tiles, dim))
+        self.register_buffer("reads", torch.full((self.tiles,), 1 / entries))
+        self.register_buffer("temperature", torch.zeros(()))
+        self.set_temperature(temperature)
+
+    @property
+    def signatures(self) -> Tensor:
+        """The entries' addresses, group after group, `[groups · entries, dim]`, ternary."""
+        return self.keys()
+
+    @torch.no_grad()
+    def set_temperature(self, temperature: float) -> None:
+        """Set the temperature, in units of √dim.
+
+        Raises:
+            ValueError: it is not positive and finite.
+        """
+        check_temperature(temperature)
+        self.temperature.fill_(temperature)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., dim]` to `[..., dim]`; the output of `routed`."""
+        return self.routed(x).output
+
+    def routed(self, x: Tensor) -> Routed:
+        """Return the output `[..., dim]` with the `Route` that produced it.
+
+        The route has `groups · top_k` places, group after group.
+
+        Raises:
+            TypeError: `x` is not floating.
+            ValueError: the last axis of `x` is not `dim`.
+        """
+        tokens("x", x, self.dim)
+        signatures, temperature = self.signatures, self.temperature * math.sqrt(self.dim)
+        route = route_groups(x, signatures, self.groups, self.top_k, temperature)
+        output = read_entries(self.values, route)
+        if not torch.is_grad_enabled():
+            return Routed(output, route)
+        scores = (x @ signatures.to(x.dtype).T).unflatten(-1, (self.groups, self.entries))
+        soft = blend_weights(scores, temperature).flatten(-2) @ self.values.to(x.dtype)
+        return Routed(straight_through(output, soft), route)
+
+    @torch.no_grad()
+    def update(self, route: Route) -> None:
+        """Count the reads, move EMA signatures, and let dead entries start again.
+
+        Raises:
+            ValueError: the route does not carry its tokens.
+        """
+        if route.token is None:
+            raise ValueError("a codebook learns from the tokens of the route, got token=None")
+        token = route.token.reshape(-1, self.dim).to(self.values)
+        index, score = (t.reshape(-1, t.shape[-1]) for t in (route.index, route.score))
+        sound = score.isfinite().all(dim=-1)  # one NaN would spoil the means for good
+        token, index, score = token[sound], index[sound], score[sound]
+        if len(token) == 0:
+            return
+        firsts = index[:, :: self.top_k]  # of each group
+        counts = torch.bincount(firsts.flatten(), minlength=self.tiles).to(self.reads)
+        self.reads.lerp_(counts / len(token), 1 - KEEP)
+        if self.learn == "ema":
+            for column in firsts.T:
+                total = torch.zeros_like(self.keys.raw).index_add_(0, column, token)
+                seen = torch.bincount(column, minlength=self.tiles).unsqueeze(-1)
+                mean = total / seen.clamp(min=1) / math.sqrt(self.dim)
+                moved = (seen > 0) & ~self.keys.is_frozen.unsqueeze(-1)
+                raw = self.keys.raw
+                raw.copy_(torch.where(moved, raw.lerp(mean, 1 - KEEP), raw))
+        self._revive(token, score[:, 0])
+
+    def _revive(self, token: Tensor, score: Tensor) -> None:
+        # the worst served tokens become signatures of dead entries, one each
+        dead = (self.reads < STARVED / self.entries) & ~self.keys.is_frozen
+        some = min(self.tiles, len(token))
+        worst = token[best(-score, some)]
+        order = dead.to(torch.int8).argsort(descending=True, stable=True)[:some]
+        take = dead[order].unsqueeze(-1)
+        rows = self.keys.raw[order]
+        self.keys.raw[order] = torch.where(take, worst / math.sqrt(self.dim), rows)
+        fresh = torch.full_like(self.reads[order], 1 / self.entries)
+        self.reads[order] = torch.where(take[:, 0], fresh, self.reads[order])
+
+    def export_table(self) -> "CodebookTable":
+        """Return the layer as a table, for inference: signatures to address it, entries to read."""
+        return CodebookTable(self)
+
+
+class CodebookTable(nn.Module):
+    """A trained `CodebookFFN` for inference: an address, and what stands there.
+
+    Once the address is known nothing is multiplied (with `top_k=1`; blending more takes a product
+    with each weight). It equals the layer bit for bit.
+
+    Args:
+        layer: what to export; its numbers are copied.
+    """
+
+    signatures: Tensor
+    values: Tensor
+
+    def __init__(self, layer: CodebookFFN) -> None:
+        """See the class."""
+        super().__init__()
+        self.dim, self.groups, self.top_k = layer.dim, layer.groups, layer.top_k
+        self.temperature = float(layer.temperature * math.sqrt(layer.dim))
+        self.register_buffer("signatures", layer.signatures.detach().clone())
+        self.register_buffer("values", layer.values.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., dim]` to `[..., dim]`: `read(address(x))`.
+
+        Raises:
+            TypeError: `x` is not floating.
+            ValueError: the last axis of `x` is not `dim`.
+        """
+        tokens("x", x, self.dim)
+        return self.read(self.address(x))
+
+    def address(self, x: Tensor) -> Route:
+        """Return where tokens `[..., dim]` are to look."""
+        return route_groups(x, self.signatures, self.groups, self.top_k, self.temperature)
+
+    def read(self, route: Route) -> Tensor:
+        """Return what stands there, `[..., dim]`.
+
+        Raises:
+            IndexError: the route names an entry that is not there.
+        """
+        if route.index.numel():
+            low, high = int(route.index.min()), int(route.index.max())
+            if low < 0 or high >= len(self.values):
+                last = len(self.values) - 1
+                raise IndexError(f"entries must be in 0 … {last}, got {low} … {high}")
+        return read_entries(self.values, route)
+
+
+def route_groups(
+    x: Tensor, signatures: Tensor, groups: int, top_k: int, temperature: float | Tensor
+) -> Route:
+    """Return a route with the `top_k` best entries of each group, `[..., groups · top_k]`.
+
+    Args:
+        x: tokens `[..., dim]`.
+        signatures: of all groups, one after another, `[groups · entries, dim]`.
+        groups: how many codebooks.
+        top_k: entries of each.
+        temperature: of the blend within a group.
+    """
+    entries = len(signatures) // groups
+    parts = [flat_route(x, rows, top_k, temperature) for rows in signatures.split(entries)]
+    index = torch.cat([part.index + i * entries for i, part in enumerate(parts)], dim=-1)
+    weight = torch.cat([part.weight for part in parts], dim=-1)
+    score = torch.cat([part.score for part in parts], dim=-1)
+    return Route(index, weight, score, index.unsqueeze(-1), x.detach())
+
+
+def read_entries(values: Tensor, route: Route) -> Tensor:
+    """Add up the entries `[entries, dim]` that a route names, each by its weight: `[..., dim]`."""
+    places = route.index.shape[-1]
+    read = F.embedding_bag(
+        route.index.reshape(-1, places),
+        values,
+        mode="sum",
+        per_sample_weights=route.weight.reshape(-1, places).to(values.dtype),
+    )
+    return read.view(*route.index.shape[:-1], values.shape[-1]).to(route.weight.dtype)
