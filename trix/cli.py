@@ -60,7 +60,9 @@ class Budget(enum.StrEnum):
 class Bench(enum.StrEnum):
     """What can be timed: each has a module `trix.lab.bench_…`."""
 
+    ffn = "ffn"
     routing = "routing"
+    table = "table"
     ternary = "ternary"
 
 
@@ -146,7 +148,8 @@ def bench(
         Bench,
         typer.Argument(
             metavar="NAME",
-            help="routing: trees beside the flat search; ternary: packed beside dense products.",
+            help="ffn: lookup beside dense layers; routing: trees beside the flat search; table: "
+            "compiled tables beside splines; ternary: packed beside dense products.",
         ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, to see it work.")] = False,

@@ -1,6 +1,7 @@
 """The arms of experiments: one way each of doing what an experiment compares."""
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,11 @@ from trix.lab.charlm import CharLM, LMConfig
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs, table_log_probs
 from trix.lab.metrics import mutual_information, normalized_entropy, usage
+from trix.lab.packing import load_packed, save_packed, ternary_names
 from trix.lab.protocols import protocol
-from trix.lab.train import TrainConfig, train
+from trix.lab.train import TrainConfig, TrainResult, train
 from trix.memory.context import CountTables
+from trix.tiles.adaptive import AdaptiveKANFFN
 from trix.tiles.tiled import TiledFFN
 
 QUICK_STEPS = 60
@@ -61,6 +64,7 @@ class TrainedLM:
         training: what differs in the training, see `TrainConfig`.
         after: what is done to the trained model before it is judged: nothing; "shuffle", each
             layer's tiles swap their addresses; "harden", each token reads its best tile alone.
+        start: what is done to the fresh model before training, or None.
         seeded: whether the run depends on a seed.
     """
 
@@ -68,6 +72,7 @@ class TrainedLM:
     changes: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     after: str = ""
+    start: Callable[[CharLM], None] | None = None
     seeded: bool = True
 
     def __post_init__(self) -> None:
@@ -95,6 +100,8 @@ class TrainedLM:
         """
         torch.manual_seed(seed)
         model = CharLM(self._model(corpus))
+        if self.start is not None:
+            self.start(model)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model.to(device)
         result = train(model, corpus.train, self._train(budget), seed, folder=work)
@@ -102,16 +109,20 @@ class TrainedLM:
         if self.after:
             before = {f"{name}_before": value for name, value in metrics.items()}
             AFTER[self.after](model, seed)
-            metrics = before | self._judge(model, corpus, device)
-        elif any(layer.top_k > 1 for layer in model.routed_layers() if isinstance(layer, TiledFFN)):
+            return self._outcome(model, result, before | self._judge(model, corpus, device))
+        metrics |= self._packed(model, corpus, work)
+        if any(layer.top_k > 1 for layer in model.routed_layers() if isinstance(layer, TiledFFN)):
             _harden(model, seed)
             metrics["val_nats_hard"] = self._judge(model, corpus, device)["val_nats"]
+        return self._outcome(model, result, metrics)
+
+    def _outcome(self, model: CharLM, result: TrainResult, metrics: dict[str, float]) -> Outcome:
         return Outcome(
             seconds=result.seconds,
             parameters=model.parameter_count(),
             metrics=metrics,
             curve=[[step, loss] for step, loss in result.curve],
-            device=device,
+            device=next(model.parameters()).device.type,
         )
 
     def _judge(self, model: CharLM, corpus: Corpus, device: str) -> dict[str, float]:
@@ -119,6 +130,19 @@ class TrainedLM:
         score = evaluate(model_log_probs(model), corpus.val.to(device), block)
         metrics = {"val_nats": score.nats, "val_perplexity": score.perplexity}
         return metrics | route_metrics(model, corpus.val.to(device), block)
+
+    def _packed(self, model: CharLM, corpus: Corpus, work: Path) -> dict[str, float]:
+        # what a model with ternary parts weighs on disk, and what it still knows when read back
+        if not ternary_names(model):
+            return {}
+        with tempfile.TemporaryDirectory(dir=work) as folder:
+            path = Path(folder) / "packed.safetensors"
+            metrics = {f"bytes_{k}": float(v) for k, v in save_packed(model, path).items()}
+            other = CharLM(self._model(corpus))
+            load_packed(other, path)
+        metrics["bytes_float32"] = 4.0 * model.parameter_count()
+        metrics["val_nats_packed"] = self._judge(other, corpus, "cpu")["val_nats"]
+        return metrics
 
     def _model(self, corpus: Corpus) -> LMConfig:
         return protocol(self.protocol).with_model(vocab_size=corpus.vocab_size, **self.changes)
@@ -140,14 +164,15 @@ def route_metrics(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
 
     `route_entropy` is that of the reads' shares over its largest value, `route_active` the share of
     tiles that read anything, `route_information` the mutual information of best tile and current
-    character in nats.
+    character in nats. Where cells are coarse or fine by the token, `address_bits` is the mean
+    length of a cell's address.
     """
     layers = model.routed_layers()
     if not layers:
         return {}
     tokens = text[: min(ROUTE_BLOCKS, len(text) // block) * block].view(-1, block)
-    rows = []
-    for layer, route in zip(layers, model.routed(tokens).routes, strict=True):
+    rows, routes = [], model.routed(tokens).routes
+    for layer, route in zip(layers, routes, strict=True):
         tiles = len(layer.signatures)
         shares = usage(route, tiles)
         active = float((shares > 0).double().mean())
@@ -155,7 +180,13 @@ def route_metrics(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
         rows.append((normalized_entropy(shares), active, told))
     names = ("route_entropy", "route_active", "route_information")
     means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
-    return dict(zip(names, means, strict=True))
+    found = dict(zip(names, means, strict=True))
+    bits = [
+        layer.address_bits(route.token)
+        for layer, route in zip(layers, routes, strict=True)
+        if isinstance(layer, AdaptiveKANFFN) and route.token is not None
+    ]
+    return found | ({"address_bits": sum(bits) / len(bits)} if bits else {})
 
 
 def _shuffle(model: CharLM, seed: int) -> None:

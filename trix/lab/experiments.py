@@ -19,6 +19,7 @@ from trix.lab.records import (
     read_records,
 )
 from trix.lab.routing_cost import RoutingCost
+from trix.lab.tile_experiments import TILES
 
 # As many parameters as a tiled layer of 16 tiles; and as many multiplications a token: bottleneck
 # 8 · 128, mix 32 · 8, writing 32 · 128 and 16 scores 16 · 128, over the 2 · 128 of a hidden unit.
@@ -65,6 +66,7 @@ EXPERIMENTS: dict[str, dict[str, Arm]] = {
             "probe", _tiled(top_k=16, blend="straight-through"), after="harden"
         ),
     },
+    **TILES,
     "routing-cost": {name: RoutingCost(name) for name in ("flat", "hierarchical", "fractal")},
     "counts": {
         f"{smoothing}-{order}": Counted(order, smoothing)
