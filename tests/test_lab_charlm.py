@@ -3,6 +3,7 @@ import torch
 
 from trix.lab.charlm import CharLM, LMConfig
 from trix.lab.protocols import protocol
+from trix.tiles.ffn import WideDenseFFN
 
 
 def _model(**changes):
@@ -199,3 +200,13 @@ def test_bad_generation_is_refused():
 def test_a_token_outside_the_vocabulary_is_named():
     with pytest.raises(IndexError, match=r"tokens must be in 0 … 64, got 3 … 65"):
         CharLM(LMConfig(dim=8, layers=1, mixer_options={"heads": 2}))(torch.tensor([[3, 65]]))
+
+
+def test_a_wide_dense_layer_keeps_its_start_in_a_model():
+    torch.manual_seed(0)
+    config = LMConfig(dim=64, layers=2, mixer_options={"heads": 4}, ffn="wide-dense")
+    for block in CharLM(config).blocks:
+        layer = block.ffn
+        assert isinstance(layer, WideDenseFFN)
+        assert layer.up.weight.std().item() == pytest.approx(1 / 8, rel=0.02)
+        assert layer.down.weight.std().item() == pytest.approx(0.02 / 2, rel=0.02)  # GPT-2's

@@ -40,7 +40,7 @@ from trix.tiles.adaptive import AdaptiveKANFFN
 from trix.tiles.baselines import MixtureFFN, ProductKeyFFN
 from trix.tiles.bend import ContentCells
 from trix.tiles.codebook import CodebookFFN, CodebookTable
-from trix.tiles.ffn import DenseFFN, TriXFFN
+from trix.tiles.ffn import DenseFFN, TriXFFN, WideDenseFFN
 from trix.tiles.fractal import BinnedFFN, FractalFFN, RandomFractalFFN
 from trix.tiles.funnel import FunnelFFN, FunnelStages
 from trix.tiles.lookup import SparseLookupFFN
@@ -226,6 +226,7 @@ __all__ = [
     "TwoLevelFFN",
     "UniformRandom",
     "WeightSource",
+    "WideDenseFFN",
     "annealed",
     "blend_weights",
     "check_parameters",

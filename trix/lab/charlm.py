@@ -14,7 +14,7 @@ from trix.memory.attention import CausalAttention
 from trix.tiles.adaptive import AdaptiveKANFFN
 from trix.tiles.baselines import MixtureFFN, ProductKeyFFN
 from trix.tiles.codebook import CodebookFFN
-from trix.tiles.ffn import DenseFFN, TriXFFN
+from trix.tiles.ffn import DenseFFN, TriXFFN, WideDenseFFN
 from trix.tiles.fractal import BinnedFFN, FractalFFN, RandomFractalFFN
 from trix.tiles.funnel import FunnelFFN
 from trix.tiles.lookup import SparseLookupFFN
@@ -34,6 +34,7 @@ def _random_lookup(dim: int, **options: Any) -> SparseLookupFFN:
 
 FFNS: dict[str, Callable[..., nn.Module] | None] = {
     "dense": DenseFFN,
+    "wide-dense": WideDenseFFN,
     "trix": TriXFFN,
     "tiled": TiledFFN,
     "lookup": SparseLookupFFN,
@@ -288,12 +289,15 @@ def init_weights(model: CharLM) -> None:
     - the projections that write into the residual stream: 0.02 / √(2 · layers), so that the
       stream's variance does not grow with depth;
     - biases: zero. Norms keep scale one;
-    - tiles keep the scale that their own class documents.
+    - tiles, and the first matrix of a `WideDenseFFN`, keep the scale that their class documents.
     """
     if model.config.init == "torch":
         return
     residual = 0.02 / math.sqrt(2 * len(model.blocks))
+    kept = {id(m.up) for m in model.modules() if isinstance(m, WideDenseFFN)}
     for name, module in model.named_modules():
+        if id(module) in kept:
+            continue
         if isinstance(module, nn.Linear):
             std = residual if name.endswith((".out", ".down")) else 0.02
             nn.init.normal_(module.weight, std=std)

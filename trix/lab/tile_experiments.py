@@ -27,6 +27,7 @@ TILES: dict[str, dict[str, Arm]] = {
         # the notes' layer: 64 tiles, one read; and a dense layer of its size
         "sparse-lookup": _lm("nano", "lookup"),
         "dense-same-size": _lm("nano", "dense", hidden=68),
+        "wide-dense": _lm("nano", "wide-dense"),
     },
     "hybrid": {
         "hierarchical-trix": _lm("nano", "hierarchical-trix"),
@@ -90,6 +91,7 @@ TILES: dict[str, dict[str, Arm]] = {
             "probe", "random-lookup", tiles=480, tiles_per_cluster=None, cells=8, top_k=30
         ),
         "dense": TrainedLM("probe"),
+        "wide-dense": _lm("probe", "wide-dense"),
         "none": _lm("probe", "none"),
     },
 }

@@ -38,6 +38,24 @@ class DenseFFN(nn.Module):
         return self.down(F.gelu(self.up(x)))
 
 
+class WideDenseFFN(DenseFFN):
+    """A dense layer whose first matrix begins with standard deviation 1/√dim, as keys of tiles do.
+
+    GPT-2 begins with 0.02, so that hidden units start out small and nearly linear. A layer that
+    reads tiles by unscaled keys starts out wide, and has to be measured beside a dense one that
+    does so too.
+
+    Args:
+        dim: input and output features.
+        hidden: hidden units; four times `dim` when not given.
+    """
+
+    def __init__(self, dim: int, hidden: int | None = None) -> None:
+        """See the class."""
+        super().__init__(dim, hidden)
+        nn.init.normal_(self.up.weight, std=1 / math.sqrt(dim))
+
+
 class TriXFFN(nn.Module):
     r"""Ternary tiles behind one flat level of emergent routing.
 
