@@ -112,7 +112,7 @@ def test_routes_come_up_block_by_block():
         ({"mixer": "atention"}, r"mixer must be one of \['attention', 'none'\], got 'atention'"),
         (
             {"ffn": "moe"},
-            r"ffn must be one of \['dense', 'lookup', 'none', 'tiled', 'trix'\], got 'moe'",
+            r"ffn must be one of \[.*'dense'.*'trix'.*\], got 'moe'",
         ),
         ({"dim": -12}, "dim must be at least 1, got -12"),
         ({"layers": 0}, "layers must be at least 1, got 0"),
