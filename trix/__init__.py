@@ -39,6 +39,7 @@ from trix.memory.context import CountTables
 from trix.tiles.adaptive import AdaptiveKANFFN
 from trix.tiles.baselines import MixtureFFN, ProductKeyFFN
 from trix.tiles.bend import ContentCells
+from trix.tiles.bodies import SplineBodies, TernaryBodies
 from trix.tiles.codebook import CodebookFFN, CodebookTable
 from trix.tiles.ffn import DenseFFN, TriXFFN, WideDenseFFN
 from trix.tiles.fractal import BinnedFFN, FractalFFN, RandomFractalFFN
@@ -212,9 +213,11 @@ __all__ = [
     "SoftBlend",
     "Source",
     "SparseLookupFFN",
+    "SplineBodies",
     "SplineExplorer",
     "SplineSource",
     "Squeezed",
+    "TernaryBodies",
     "TernarySpline",
     "TileParts",
     "TiledFFN",

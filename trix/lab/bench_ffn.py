@@ -44,11 +44,11 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         quick: small sizes and few rounds, to see that it works.
 
     Returns:
-        Rows: `what`, `size`, `seconds`, `against`, `against_seconds`, `ratio` (how often the
-        seconds go into those of the dense layer), and for both `bound` and `against_bound`: the
-        seconds it would take to move what must be moved at the speed of a large copy. That is
-        keys, the values that are read, tokens in and out; in training, parameters, twice
-        read and once written as gradients.
+        Rows, one a case. In each stand `what`, `size`, `seconds`, `against`, `against_seconds`,
+        `ratio`, how often the seconds go into those of the dense layer, and for both `bound` and
+        `against_bound`: the seconds it would take to move what must be moved at the speed of a
+        large copy. That is keys, the values that are read, tokens in and out; in training,
+        parameters, twice read and once written as gradients.
     """
     speed = bandwidth()
     return [*_inference(quick, speed), *_training(quick, speed)]

@@ -35,8 +35,8 @@ def save_packed(model: CharLM, path: Path) -> dict[str, int]:
         path: the file; it appears whole or not at all.
 
     Returns:
-        Bytes of each part: `ternary`, `scales`, `bfloat16`, `other`, and `file`, all there is on
-        disk with the header.
+        How many bytes each part takes (`ternary`, `scales`, `bfloat16` and `other`), and the whole
+        `file` with its header.
     """
     tensors: dict[str, Tensor] = {}
     bytes_of: dict[str, int] = dict.fromkeys(("ternary", "scales", "bfloat16", "other"), 0)
