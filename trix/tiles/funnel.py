@@ -39,8 +39,11 @@ class FunnelStages(NamedTuple):
 class FunnelFFN(nn.Module):
     r"""One table of `levels²` entries a tile, addressed by two numbers.
 
-    .. math:: x \to p = \tanh(B_t x) \in [-1,1]^2 \to (i,j) = \mathrm{round}(p) \to E_t[i,j]
-        \to y = g(s_t)\, D_t^\top E_t[i,j]
+    .. math::
+        p = \tanh(B_t x), \quad (i, j) = \mathrm{round}(p)
+
+    .. math::
+        y = g(s_t)\, D_t^\top E_t[i, j]
 
     The tile comes from learned signatures through clusters; the idea is that routing leaves a tile
     with inputs that differ in few ways, so that two numbers tell them apart. Points are rounded
