@@ -1,6 +1,8 @@
 """Signatures that belong to no weights: learned rows that can be inserted, frozen and thawed."""
 
+import json
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +17,14 @@ class SignatureRows(nn.Module):
     A row is the ternary cut of a trained row of numbers, each cut by its own mean size, so that no
     row depends on another. A frozen row is kept in a buffer and chosen by `torch.where`: no
     gradient, momentum or weight decay can reach it, and it is bit-identical after training and
-    after loading.
+    after loading. Every edit is written down, can be undone, and is saved with the rows.
 
     Args:
         tiles: rows.
         dim: columns.
+
+    Attributes:
+        tags: the names that edited rows were given, by tile.
 
     Raises:
         TypeError: a count is not an integer.
@@ -28,7 +33,7 @@ class SignatureRows(nn.Module):
 
     raw: nn.Parameter
     is_frozen: Tensor
-    frozen_rows: Tensor
+    frozen_rows: Tensor  # zeros where a row is not frozen
 
     def __init__(self, tiles: int, dim: int) -> None:
         """See the class. Rows begin normal, with standard deviation 1/√dim, as weights do."""
@@ -37,6 +42,8 @@ class SignatureRows(nn.Module):
         self.raw = nn.Parameter(torch.randn(shape) / math.sqrt(dim))
         self.register_buffer("is_frozen", torch.zeros(tiles, dtype=torch.bool))
         self.register_buffer("frozen_rows", torch.zeros(shape))
+        self.tags: dict[int, str] = {}
+        self._edits: list[dict[str, Any]] = []
 
     def forward(self) -> Tensor:
         """Return the effective signatures, `[tiles, dim]`, exactly −1, 0 or 1."""
@@ -51,60 +58,144 @@ class SignatureRows(nn.Module):
         return self.raw / row_scale(self.raw, ternarize(self.raw)).detach().clamp(min=1e-12)
 
     @torch.no_grad()
-    def insert(self, tile: int, signature: Tensor, freeze: bool = False) -> None:
+    def insert(self, tile: int, signature: Tensor, freeze: bool = False, tag: str = "") -> None:
         """Put a signature in a tile's row, and keep it there for good if asked.
 
         Args:
-            tile: the row.
-            signature: `[dim]`; numbers other than −1, 0 and 1 are cut as trained rows are.
+            tile: the row; where it is frozen, the new row takes its place.
+            signature: `[dim]`, every number −1, 0 or 1.
             freeze: whether training must leave it alone.
+            tag: a name for the row.
+
+        Raises:
+            IndexError: there is no such tile.
+            TypeError: the tile is not an integer, the signature no tensor, or the tag no string.
+            ValueError: the signature is not `[dim]`, or not ternary.
+        """
+        row = self.checked(tile, signature)
+        if not isinstance(tag, str):
+            raise TypeError(f"tag must be a string, got {tag!r}")
+        self._write_down("insert", tile, tag)
+        self.raw[tile] = row / math.sqrt(len(row))  # of the size of a trained row
+        self._keep(tile, row if freeze else None)
+        self._name(tile, tag)
+
+    @torch.no_grad()
+    def freeze(self, tile: int) -> None:
+        """Keep a tile's signature as it is now; one that is frozen stays so.
 
         Raises:
             IndexError: there is no such tile.
             TypeError: the tile is not an integer.
-            ValueError: not `[dim]`, or not finite.
         """
-        self._check(tile)
-        signature = signature.to(self.raw)
-        if list(signature.shape) != [self.raw.shape[1]]:
-            raise ValueError(
-                f"signature must be [{self.raw.shape[1]}], got {list(signature.shape)}"
-            )
-        if not signature.isfinite().all():
-            bad = signature[~signature.isfinite()].tolist()
-            raise ValueError(f"signature must be finite, got {bad}")
-        row = ternarize(signature)
-        self.raw[tile] = row / math.sqrt(len(row))  # of the size of a trained row
-        self.frozen_rows[tile] = row
-        self.is_frozen[tile] = freeze
-
-    @torch.no_grad()
-    def freeze(self, tile: int) -> None:
-        """Keep a tile's signature as it is now.
-
-        Raises:
-            IndexError: there is no such tile.
-        """
-        self._check(tile)
+        self.check_tile(tile)
         if not self.is_frozen[tile]:
-            self.frozen_rows[tile] = ternarize(self.raw[tile])
-            self.is_frozen[tile] = True
+            self._write_down("freeze", tile, self.tags.get(tile, ""))
+            self._keep(tile, ternarize(self.raw[tile]))
 
     @torch.no_grad()
     def thaw(self, tile: int) -> None:
-        """Let a tile's signature learn again, from where it is.
+        """Let a tile's signature learn again, from where it stands.
 
         Raises:
             IndexError: there is no such tile.
+            TypeError: the tile is not an integer.
+            ValueError: it is not frozen.
         """
-        self._check(tile)
-        if self.is_frozen[tile]:
-            row = self.frozen_rows[tile]
-            self.raw[tile] = row / math.sqrt(len(row))
-            self.is_frozen[tile] = False
+        self.check_tile(tile)
+        if not self.is_frozen[tile]:
+            raise ValueError(f"expected a frozen tile, got {tile}, which is not")
+        self._write_down("thaw", tile, self.tags.get(tile, ""))
+        row = self.frozen_rows[tile]
+        self.raw[tile] = row / math.sqrt(len(row))
+        self._keep(tile, None)
 
-    def _check(self, tile: int) -> None:
+    @torch.no_grad()
+    def undo(self) -> dict[str, Any]:
+        """Take back the latest edit and return it: its row is as it was before, learning included.
+
+        Raises:
+            ValueError: nothing is left to undo.
+        """
+        if not self._edits:
+            raise ValueError("expected an edit to undo, got none")
+        edit = self._edits.pop()
+        tile, before = edit["tile_idx"], edit["before"]
+        self.raw[tile] = torch.tensor(before["raw"], dtype=torch.float64).to(self.raw)
+        row = torch.tensor(before["signature"]).to(self.raw)
+        self._keep(tile, row if before["frozen"] else None)
+        self._name(tile, before["tag"])
+        return _told(edit)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the edits that stand, oldest first.
+
+        Each says its `operation` (insert, freeze or thaw), `tile_idx` and `tag`, and what the row
+        was `before`: its `signature`, whether it was `frozen`, and its `tag`.
+        """
+        return [_told(edit) for edit in self._edits]
+
+    def check_tile(self, tile: int) -> None:
+        """Raise unless `tile` is the number of a row: `TypeError` or `IndexError`."""
         if isinstance(tile, bool) or not isinstance(tile, int):
             raise TypeError(f"tile must be an integer, got {tile!r}")
         if not 0 <= tile < len(self.raw):
             raise IndexError(f"tile must be in 0 … {len(self.raw) - 1}, got {tile}")
+
+    def checked(self, tile: int, signature: Tensor) -> Tensor:
+        """Return `signature` as a row of this table, or raise what `insert` would."""
+        self.check_tile(tile)
+        if not isinstance(signature, Tensor):
+            raise TypeError(f"signature must be a tensor, got {type(signature).__name__}")
+        if list(signature.shape) != [self.raw.shape[1]]:
+            raise ValueError(
+                f"signature must be [{self.raw.shape[1]}], got {list(signature.shape)}"
+            )
+        other = ~((signature == -1) | (signature == 0) | (signature == 1))
+        if other.any():
+            raise ValueError(
+                f"signature must hold −1, 0 and 1 alone, got {signature[other][:8].tolist()}"
+            )
+        return signature.detach().to(self.raw)
+
+    def get_extra_state(self) -> Tensor:
+        """Return tags and edits as the bytes of a JSON text, so that `state_dict` has them."""
+        text = json.dumps({"tags": self.tags, "edits": self._edits})
+        return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take back what `get_extra_state` returned.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        try:
+            values = json.loads(bytes(state.tolist()))
+            tags = {int(tile): str(tag) for tile, tag in values["tags"].items()}
+            edits = list(values["edits"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"corrupt history of edits: {error}") from error
+        self.tags, self._edits = tags, edits
+
+    def _write_down(self, operation: str, tile: int, tag: str) -> None:
+        before = {
+            "raw": self.raw[tile].to(torch.float64).tolist(),  # JSON keeps every bit of these
+            "signature": self()[tile].to(torch.int8).tolist(),
+            "frozen": bool(self.is_frozen[tile]),
+            "tag": self.tags.get(tile, ""),
+        }
+        self._edits.append({"operation": operation, "tile_idx": tile, "tag": tag, "before": before})
+
+    def _keep(self, tile: int, row: Tensor | None) -> None:
+        self.is_frozen[tile] = row is not None
+        self.frozen_rows[tile] = 0 if row is None else row
+
+    def _name(self, tile: int, tag: str) -> None:
+        self.tags.pop(tile, None)
+        if tag:
+            self.tags[tile] = tag
+
+
+def _told(edit: dict[str, Any]) -> dict[str, Any]:
+    before = {k: v for k, v in edit["before"].items() if k != "raw"}
+    return {**edit, "before": before | {"signature": list(before["signature"])}}

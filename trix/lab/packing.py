@@ -89,6 +89,8 @@ def _parts(model: CharLM, state: dict[str, Tensor]) -> Iterator[tuple[str, str, 
     for name, value in state.items():
         if name == "head.weight" and model.config.tied:
             continue  # the token embedding's, under another name
+        if name.endswith("._extra_state"):
+            continue  # how signatures were edited: a checkpoint keeps that, reading needs it not
         if name in ternary:
             cut = ternarize(value)
             yield "ternary", f"{name}:packed", pack(cut)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trix.address.checks import positive, tokens
+from trix.address.editable import EditableSignatures
 from trix.address.route import Route, Routed, best, blend_weights, check_temperature, flat_route
 from trix.address.rows import SignatureRows
 from trix.address.ternary import straight_through
@@ -17,7 +18,7 @@ STARVED = 0.1
 """An entry that is read less often than this share of its fair share is dead."""
 
 
-class CodebookFFN(nn.Module):
+class CodebookFFN(EditableSignatures, nn.Module):
     r"""An entry for every input: :math:`y = \sum_g C_g[\arg\max_e x\cdot\sigma_{g,e}]`.
 
     The notes' most radical thought: the layer works out which entry you are, and returns that
@@ -76,6 +77,11 @@ class CodebookFFN(nn.Module):
         self.register_buffer("reads", torch.full((self.tiles,), 1 / entries))
         self.register_buffer("temperature", torch.zeros(()))
         self.set_temperature(temperature)
+
+    @property
+    def rows(self) -> SignatureRows:
+        """The tiles' rows, to be edited, see `EditableSignatures`."""
+        return self.keys
 
     @property
     def signatures(self) -> Tensor:

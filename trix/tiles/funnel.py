@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from trix.address.calibrate import ScoreGate
 from trix.address.checks import positive, tokens
+from trix.address.editable import EditableSignatures
 from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed
 from trix.address.rows import SignatureRows
@@ -36,7 +37,7 @@ class FunnelStages(NamedTuple):
     output: Tensor
 
 
-class FunnelFFN(nn.Module):
+class FunnelFFN(EditableSignatures, nn.Module):
     r"""One table of `levels²` entries a tile, addressed by two numbers.
 
     .. math::
@@ -92,6 +93,11 @@ class FunnelFFN(nn.Module):
         planes = torch.randn(tiles, pairs, 2, width) / math.sqrt(pairs)
         self.table = nn.Parameter(grid @ planes + 0.1 * torch.randn(tiles, pairs, 1, width))
         self.expand = nn.Parameter(0.02 * torch.randn(tiles, width, dim))
+
+    @property
+    def rows(self) -> SignatureRows:
+        """The tiles' rows, to be edited, see `EditableSignatures`."""
+        return self.keys
 
     @property
     def signatures(self) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trix.address.checks import positive, tokens
+from trix.address.editable import EditableSignatures
 from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed, flat_route
 from trix.address.rows import SignatureRows
@@ -17,7 +18,7 @@ REACH = 4.0
 """The splines span this many units of `score / sqrt(dim)` to either side of zero."""
 
 
-class SparseLookupFFN(nn.Module):
+class SparseLookupFFN(EditableSignatures, nn.Module):
     r"""A key, an activation and a value a tile; a token reads the `top_k` best-matching ones.
 
     .. math:: y = \sum_{t \in \text{top-}k} \varphi_t\!\left(x \cdot \sigma_t / \sqrt{d}\right) v_t
@@ -84,6 +85,11 @@ class SparseLookupFFN(nn.Module):
                 )
 
     @property
+    def rows(self) -> SignatureRows:
+        """The tiles' rows, to be edited, see `EditableSignatures`."""
+        return self.keys
+
+    @property
     def signatures(self) -> Tensor:
         """The tiles' addresses, `[tiles, dim]`, exactly −1, 0 or 1."""
         return self.keys()
@@ -104,14 +110,26 @@ class SparseLookupFFN(nn.Module):
             TypeError: `x` is not floating.
             ValueError: the last axis of `x` is not `dim`.
         """
+        route = self.route(x)
+        return Routed(self.read(route).to(x.dtype), route)
+
+    def route(self, x: Tensor) -> Route:
+        """Return where tokens `[..., dim]` are to look.
+
+        Raises:
+            TypeError: `x` is not floating.
+            ValueError: the last axis of `x` is not `dim`.
+        """
         tokens("x", x, self.dim)
         choose = flat_route if self.router is None else self.router
         route: Route = choose(x, self.signatures, self.top_k)
-        route = route._replace(weight=torch.ones_like(route.score), token=x.detach())
+        return route._replace(weight=torch.ones_like(route.score), token=x.detach())
+
+    def read(self, route: Route) -> Tensor:
+        """Return what stands where a route of `top_k` tiles a token points, `[..., dim]`."""
         index, loud = (t.reshape(-1, self.top_k) for t in (route.index, self.loudness(route)))
-        return Routed(
-            self._read(index, loud.to(self.values.dtype)).view(x.shape).to(x.dtype), route
-        )
+        output = self._read(index, loud.to(self.values.dtype))
+        return output.view(*route.index.shape[:-1], self.dim)
 
     def loudness(self, route: Route) -> Tensor:
         """Return how much of each chosen value is read, `[..., k]`: the activation of its score."""

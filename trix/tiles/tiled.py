@@ -10,8 +10,10 @@ from trix.address.anneal import straight_through_weights
 from trix.address.calibrate import ScoreGate
 from trix.address.checks import positive, tokens
 from trix.address.control import FrozenRandom, LinearRouter, TokenHash, UniformRandom
+from trix.address.editable import EditableSignatures
 from trix.address.interpolate import cell_of
 from trix.address.route import Route, Routed
+from trix.address.rows import SignatureRows
 from trix.address.source import (
     BottleneckSource,
     DataSource,
@@ -41,7 +43,7 @@ SMALLEST = 1e-30
 """The smallest temperature; one over it is the largest."""
 
 
-class TiledFFN(nn.Module):
+class TiledFFN(EditableSignatures, nn.Module):
     r"""Tiles that look at a few directions, bend them, and write: one layer for all sources.
 
     Tile :math:`t` looks at the input through a bottleneck :math:`B_t` of few rows, mixes what it
@@ -128,17 +130,26 @@ class TiledFFN(nn.Module):
         return self.source.rows(TileParts(self.bottleneck, self.mix, self.spline))
 
     @property
+    def rows(self) -> SignatureRows:
+        """The tiles' rows, to be edited, see `EditableSignatures`.
+
+        Raises:
+            ValueError: the source learns no rows of its own.
+        """
+        if not isinstance(self.source, LearnedSource):
+            raise ValueError(
+                f"expected a source with learned rows, got {type(self.source).__name__}"
+            )
+        return self.source.table
+
+    @property
     def latent(self) -> Tensor:
         """The learned signatures before their cut, `[tiles, dim]`, see `SignatureRows.latent`.
 
         Raises:
             ValueError: the source learns no rows that it cuts.
         """
-        if not isinstance(self.source, LearnedSource):
-            raise ValueError(
-                f"expected a source with learned rows, got {type(self.source).__name__}"
-            )
-        return self.source.table.latent()
+        return self.rows.latent()
 
     @property
     def temperature(self) -> Tensor:
