@@ -17,6 +17,7 @@ from trix.address.control import (
     TokenHash,
     UniformRandom,
 )
+from trix.address.editable import EditableSignatures
 from trix.address.nested import NestedRouter
 from trix.address.packed import PackedTernary, pack, unpack
 from trix.address.regularize import diversity, load_balance, sparsity, ternary_pull
@@ -36,6 +37,17 @@ from trix.address.ternary import row_scale, straight_through, ternarize, ternary
 from trix.address.tree import Level, TreeRouter
 from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.context import CountTables
+from trix.surgery.claims import Claims
+from trix.surgery.compiled import Dispatch, DispatchCheck, compile_dispatch
+from trix.surgery.plan import (
+    EditableLayer,
+    Insertion,
+    Preview,
+    SurgeryPlan,
+    signature_from_examples,
+    signature_from_features,
+    signature_from_tile,
+)
 from trix.tiles.adaptive import AdaptiveKANFFN
 from trix.tiles.baselines import MixtureFFN, ProductKeyFFN
 from trix.tiles.bend import ContentCells
@@ -97,10 +109,12 @@ if TYPE_CHECKING:
     from trix.show import AddressPlane as AddressPlane
     from trix.show import ContextLens as ContextLens
     from trix.show import Funnel as Funnel
+    from trix.show import IslandPlane as IslandPlane
     from trix.show import RouteTree as RouteTree
     from trix.show import SoftBlend as SoftBlend
     from trix.show import SplineExplorer as SplineExplorer
     from trix.show import Squeezed as Squeezed
+    from trix.show import SurgeryTable as SurgeryTable
     from trix.show import figure_html as figure_html
     from trix.show import glue as glue
     from trix.show import live as live
@@ -114,6 +128,7 @@ _LATER = {
     "Evaluation": "trix.lab.evaluate",
     "Funnel": "trix.show",
     "Information": "trix.lab.information",
+    "IslandPlane": "trix.show",
     "LMConfig": "trix.lab.charlm",
     "LMRouted": "trix.lab.charlm",
     "LMState": "trix.lab.charlm",
@@ -123,6 +138,7 @@ _LATER = {
     "SoftBlend": "trix.show",
     "SplineExplorer": "trix.show",
     "Squeezed": "trix.show",
+    "SurgeryTable": "trix.show",
     "check_parameters": "trix.lab.budget",
     "choose": "trix.lab.budget",
     "churn": "trix.lab.metrics",
@@ -169,6 +185,7 @@ __all__ = [
     "CausalAttention",
     "CellSpline",
     "CharLM",
+    "Claims",
     "CodebookFFN",
     "CodebookTable",
     "ContentCells",
@@ -177,6 +194,10 @@ __all__ = [
     "CountTables",
     "DataSource",
     "DenseFFN",
+    "Dispatch",
+    "DispatchCheck",
+    "EditableLayer",
+    "EditableSignatures",
     "Evaluation",
     "FixedRoutingFFN",
     "FractalFFN",
@@ -187,6 +208,8 @@ __all__ = [
     "HierarchicalTriXFFN",
     "HybridKANFFN",
     "Information",
+    "Insertion",
+    "IslandPlane",
     "KnotSpline",
     "LMConfig",
     "LMRouted",
@@ -199,6 +222,7 @@ __all__ = [
     "NestedRouter",
     "PackedLookup",
     "PackedTernary",
+    "Preview",
     "ProductKeyFFN",
     "ProductTable",
     "Quantizer",
@@ -217,6 +241,8 @@ __all__ = [
     "SplineExplorer",
     "SplineSource",
     "Squeezed",
+    "SurgeryPlan",
+    "SurgeryTable",
     "TernaryBodies",
     "TernarySpline",
     "TileParts",
@@ -235,6 +261,7 @@ __all__ = [
     "check_parameters",
     "choose",
     "churn",
+    "compile_dispatch",
     "compile_table",
     "diversity",
     "evaluate",
@@ -270,6 +297,9 @@ __all__ = [
     "save_packed",
     "settle",
     "settle_all",
+    "signature_from_examples",
+    "signature_from_features",
+    "signature_from_tile",
     "sparsity",
     "straight_through",
     "straight_through_weights",

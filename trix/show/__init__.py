@@ -7,12 +7,14 @@ try:
     from trix.show import style
     from trix.show.context_lens import ContextLens
     from trix.show.funnel import Funnel, Squeezed
+    from trix.show.island_plane import IslandPlane
     from trix.show.live import live
     from trix.show.page import glue, provenance
     from trix.show.plot import figure_html, show
     from trix.show.route_tree import RouteTree
     from trix.show.soft_blend import SoftBlend
     from trix.show.spline_explorer import SplineExplorer
+    from trix.show.surgery_table import SurgeryTable
     from trix.show.widget import AddressPlane
 except ModuleNotFoundError as error:
     if (error.name or "").startswith("trix"):
@@ -27,10 +29,12 @@ __all__ = [
     "AddressPlane",
     "ContextLens",
     "Funnel",
+    "IslandPlane",
     "RouteTree",
     "SoftBlend",
     "SplineExplorer",
     "Squeezed",
+    "SurgeryTable",
     "figure_html",
     "glue",
     "live",

@@ -1,0 +1,455 @@
+"""`IslandPlane` on a page with no kernel, in a real browser, against trix and autograd."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests.browser import Visit, open_browser
+from tests.static_page import visit
+from trix.address.regularize import diversity, sparsity, ternary_pull
+from trix.address.ternary import row_scale, ternarize, ternary_fraction
+from trix.show.island_plane import IslandPlane
+from trix.show.style import PALETTE, contrast
+
+pytestmark = pytest.mark.browser
+
+STEPS, RATE = 200, 0.075
+DICE = np.random.default_rng(5)
+ANGLES = DICE.choice([0.35, 1.3, 2.2, 3.6, 5.2], size=67) + DICE.normal(0, 0.15, size=67)
+POINTS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1) * DICE.uniform(0.3, 2.5, size=(67, 1))
+POINTS = POINTS.astype("f4").astype("f8")  # as they are sent
+NO_POINTS = np.zeros((0, 2))
+CASES = [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.7, 0.2, 0.4)]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with open_browser() as browser:
+        yield browser
+
+
+def island_plane(points=POINTS, **options) -> IslandPlane:
+    return IslandPlane(points, **{"alt": "Six signatures, with tokens and without.", **options})
+
+
+# ------------------------------------------------------------------ the same thing, in torch
+
+
+def latent_of(rows: Tensor) -> Tensor:
+    return rows / row_scale(rows, ternarize(rows)).detach()
+
+
+def cosines_of(rows: Tensor) -> Tensor:
+    unit = F.normalize(rows, dim=-1)
+    return (unit @ unit.T)[~torch.eye(len(rows), dtype=torch.bool)]
+
+
+def losses_of(rows: Tensor, points: np.ndarray) -> list[Tensor]:
+    """The task, ternary pull, sparsity, and diversity with its smooth gradient."""
+    cosines = F.normalize(torch.from_numpy(points), dim=-1) @ F.normalize(rows, dim=-1).T
+    task = -cosines.max(dim=-1).values.mean() if len(points) else rows.sum() * 0
+    latent = latent_of(rows)
+    return [task, ternary_pull(latent), sparsity(latent), cosines_of(rows).square().mean()]
+
+
+def descend(start, points: np.ndarray, weights, taken: int) -> Tensor:
+    rows = torch.tensor(start, dtype=torch.float64)
+    for step in range(taken):
+        rows.requires_grad_()
+        task, *losses = losses_of(rows, points)
+        total = task + sum(w * loss for w, loss in zip(weights, losses, strict=True))
+        (gradient,) = torch.autograd.grad(total, rows)
+        rows = rows.detach() - RATE * len(rows) * (1 - step / STEPS) * gradient
+    return rows
+
+
+def statistics_of(rows: Tensor) -> list[dict[str, float]]:
+    """Before the cut and after it."""
+    return [
+        {
+            "ternary": ternary_fraction(values, 0.1),
+            "zeros": float((values.abs() <= near).double().mean()),
+            "diversity": 1 - float(cosines_of(values).abs().mean()),
+        }
+        for values, near in ((latent_of(rows), 0.1), (ternarize(rows), 0.0))
+    ]
+
+
+# ------------------------------------------------------------------ the page
+
+
+def figure(opened: Visit, view: int = 0):
+    return opened.page.locator(".trix-ip").nth(view)
+
+
+def numbers_of(opened: Visit, view: int = 0) -> dict:
+    return json.loads(figure(opened, view).get_attribute("data-numbers") or "")
+
+
+def choose(opened: Visit, *weights: float) -> None:
+    for name, weight in zip(("Ternary pull", "Sparsity", "Diversity"), weights, strict=True):
+        opened.page.get_by_role("slider", name=name).fill(str(weight))
+
+
+def cells_of(opened: Visit) -> list[list[list[str]]]:
+    """The cells of each table, in rows."""
+    return opened.page.locator(".trix-ip-table").evaluate_all(
+        """tables => tables.map(table => [...table.tBodies[0].rows].map(row =>
+            [...row.querySelectorAll("td")].map(cell => cell.textContent)))"""
+    )
+
+
+def in_module(opened: Visit, made: IslandPlane, call: str, **values):
+    """What the widget's own module answers; `directions` are in its own flat form."""
+    values["directions"] = F.normalize(torch.from_numpy(values.pop("points"))).flatten().tolist()
+    return opened.page.evaluate(
+        """async ([source, call, values]) => {
+            const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+            const module = await import(address);
+            const names = Object.keys(values);
+            return new Function("module", ...names, `return ${call}`)(
+                module, ...Object.values(values));
+        }""",
+        [str(made._esm), call, values],
+    )
+
+
+@pytest.mark.parametrize("points", [POINTS, NO_POINTS], ids=["data", "none"])
+def test_losses_and_gradients_are_those_of_trix(chromium, tmp_path, points):
+    made = island_plane()
+    with visit(chromium, tmp_path, made) as opened:
+        for count in (2, 5, 7):
+            start = torch.from_numpy(np.random.default_rng(count).normal(0, 0.8, size=(count, 2)))
+            got = in_module(
+                opened,
+                made,
+                "module.measure(rows, directions)",
+                rows=start.tolist(),
+                points=points,
+            )
+            assert got[3]["value"] == pytest.approx(float(diversity(start)), abs=1e-12)
+            rows = start.requires_grad_()
+            for shown, loss in zip(got, losses_of(rows, points), strict=True):
+                (gradient,) = torch.autograd.grad(loss, rows, retain_graph=True)
+                assert shown["value"] == pytest.approx(float(loss.detach()), abs=1e-12)
+                assert np.array(shown["gradient"]) == pytest.approx(gradient.numpy(), abs=1e-12)
+
+
+@pytest.mark.parametrize("points", [POINTS, NO_POINTS], ids=["data", "none"])
+def test_a_few_steps_are_those_of_autograd(chromium, tmp_path, points):
+    made = island_plane()
+    with visit(chromium, tmp_path, made) as opened:
+        start = numbers_of(opened)["start"]
+        for weights in CASES:
+            got = in_module(
+                opened,
+                made,
+                "module.descend(start, directions, weights, 7)",
+                start=start,
+                points=points,
+                weights=weights,
+            )
+            expected = descend(start, points, weights, 7).numpy()
+            assert np.array(got) == pytest.approx(expected, abs=1e-9)
+
+
+def test_both_planes_start_alike_and_end_where_autograd_ends(chromium, tmp_path):
+    weights = (0.4, 0.0, 0.3)  # no kink is crossed over and over
+    with visit(chromium, tmp_path, island_plane(weights=weights, seed=2)) as opened:
+        numbers = numbers_of(opened)
+        for result, points in zip(numbers["results"], (POINTS, NO_POINTS), strict=True):
+            rows = descend(numbers["start"], points, weights, STEPS)
+            assert np.array(result["rows"]) == pytest.approx(rows.numpy(), abs=1e-6)
+            values = [float(loss) for loss in losses_of(rows, points)]
+            assert result["losses"] == pytest.approx(values, abs=1e-6)
+        opened.expect_quiet()
+
+
+def test_the_start_is_as_described(chromium, tmp_path):
+    made = island_plane()
+    with visit(chromium, tmp_path, made) as opened:
+        rows, again, other = (
+            np.array(
+                in_module(opened, made, "module.randomRows(999, seed)", seed=seed, points=POINTS)
+            )
+            for seed in (7, 7, 8)
+        )
+    assert (rows == again).all()
+    assert not (rows == other).any()
+    lengths = np.hypot(*rows.T)
+    assert 0.6 <= lengths.min() < 0.61
+    assert 1.19 < lengths.max() <= 1.2
+    turns = np.histogram(np.arctan2(rows[:, 1], rows[:, 0]), bins=9, range=(-np.pi, np.pi))[0]
+    assert turns.min() > 75  # of 111
+    assert turns.max() < 150
+
+
+@pytest.mark.parametrize("weights", CASES)
+def test_the_tables_hold_the_statistics(chromium, tmp_path, weights):
+    with visit(chromium, tmp_path, island_plane(signatures=5)) as opened:
+        choose(opened, *weights)
+        numbers = numbers_of(opened)
+        untrained = statistics_of(torch.tensor(numbers["start"], dtype=torch.float64))
+        for table, result in zip(cells_of(opened), numbers["results"], strict=True):
+            trained = statistics_of(torch.tensor(result["rows"], dtype=torch.float64))
+            columns = [*trained, *untrained]
+            shown = [*result["trained"], *numbers["untrained"]]
+            for got, expected in zip(shown, columns, strict=True):
+                assert got == pytest.approx(expected, abs=1e-12)
+            for row, name in zip(table, ("ternary", "zeros", "diversity"), strict=True):
+                for cell, column in zip(row, shown, strict=True):
+                    percent = f"{np.floor(100 * column[name] + 0.5):.0f}\u00a0%"
+                    assert cell == (f"{column[name]:.2f}" if name == "diversity" else percent)
+            assert table[0][1] == table[0][3] == "100\u00a0%"
+
+
+# ------------------------------------------------------------------ what the losses do
+
+
+def test_without_weights_nothing_moves_where_there_is_no_data(chromium, tmp_path):
+    with visit(chromium, tmp_path, island_plane()) as opened:
+        numbers = numbers_of(opened)
+        data, none = numbers["results"]
+        assert none["rows"] == numbers["start"]
+        start = torch.tensor(numbers["start"], dtype=torch.float64)
+        assert data["losses"][0] < float(losses_of(start, POINTS)[0]) - 0.02
+
+
+def test_the_losses_do_what_they_say_with_no_data_at_all(chromium, tmp_path):
+    with visit(chromium, tmp_path, island_plane()) as opened:
+        for seed in range(3):
+            start = torch.tensor(numbers_of(opened)["start"], dtype=torch.float64)
+            before = [float(loss) for loss in losses_of(start, NO_POINTS)]
+            for loss in (1, 2, 3):
+                choose(opened, *(float(n == loss) for n in (1, 2, 3)))
+                assert numbers_of(opened)["results"][1]["losses"][loss] < before[loss], seed
+            choose(opened, 1, 0, 0)
+            assert numbers_of(opened)["results"][1]["trained"][0]["ternary"] == 1
+            choose(opened, 0, 1, 0)
+            assert numbers_of(opened)["results"][1]["trained"][0]["zeros"] == 0.5
+            opened.page.get_by_role("button", name="New random start").click()
+
+
+# ------------------------------------------------------------------ what is drawn
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0, 0.0), (1.0, 1.0, 0.2)])
+def test_arrows_points_and_numbers_stand_where_they_belong(chromium, tmp_path, weights):
+    made = island_plane(signatures=8, weights=weights)
+    with visit(chromium, tmp_path, made) as opened:
+        numbers = numbers_of(opened)
+        drawn = opened.page.locator(".trix-ip-plane").evaluate_all(
+            """planes => planes.map(plane => Object.fromEntries(
+                ["points", "start", "end"].map(kind => [kind,
+                    [...plane.querySelectorAll(`.trix-ip-${kind}`)]
+                        .map(path => path.getAttribute("d") ?? "")])))"""
+        )
+        unit = 160 / 1.9
+
+        def pairs(path: str) -> np.ndarray:
+            found = re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", path)
+            return np.array(found, dtype=float).reshape(-1, 2) * [1, -1] / unit
+
+        start = torch.tensor(numbers["start"], dtype=torch.float64)
+        for plane, result in zip(drawn, numbers["results"], strict=True):
+            rows = torch.tensor(result["rows"], dtype=torch.float64)
+            for kind, expected in (("start", latent_of(start)), ("end", latent_of(rows))):
+                tips = np.array([pairs(path)[1] for path in plane[kind]])
+                assert tips == pytest.approx(expected.numpy(), abs=2e-4)
+        rows = F.normalize(torch.tensor(numbers["results"][0]["rows"], dtype=torch.float64))
+        readers = (torch.from_numpy(POINTS) @ rows.T).argmax(dim=1).numpy()
+        scaled = POINTS * 1.7 / np.abs(POINTS).max()
+        for i, path in enumerate(drawn[0]["points"]):
+            assert pairs(path) == pytest.approx(scaled[readers == i], abs=2e-4)
+        assert set(drawn[1]["points"]) == {""}
+        for view in (0, 1):
+            boxes = opened.page.locator(".trix-ip-plane").nth(view).locator(".trix-ip-disc")
+            places = np.array(
+                boxes.evaluate_all(
+                    """discs => discs.map(disc => {
+                        const { x, y, width, height } = disc.getBoundingClientRect();
+                        return [x + width / 2, y + height / 2, width];
+                    })"""
+                )
+            )
+            apart = np.hypot(*(places[:, None, :2] - places[None, :, :2]).transpose(2, 0, 1))
+            assert len(places) == 8
+            assert apart[~np.eye(8, dtype=bool)].min() >= places[0, 2] - 0.1
+        assert opened.page.locator(".trix-ip-plane .trix-ip-target").count() == 2 * 9
+
+
+def test_shaded_sectors_are_those_that_the_cut_takes_to_a_diagonal(chromium, tmp_path):
+    with visit(chromium, tmp_path, island_plane()) as opened:
+        shaded = (
+            opened.page.locator(".trix-ip-plane")
+            .nth(1)
+            .evaluate(
+                """plane => Array.from({ length: 72 }, (_, i) => {
+                const { x, y, width } = plane.getBoundingClientRect();
+                const angle = (2 * Math.PI * (i + 0.5)) / 72;
+                const at = [x + width * (0.5 + 0.47 * Math.cos(angle)),
+                            y + width * (0.5 - 0.47 * Math.sin(angle))];
+                return document.elementFromPoint(...at).classList.contains("trix-ip-sector");
+            })"""
+            )
+        )
+    angles = 2 * np.pi * (torch.arange(72, dtype=torch.float64) + 0.5) / 72
+    cut = ternarize(torch.stack([angles.cos(), angles.sin()], dim=1))
+    assert shaded == (cut.abs().sum(dim=1) == 2).tolist()
+
+
+# ------------------------------------------------------------------ what the reader does
+
+
+def test_the_keyboard_turns_weights_and_presses_buttons(chromium, tmp_path):
+    with visit(chromium, tmp_path, island_plane()) as opened:
+        keys = opened.page.keyboard
+        for i, name in enumerate(("Ternary pull", "Sparsity", "Diversity")):
+            keys.press("Tab")
+            slider = opened.page.get_by_role("slider", name=name)
+            assert slider.evaluate("slider => slider === document.activeElement")
+            before = numbers_of(opened)["results"]
+            for key, text in (("End", "1.00"), ("ArrowLeft", "0.99"), ("Home", "0.00")):
+                keys.press(key)
+                assert slider.get_attribute("aria-valuetext") == text
+                assert opened.page.locator(".trix-ip-field strong").nth(i).text_content() == text
+                assert (numbers_of(opened)["results"] == before) == (text == "0.00")
+        keys.press("Tab")
+        start = numbers_of(opened)["start"]
+        keys.press("Enter")
+        assert opened.page.locator(".trix-ip-buttons strong").text_content() == "1"
+        assert numbers_of(opened)["start"] != start
+        keys.press("Tab")
+        keys.press("Space")
+        assert opened.page.locator(".trix-ip-buttons strong").text_content() == "0"
+        assert numbers_of(opened)["start"] == start
+        opened.expect_quiet()
+
+
+def test_reset_goes_back_to_the_start(chromium, tmp_path):
+    with visit(chromium, tmp_path, island_plane(seed=4, weights=(0.2, 0.33, 0.1))) as opened:
+
+        def all_of_it():
+            values = opened.page.locator(".trix-ip input").evaluate_all(
+                "inputs => inputs.map(input => input.value)"
+            )
+            return values, numbers_of(opened), cells_of(opened)
+
+        start = all_of_it()
+        assert start[0] == ["0.2", "0.33", "0.1"]
+        opened.page.get_by_role("button", name="New random start").click()
+        choose(opened, 1, 0, 0.5)
+        assert all(now != then for now, then in zip(all_of_it(), start, strict=True))
+        opened.page.get_by_role("button", name="Reset").click()
+        assert all_of_it() == start
+
+
+def test_what_the_reader_comes_to_rest_at_is_said_once(chromium, tmp_path):
+    with visit(chromium, tmp_path, island_plane()) as opened:
+        status = opened.page.locator(".trix-ip [aria-live=polite]")
+        opened.page.clock.install(time=0)
+        opened.page.clock.pause_at(1_000_000)
+        choose(opened, 1, 0.5, 0.5)
+        opened.page.clock.run_for(300)
+        assert status.text_content() == ""  # not while the hand may still move
+        opened.page.clock.run_for(200)
+        (ternary, *_), (zeros, *_), (spread, *_) = cells_of(opened)[1]
+        said = f"No data, before the cut: {ternary} ternary, {zeros} zeros, diversity {spread}."
+        assert (status.text_content() or "").endswith(said)
+        assert opened.page.get_by_role("group", name=re.compile("^Six signatures")).count() == 1
+        assert opened.page.get_by_role("table", name="Statistics, no data").count() == 1
+        assert opened.page.get_by_role("columnheader", name="before the cut").count() == 4
+        cuts = ternarize(torch.tensor(numbers_of(opened)["results"][1]["rows"])).int()
+        label = opened.page.get_by_role("img").nth(1).get_attribute("aria-label") or ""
+        shown = re.findall(r"\d to ([−\d]+) ([−\d]+)", label)
+        assert [[int(n.replace("−", "-")) for n in pair] for pair in shown] == cuts.tolist()
+
+
+def test_two_views_of_one_model_agree(chromium, tmp_path):
+    made = island_plane()
+    with visit(chromium, tmp_path, made, made) as opened:
+        figure(opened, 1).get_by_role("slider", name="Sparsity").fill("0.6")
+        figure(opened, 0).get_by_role("button", name="New random start").click()
+        assert numbers_of(opened, 0) == numbers_of(opened, 1)
+        assert figure(opened, 0).get_by_role("slider", name="Sparsity").input_value() == "0.6"
+        assert figure(opened, 1).locator(".trix-ip-buttons strong").text_content() == "1"
+
+
+# ------------------------------------------------------------------ how it looks
+
+
+def hexadecimal(colour: str) -> str:
+    """`rgb(…)` or `color(srgb …)` as `style.contrast` wants it."""
+    parts = [float(n) for n in re.findall(r"[\d.]+", colour.replace("srgb", ""))[:3]]
+    scale = 255 if colour.startswith("color(") else 1
+    return "#" + "".join(f"{round(scale * part):02X}" for part in parts)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_ink_and_marks_stand_out_from_the_ground(chromium, tmp_path, theme):
+    with visit(chromium, tmp_path, island_plane(signatures=8)) as opened:
+        opened.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+
+        def colours(selector: str, what: str) -> list[str]:
+            found = opened.page.locator(f".trix-ip {selector}").evaluate_all(
+                f"parts => parts.map(part => getComputedStyle(part).{what})"
+            )
+            assert found, selector
+            return [hexadecimal(colour) for colour in found]
+
+        ground = {"light": "#FFFFFF", "dark": "#14181E"}[theme]
+        sector = colours(".trix-ip-plane .trix-ip-sector", "fill")[0]
+        assert 1 < contrast(sector, ground) < 1.3
+        assert set(colours(".trix-ip-disc", "fill")) == {ground}
+        for selector, what, least in (
+            (".trix-ip-heading", "color", 4.5),
+            (".trix-ip-legend", "color", 4.5),
+            (".trix-ip-note", "color", 4.5),
+            (":is(th, td)", "color", 4.5),
+            (".trix-ip-number", "fill", 4.5),
+            (".trix-ip-target", "stroke", 4.5),
+            (".trix-ip-end", "stroke", 3),
+            (".trix-ip-start", "stroke", 3),
+            (".trix-ip-disc", "stroke", 3),
+        ):
+            assert min(contrast(one, ground) for one in colours(selector, what)) >= least, selector
+        assert colours(".trix-ip-plane:first-of-type .trix-ip-end", "stroke")[:8] == list(PALETTE)
+
+
+@pytest.mark.parametrize("width", [320, 360, 1000])
+def test_nothing_is_wider_than_the_page_and_nothing_jumps(chromium, tmp_path, width):
+    with visit(chromium, tmp_path, island_plane(signatures=8), width=width) as opened:
+        edge = opened.page.evaluate("document.documentElement.clientWidth")
+        tops = set()
+        for weights in CASES:
+            choose(opened, *weights)
+            assert opened.sideways_scroll() == 0
+            parts = "text, circle, input, button, label, p:not([aria-live]), th, td, svg"
+            for left, right in opened.page.locator(f".trix-ip :is({parts})").evaluate_all(
+                """parts => parts.map(part => part.getBoundingClientRect())
+                    .map(({ left, right }) => [left, right])"""
+            ):
+                assert left >= 0
+                assert right <= edge
+            boxes = [opened.page.locator(".trix-ip-plane").nth(i).bounding_box() for i in (0, 1)]
+            tops.add(tuple(round(box["y"]) for box in boxes if box))
+        (pair,) = tops
+        assert (pair[0] == pair[1]) == (width == 1000)  # one above the other on a phone
+        opened.expect_quiet()
+
+
+def test_targets_are_large_enough_for_a_finger(chromium, tmp_path):
+    with visit(chromium, tmp_path, island_plane(), width=375, touch=True) as opened:
+        opened.page.get_by_role("button", name="New random start").tap()
+        assert opened.page.locator(".trix-ip-buttons strong").text_content() == "1"
+        sizes = opened.page.locator(".trix-ip :is(input, button)").evaluate_all(
+            "parts => parts.map(part => part.getBoundingClientRect())"
+            ".map(({ width, height }) => Math.min(width, height))"
+        )
+        assert len(sizes) == 5
+        assert min(sizes) >= 24

@@ -1,0 +1,476 @@
+"""`SurgeryTable` on a page with no kernel, in a real browser, against loops and `flat_route`."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from tests.browser import Visit, open_browser
+from tests.static_page import visit
+from trix.address.route import flat_route
+from trix.show.style import contrast
+from trix.show.surgery_table import Numbers, SurgeryTable
+
+pytestmark = pytest.mark.browser
+
+TEXT = "the then that,\nthe hat the heat then 𝄞"
+N, DIM, TILES = len(TEXT), 13, 6
+RANDOM = np.random.default_rng(0)
+PLACE = {character: RANDOM.normal(size=DIM) for character in sorted(set(TEXT))}
+TOKENS = np.stack([PLACE[c] for c in TEXT]) + 0.1 * RANDOM.normal(size=(N, DIM))
+SIGNATURES = RANDOM.integers(-1, 2, size=(TILES, DIM))
+CLASSES = {
+    "vowels": np.array([c in "aeiou" for c in TEXT]),
+    "spaces": np.array([c in " \n" for c in TEXT]),
+    "digits": np.zeros(N, bool),
+}
+DESIGNS = {
+    "for vowels": np.sign(TOKENS[CLASSES["vowels"]].mean(0)).astype(int),
+    "nothing": np.zeros(DIM, int),
+}
+LOCKED = 2
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with open_browser() as browser:
+        yield browser
+
+
+def table(tokens: Numbers = TOKENS, signatures: Numbers = SIGNATURES, **options) -> SurgeryTable:
+    settings = {"alt": "Six tiles.", "classes": CLASSES, "designs": DESIGNS, "frozen": [LOCKED]}
+    return SurgeryTable(TEXT, tokens, signatures, **{**settings, **options})
+
+
+def claims(signatures, tokens: Numbers = TOKENS) -> list[int]:
+    x = torch.tensor(np.asarray(tokens)).float().double()
+    return flat_route(x, torch.tensor(np.asarray(signatures))).index[:, 0].tolist()
+
+
+def shown(opened: Visit, view: int = 0) -> list[int]:
+    """The tile of each character, as its number says."""
+    numbers = opened.page.locator(".trix-st-passage").nth(view).locator(".trix-st-by")
+    return [int(number) for number in numbers.all_text_contents()]
+
+
+def signs(opened: Visit, view: int = 0) -> np.ndarray:
+    cells = opened.page.locator(".trix-st-grid").nth(view).locator(".trix-st-cell")
+    texts = cells.all_text_contents()
+    return np.array([{"+": 1, "0": 0, "−": -1}[text] for text in texts]).reshape(-1, DIM)
+
+
+def spot(opened: Visit, tile: int, column: int):
+    where = f"[data-tile='{tile}'][data-column='{column}']"
+    return opened.page.locator(where).first
+
+
+def press(opened: Visit, name: str) -> None:
+    # by force, since playwright waits for what is `aria-disabled`
+    opened.page.get_by_role("button", name=re.compile(f"^{name}")).first.click(force=True)
+
+
+def live(opened: Visit) -> str:
+    return opened.page.locator("[aria-live]").first.text_content() or ""
+
+
+def told(before: list[int], now: list[int]) -> str:
+    """What changed hands, in the words of the page."""
+    left = [old for old, new in zip(before, now, strict=True) if old != new]
+    if not left:
+        return "No character changed tile."
+    ranked = sorted(set(left), key=lambda tile: (-left.count(tile), tile))
+    parts = ", ".join(f"{left.count(tile)} from tile {tile}" for tile in ranked)
+    return f"{len(left)} character{'s' * (len(left) > 1)} changed tile: {parts}."
+
+
+def with_cell(signatures, tile: int, column: int, sign: int) -> np.ndarray:
+    changed = np.array(signatures)
+    changed[tile, column] = sign
+    return changed
+
+
+def focused(opened: Visit) -> list[int]:
+    return opened.page.evaluate(
+        "(({ tile, column }) => [Number(tile), Number(column)])(document.activeElement.dataset)"
+    )
+
+
+# ------------------------------------------------------------------ the same claims
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_claims_are_those_of_flat_route(chromium, tmp_path, seed):
+    random = np.random.default_rng(seed)
+    tokens = random.normal(size=(N, DIM)).astype("f4")
+    signatures = random.integers(-1, 2, size=(8, DIM))
+    with visit(chromium, tmp_path, table(tokens, signatures)) as opened:
+        expected = flat_route(torch.tensor(tokens), torch.tensor(signatures)).index[:, 0]
+        assert shown(opened) == expected.tolist() == claims(signatures, tokens)
+        assert len(set(shown(opened))) > 4
+        opened.expect_quiet()
+
+
+def test_of_equal_scores_the_lower_tile_wins(chromium, tmp_path):
+    tokens = RANDOM.integers(-1, 2, size=(N, DIM)) * 0.5
+    signatures = np.concatenate([SIGNATURES[:3], SIGNATURES[:3]])
+    best = np.sort(tokens @ signatures[:3].T, axis=1)
+    assert (best[:, -1] == best[:, -2]).any()
+    with visit(chromium, tmp_path, table(tokens, signatures)) as opened:
+        assert shown(opened) == claims(signatures, tokens)
+        assert max(shown(opened)) < 3
+        at = int((best[:, -1] > best[:, -2]).argmax())
+        opened.page.locator(f".trix-st-char[data-at='{at}']").click()
+        level = f"level with tile {shown(opened)[at] + 3}, and the lower number wins."
+        assert outcome(opened).endswith(level)
+
+
+def test_the_text_is_spelled_out_and_coloured(chromium, tmp_path):
+    made = table()
+    with visit(chromium, tmp_path, made) as opened:
+        letters = opened.page.locator(".trix-st-char > :first-child").all_text_contents()
+        assert "".join(letters) == TEXT.translate(str.maketrans({" ": "␣", "\n": "↵"}))
+        grounds = opened.page.locator(".trix-st-by").evaluate_all(
+            "parts => parts.map(part => getComputedStyle(part).backgroundColor)"
+        )
+        assert [hexadecimal(one) for one in grounds] == [
+            made.palette[tile] for tile in claims(SIGNATURES)
+        ]
+
+
+# ------------------------------------------------------------------ what the reader does
+
+
+def test_a_click_turns_a_cell_and_the_text_follows(chromium, tmp_path):
+    with visit(chromium, tmp_path, table()) as opened:
+        signatures, kinds = SIGNATURES, set()
+        for tile, column in ((0, 0), (0, 0), (0, 0), (4, 12), (4, 11), (5, 3), (1, 7)):
+            sign = {1: 0, 0: -1, -1: 1}[signatures[tile, column]]
+            changed = with_cell(signatures, tile, column, sign)
+            spot(opened, tile, column).click()
+            assert np.array_equal(signs(opened), changed)
+            assert shown(opened) == claims(changed)
+            what = told(claims(signatures), claims(changed))
+            glyphs = "0+−"
+            old, new = glyphs[signatures[tile, column]], glyphs[sign]
+            assert live(opened) == f"Tile {tile}, cell {column}: {old} → {new}. {what}"
+            moved = opened.page.locator(".trix-st-moved").evaluate_all(
+                "parts => parts.map(part => Number(part.dataset.at))"
+            )
+            pairs = zip(claims(signatures), claims(changed), strict=True)
+            assert moved == [at for at, (a, b) in enumerate(pairs) if a != b]
+            edited = opened.page.locator(".trix-st-edited").count()
+            assert edited == (changed != SIGNATURES).sum()
+            kinds.add(what[:2])
+            signatures = changed
+        assert len(kinds) > 2
+        opened.expect_quiet()
+
+
+def test_rows_say_what_they_claim_and_what_they_hold(chromium, tmp_path):
+    with visit(chromium, tmp_path, table()) as opened:
+        spot(opened, 3, 4).click()
+        signatures, now = signs(opened), shown(opened)
+        for tile in range(TILES):
+            head = spot(opened, tile, -1)
+            assert head.locator(".trix-st-swatch").text_content() == str(tile)
+            assert head.locator(".trix-st-count").text_content() == str(now.count(tile))
+            plus, minus, zero = ((signatures[tile] == sign).sum() for sign in (1, -1, 0))
+            held = f"+:{plus} −:{minus} 0:{zero}"
+            assert head.locator(".trix-st-signs").text_content() == held
+
+
+def test_the_keyboard_moves_and_writes(chromium, tmp_path):
+    with visit(chromium, tmp_path, table()) as opened:
+        keys = opened.page.keyboard
+        for _ in range(2):  # the text, then the table
+            keys.press("Tab")
+        assert focused(opened) == [0, 0]
+        for key, place in (
+            ("ArrowDown", [1, 0]), ("ArrowRight", [1, 1]), ("ArrowUp", [0, 1]), ("ArrowUp", [0, 1]),
+            ("End", [0, DIM - 1]), ("ArrowRight", [0, DIM - 1]), ("Home", [0, -1]),
+            ("ArrowLeft", [0, -1]), ("ArrowDown", [1, -1]), ("ArrowRight", [1, 0]),
+        ):  # fmt: skip
+            keys.press(key)
+            assert focused(opened) == place
+        signatures = SIGNATURES
+        for key, sign in (("+", 1), ("0", 0), ("-", -1), ("Space", 1), ("Enter", 0), (" ", -1)):
+            keys.press(key)
+            signatures = with_cell(signatures, 1, 0, sign)
+            assert np.array_equal(signs(opened), signatures), key
+            assert shown(opened) == claims(signatures)
+            assert focused(opened) == [1, 0]
+        keys.press("-")
+        assert live(opened) == "Tile 1 is so already."
+        places = opened.page.locator(".trix-st-grid [tabindex='0']")
+        assert places.evaluate_all("all => all.map(one => one.dataset)") == [
+            {"tile": "1", "column": "0", "sign": "-1"}
+        ]
+        keys.press("Tab")
+        assert opened.page.evaluate("document.activeElement.textContent") == "Lock tile 1"
+        opened.expect_quiet()
+
+
+def test_a_locked_row_is_left_alone_until_it_is_unlocked(chromium, tmp_path):
+    with visit(chromium, tmp_path, table()) as opened:
+        assert spot(opened, LOCKED, -1).get_by_role("img", name="locked").is_visible()
+        spot(opened, LOCKED, 3).click()
+        press(opened, "Insert")
+        opened.page.keyboard.press("Tab")
+        assert np.array_equal(signs(opened), SIGNATURES)
+        assert live(opened) == f"Tile {LOCKED} is locked: unlock it to change it."
+        assert spot(opened, LOCKED, 3).get_attribute("aria-readonly") == "true"
+        press(opened, "Unlock")
+        assert live(opened) == f"Tile {LOCKED} is unlocked."
+        spot(opened, LOCKED, 3).click()
+        assert (signs(opened) != SIGNATURES).sum() == 1
+        spot(opened, 0, -1).click()
+        press(opened, "Lock")
+        spot(opened, 0, 3).click()
+        assert (signs(opened) != SIGNATURES).sum() == 1
+        locks = [spot(opened, tile, -1).locator("svg").is_visible() for tile in range(TILES)]
+        assert locks == [True] + [False] * (TILES - 1)
+
+
+def test_designs_undo_and_reset(chromium, tmp_path):
+    with visit(chromium, tmp_path, table()) as opened:
+        press(opened, "Undo")
+        assert live(opened) == "There is nothing to undo."
+        press(opened, "Reset")
+        assert live(opened) == "Nothing is changed."
+        steps = [SIGNATURES]
+        for tile, name in ((4, "for vowels"), (1, "nothing"), (4, "nothing")):
+            spot(opened, tile, -1).click()
+            opened.page.get_by_label("Design").select_option(name)
+            press(opened, "Insert")
+            changed = np.array(steps[-1])
+            changed[tile] = DESIGNS[name]
+            what = told(claims(steps[-1]), claims(changed))
+            assert live(opened) == f"Tile {tile} is now “{name}”. {what}"
+            steps.append(changed)
+        press(opened, "Reset")
+        what = told(claims(steps[-1]), claims(SIGNATURES))
+        assert live(opened) == f"Back at the start. {what}"
+        assert np.array_equal(signs(opened), SIGNATURES)
+        for now, before in zip([SIGNATURES, *steps[:0:-1]], steps[::-1], strict=True):
+            press(opened, "Undo")
+            assert np.array_equal(signs(opened), before)
+            assert shown(opened) == claims(before)
+            assert live(opened) == f"Undone. {told(claims(now), claims(before))}"
+        press(opened, "Undo")
+        assert live(opened) == "There is nothing to undo."
+        opened.expect_quiet()
+
+
+def test_undo_brings_locks_back(chromium, tmp_path):
+    with visit(chromium, tmp_path, table()) as opened:
+        spot(opened, LOCKED, -1).click()
+        press(opened, "Unlock")
+        spot(opened, LOCKED, 0).click()
+        press(opened, "Undo")
+        assert not spot(opened, LOCKED, -1).locator("svg").is_visible()
+        press(opened, "Undo")
+        assert spot(opened, LOCKED, -1).locator("svg").is_visible()
+        assert np.array_equal(signs(opened), SIGNATURES)
+        undo = opened.page.get_by_role("button", name="Undo")
+        assert undo.get_attribute("aria-disabled") == "true"
+
+
+# ------------------------------------------------------------------ what the page says
+
+
+def percent(part: int, whole: int) -> str:
+    return f"{math.floor(100 * part / whole + 0.5)}\u00a0%" if whole else "–"
+
+
+def test_rates_are_before_and_now(chromium, tmp_path):
+    def expected(members: np.ndarray, tile: int, now: list[int]) -> tuple[str, str]:
+        both = sum(a == tile and b for a, b in zip(now, members, strict=True))
+        return percent(both, sum(members)), percent(both, now.count(tile))
+
+    seen = set()
+    with visit(chromium, tmp_path, table()) as opened:
+        for tile, name in ((0, "for vowels"), (5, "nothing"), (3, "for vowels")):
+            spot(opened, tile, -1).click()
+            opened.page.get_by_label("Design").select_option(name)
+            press(opened, "Insert")
+            for other in range(TILES):
+                spot(opened, other, -1).click()
+                rows = opened.page.locator(".trix-st-rates tbody tr")
+                assert rows.count() == len(CLASSES)
+                for row, (kind, members) in zip(rows.all(), CLASSES.items(), strict=True):
+                    assert row.locator("th").text_content() == kind
+                    before = expected(members, other, claims(SIGNATURES))
+                    now = expected(members, other, shown(opened))
+                    cells = row.locator("td").all_text_contents()
+                    assert cells == [f"{a} → {b}" for a, b in zip(before, now, strict=True)]
+                    seen.update(cells)
+    assert len(seen) > 12
+
+
+def outcome(opened: Visit) -> str:
+    return opened.page.locator(".trix-st-outcome").first.text_content() or ""
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+def test_scores_of_the_character_under_the_pointer_or_the_focus(chromium, tmp_path):
+    scores = TOKENS.astype("f4").astype("f8") @ SIGNATURES.T
+    with visit(chromium, tmp_path, table()) as opened:
+
+        def check(at: int) -> None:
+            values = opened.page.locator(".trix-st-value").all_text_contents()
+            assert [number(one) for one in values] == pytest.approx(scores[at].tolist(), rel=6e-3)
+            second, first = np.argsort(scores[at])[-2:]
+            found = re.fullmatch(r"Tile (\d) claims it with (.+), (.+) ahead of tile (\d)\.", words)
+            assert found, words
+            assert (int(found[1]), int(found[4])) == (first, second)
+            margin = scores[at, first] - scores[at, second]
+            assert number(found[2]) == pytest.approx(scores[at, first], rel=6e-3)
+            assert number(found[3]) == pytest.approx(margin, rel=6e-3)
+            bars = opened.page.locator(".trix-st-fill").evaluate_all(
+                "bars => bars.map(bar => parseFloat(bar.style.width) / 100)"
+            )
+            reach = max(0, scores[at].max()) - min(0, scores[at].min())
+            assert bars == pytest.approx((np.abs(scores[at]) / reach).tolist(), abs=1e-4)
+            winner = opened.page.locator(".trix-st-winner .trix-st-swatch").all_text_contents()
+            assert winner == [str(first)]
+
+        opened.page.keyboard.press("Tab")
+        for key, at in (("ArrowRight", 1), ("ArrowLeft", 0), ("End", N - 1), ("ArrowUp", N - 2)):
+            opened.page.keyboard.press(key)
+            words = outcome(opened)
+            check(at)
+        label = opened.page.evaluate("document.activeElement.ariaLabel")
+        assert label.startswith(f"space, tile {shown(opened)[N - 2]}, ")
+        opened.page.locator(".trix-st-char[data-at='5']").hover()
+        words = outcome(opened)
+        check(5)
+        opened.page.mouse.move(1, 1)
+        words = outcome(opened)
+        check(N - 2)
+        opened.page.locator(".trix-st-char[data-at='14']").click()
+        opened.page.mouse.move(1, 1)
+        words = outcome(opened)
+        check(14)
+        heading = opened.page.locator(".trix-st-scores .trix-st-heading").text_content()
+        assert heading == "Scores of line break at place 15"
+
+
+def test_one_tile_and_nothing_else(chromium, tmp_path):
+    made = table(signatures=SIGNATURES[:1], classes=None, designs=None, frozen=())
+    with visit(chromium, tmp_path, made) as opened:
+        assert shown(opened) == [0] * N
+        assert re.fullmatch(r"Tile 0 claims it with [−.\d]+\.", outcome(opened))
+        assert not opened.page.locator(".trix-st-rates").is_visible()
+        assert opened.page.get_by_label("Design").count() == 0
+        assert opened.page.get_by_role("group", name="Six tiles.").count() == 1
+        opened.expect_quiet()
+
+
+def test_two_views_of_one_model_agree(chromium, tmp_path):
+    made = table()
+    with visit(chromium, tmp_path, made, made) as opened:
+        spot(opened, 3, 1).click()
+        press(opened, "Lock")
+        assert np.array_equal(signs(opened, 0), signs(opened, 1))
+        assert (signs(opened) != SIGNATURES).sum() == 1
+        assert shown(opened, 0) == shown(opened, 1) == claims(signs(opened))
+        locks = opened.page.locator(".trix-st-locked .trix-st-count")
+        assert locks.count() == 4
+
+
+# ------------------------------------------------------------------ how it looks
+
+
+def hexadecimal(colour: str) -> str:
+    """`rgb(…)` or `color(srgb …)` as `style.contrast` wants it."""
+    parts = [float(n) for n in re.findall(r"[\d.]+", colour.replace("srgb", ""))[:3]]
+    scale = 255 if colour.startswith("color(") else 1
+    return "#" + "".join(f"{round(scale * part):02X}" for part in parts)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_ink_stands_out_from_its_ground(chromium, tmp_path, theme):
+    random = np.random.default_rng(1)
+    made = table(RANDOM.normal(size=(N, DIM)), random.integers(-1, 2, size=(8, DIM)))
+    with visit(chromium, tmp_path, made) as opened:
+        assert set(shown(opened)) == set(range(8))
+        opened.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        for selector, least in (
+            (".trix-st-char > :first-child", 4.5),
+            (".trix-st-by", 4.5),
+            (".trix-st-swatch", 4.5),
+            (".trix-st-cell", 4.5),
+            (".trix-st-signs", 4.5),
+            (".trix-st-names span", 4.5),
+            (".trix-st-status", 4.5),
+            (".trix-st-key", 4.5),
+            (".trix-st-rates :is(th, td)", 4.5),
+            (".trix-st button", 4.5),
+        ):
+            pairs = opened.page.locator(selector).evaluate_all(
+                """parts => parts.map(part => {
+                    const seen = (one) => getComputedStyle(one).backgroundColor;
+                    let behind = part;
+                    while (behind && seen(behind) === "rgba(0, 0, 0, 0)")
+                        behind = behind.parentElement;
+                    return [getComputedStyle(part).color, seen(behind)];
+                })"""
+            )
+            assert pairs, selector
+            worst = min(contrast(*map(hexadecimal, pair)) for pair in pairs)
+            assert worst >= least, (selector, worst)
+
+
+@pytest.mark.parametrize("width", [320, 820])
+def test_the_table_scrolls_and_the_page_does_not(chromium, tmp_path, width):
+    dim = 48
+    made = SurgeryTable(
+        TEXT * 9,
+        RANDOM.normal(size=(9 * N, dim)),
+        RANDOM.integers(-1, 2, size=(8, dim)),
+        alt="Wide.",
+        classes={"a long name of a class": np.ones(9 * N, bool)},
+        designs={"designed for all of the vowels there are": np.ones(dim, int)},
+    )
+    with visit(chromium, tmp_path, made, width=width) as opened:
+        tops = set()
+        for tile, column in ((0, 0), (7, dim - 1), (3, 20)):
+            spot(opened, tile, column).click()
+            press(opened, "Insert")
+            assert opened.sideways_scroll() == 0
+            box = opened.page.locator(".trix-st-controls").bounding_box()
+            head = spot(opened, tile, -1).bounding_box()
+            cell = spot(opened, tile, column).bounding_box()
+            assert box is not None
+            assert head is not None
+            assert cell is not None
+            tops.add(round(box["y"] + opened.page.evaluate("scrollY")))
+            assert head["x"] >= 0
+            assert cell["x"] >= head["x"] + head["width"]
+            assert cell["x"] + cell["width"] <= width
+        assert len(tops) == 1  # what is pressed stays where it is
+        spot(opened, 3, dim - 1).focus()
+        for column in range(dim - 2, -1, -1):
+            opened.page.keyboard.press("ArrowLeft")
+            head, cell = (spot(opened, 3, one).bounding_box() for one in (-1, column))
+            assert head is not None
+            assert cell is not None
+            assert cell["x"] >= head["x"] + head["width"]  # not behind it
+
+
+def test_targets_are_large_enough_for_a_finger(chromium, tmp_path):
+    with visit(chromium, tmp_path, table(), width=360, touch=True) as opened:
+        spot(opened, 1, 2).tap()
+        assert (signs(opened) != SIGNATURES).sum() == 1
+        # with the gap around them, cells are 25 pixels apart
+        sizes = opened.page.locator(".trix-st :is(button, select, .trix-st-cell)").evaluate_all(
+            "parts => parts.map(part => part.getBoundingClientRect())"
+            ".map(({ width, height }) => Math.min(width, height))"
+        )
+        assert len(sizes) == 5 + TILES * DIM
+        assert min(sizes) >= 23

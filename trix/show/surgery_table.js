@@ -1,0 +1,465 @@
+// SurgeryTable: ternary signatures that the reader edits, and a text that is claimed anew at once.
+//
+// One self-contained module, because it is loaded from a blob: in a notebook by anywidget, on a
+// page with no kernel by static-widgets.js. The model's traits are described in surgery_table.py.
+// What the reader changes goes through the model, so that all views of it agree.
+
+const SVG = "http://www.w3.org/2000/svg";
+const LOCK = "M2 5.5h8v6H2zM3.75 5.5V3.75a2.25 2.25 0 0 1 4.5 0V5.5"; // in a box of 12 by 12
+const SIGNS = { "1": "+", "0": "0", "-1": "\u2212" };
+const SPOKEN = { "1": "plus", "0": "zero", "-1": "minus" };
+const NEXT = { "1": 0, "0": -1, "-1": 1 };
+const KEYS = { "+": 1, "=": 1, "0": 0, "-": -1, "_": -1, "\u2212": -1 };
+const GLYPHS = { "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d", " ": "\u2423" };
+const NAMES = { "\n": "line break", "\t": "tab", "\r": "carriage return", " ": "space" };
+const HELP = "Click a cell, or give it the focus and press space, +, 0 or \u2212.";
+
+// ---------------------------------------------------------------- routing
+
+const indices = (count) => Array.from({ length: count }, (_, i) => i);
+
+/** Score of each tile: token · signature. */
+const scoresOf = (token, signatures) =>
+  signatures.map((signature) => signature.reduce((sum, sign, i) => sum + sign * token[i], 0));
+
+/** Index of the highest score; of equal ones the first, as torch.argmax has it. */
+const argmax = (scores) => scores.reduce((best, score, i) => (score > scores[best] ? i : best), 0);
+
+const claimsOf = (tokens, signatures) => tokens.map((token) => argmax(scoresOf(token, signatures)));
+
+/** The float32 numbers behind a DataView, `[count][dim]`. */
+function tokensIn(bytes, count) {
+  const dim = bytes.byteLength / 4 / count;
+  return indices(count).map((n) =>
+    indices(dim).map((i) => bytes.getFloat32(4 * (n * dim + i), true)));
+}
+
+/** Of the class, the share that the tile claims; and of what the tile claims, the class's share. */
+function ratesOf(claims, members, tile) {
+  const count = (wanted) => claims.filter((claim, i) => wanted(claim === tile, members[i])).length;
+  const both = count((claimed, member) => claimed && member);
+  return {
+    rate: both / count((_, member) => member), // NaN where there is nothing to have a share of
+    purity: both / count((claimed) => claimed),
+  };
+}
+
+// ---------------------------------------------------------------- in words
+
+const glyph = (character) => GLYPHS[character] ?? character;
+const named = (character) => NAMES[character] ?? `\u2018${character}\u2019`;
+const short = (number) => String(Number(number.toPrecision(3))).replaceAll("-", "\u2212");
+const percent = (share) => (Number.isNaN(share) ? "\u2013" : `${Math.floor(100 * share + 0.5)}\u00a0%`);
+
+/** By how much the winner is ahead, as in "0.5 ahead of tile 3"; nothing where it is alone. */
+function lead(scores) {
+  const first = argmax(scores);
+  const others = indices(scores.length).filter((i) => i !== first);
+  if (!others.length) return "";
+  const second = others[argmax(others.map((i) => scores[i]))];
+  const margin = scores[first] - scores[second];
+  return margin > 0
+    ? `${short(margin)} ahead of tile ${second}`
+    : `level with tile ${second}, and the lower number wins`;
+}
+
+/** What changed hands: "12 characters changed tile: 9 from tile 3, 3 from tile 5." */
+function movesBetween(before, now) {
+  const from = new Map();
+  before.forEach((tile, i) => {
+    if (tile !== now[i]) from.set(tile, (from.get(tile) ?? 0) + 1);
+  });
+  if (!from.size) return "No character changed tile.";
+  const total = [...from.values()].reduce((sum, count) => sum + count, 0);
+  const list = [...from]
+    .sort(([a, m], [b, n]) => n - m || a - b)
+    .map(([tile, count]) => `${count} from tile ${tile}`);
+  return `${total} character${total === 1 ? "" : "s"} changed tile: ${list.join(", ")}.`;
+}
+
+// ---------------------------------------------------------------- making elements
+
+function element(tag, attributes = {}, ...children) {
+  return furnish(document.createElement(tag), attributes, children);
+}
+
+function furnish(made, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+function lockSign() {
+  const path = furnish(document.createElementNS(SVG, "path"), { d: LOCK }, []);
+  return furnish(document.createElementNS(SVG, "svg"), {
+    class: "trix-st-lock", viewBox: "0 0 12 12", role: "img", "aria-label": "locked",
+  }, [path]);
+}
+
+/** Black or white, whichever stands out more from the colour: at least 4.5 : 1 for any colour. */
+function inkOn(colour) {
+  const [r, g, b] = [1, 3, 5].map((at) => {
+    const part = parseInt(colour.slice(at, at + 2), 16) / 255;
+    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000000" : "#ffffff";
+}
+
+const paint = (palette, tile) => `--tile: ${palette[tile]}; --on-tile: ${inkOn(palette[tile])}`;
+const swatch = (palette, tile) =>
+  element("span", { class: "trix-st-swatch", style: paint(palette, tile) }, String(tile));
+
+// ---------------------------------------------------------------- the parts of the figure
+
+/** The text: every character on its tile's colour, above its tile's number. */
+function makePassage(text, palette) {
+  const spans = text.map((character, at) =>
+    element("span", { class: "trix-st-char", role: "option", tabindex: -1, "data-at": at },
+      element("span", {}, glyph(character)), element("span", { class: "trix-st-by" })));
+  const box = element("div", { class: "trix-st-passage", role: "listbox", "aria-label": "Text" });
+  spans.forEach((span, at) => {
+    box.append(span);
+    if (text[at] === "\n") box.append(element("br", { role: "presentation" }));
+  });
+
+  function update({ claims, scores, moved, position }) {
+    spans.forEach((span, at) => {
+      const by = claims[at];
+      span.setAttribute("style", paint(palette, by));
+      span.dataset.tile = by;
+      span.lastElementChild.textContent = by;
+      span.classList.toggle("trix-st-moved", moved.has(at));
+      span.setAttribute("aria-selected", String(at === position));
+      span.tabIndex = at === position ? 0 : -1;
+      const ahead = lead(scores[at]);
+      const says = [named(text[at]), `tile ${by}`, ...(ahead ? [ahead] : [])];
+      span.setAttribute("aria-label", says.concat(moved.has(at) ? ["just changed tile"] : []).join(", "));
+    });
+  }
+  return { box, spans, update };
+}
+
+/** The signatures, a row a tile; a header in front that stays in sight. */
+function makeGrid(tiles, dim, palette) {
+  const spot = (tile, column, attributes, ...children) =>
+    element("span", { tabindex: -1, "data-tile": tile, "data-column": column, ...attributes }, ...children);
+  const heads = indices(tiles).map((tile) => {
+    const top = element("span", { class: "trix-st-top" },
+      swatch(palette, tile), element("span", { class: "trix-st-count" }), lockSign());
+    return spot(tile, -1, { class: "trix-st-head", role: "rowheader" },
+      top, element("span", { class: "trix-st-signs" }));
+  });
+  const cells = indices(tiles).map((tile) =>
+    indices(dim).map((column) => spot(tile, column, { class: "trix-st-cell", role: "gridcell" })));
+  const rows = heads.map((head, tile) =>
+    element("div", { class: "trix-st-row", role: "row" }, head, ...cells[tile]));
+  const names = element("div", { class: "trix-st-row trix-st-names", role: "row" },
+    element("span", { class: "trix-st-head", role: "columnheader" }, "tile, characters"),
+    ...indices(dim).map((i) => element("span", { role: "columnheader" }, String(i))));
+  const grid = element("div", { class: "trix-st-grid", role: "grid", "aria-label": "Signatures" }, names, ...rows);
+  const box = element("div", { class: "trix-st-scroll", style: `--dim: ${dim}` }, grid);
+
+  function update({ signatures, frozen, selected, claims, begun }, column) {
+    signatures.forEach((signature, tile) => {
+      const locked = frozen.includes(tile);
+      const claimed = claims.filter((claim) => claim === tile).length;
+      const signs = ["1", "-1", "0"].map((sign) =>
+        `${SIGNS[sign]}:${signature.filter((one) => String(one) === sign).length}`);
+      rows[tile].setAttribute("aria-selected", String(tile === selected));
+      rows[tile].classList.toggle("trix-st-locked", locked);
+      heads[tile].querySelector(".trix-st-count").textContent = claimed;
+      heads[tile].lastElementChild.textContent = signs.join(" ");
+      heads[tile].setAttribute("aria-label",
+        `Tile ${tile}${locked ? ", locked" : ""}, ${claimed} characters, ${signs.join(" ")}`);
+      heads[tile].tabIndex = tile === selected && column === -1 ? 0 : -1;
+      cells[tile].forEach((cell, i) => {
+        const [sign, was] = [signature[i], begun[tile][i]];
+        cell.textContent = SIGNS[sign];
+        cell.dataset.sign = sign;
+        cell.classList.toggle("trix-st-edited", sign !== was);
+        cell.setAttribute("aria-label", SPOKEN[sign] + (sign === was ? "" : `, was ${SPOKEN[was]}`));
+        cell.setAttribute("aria-readonly", String(locked));
+        cell.tabIndex = tile === selected && column === i ? 0 : -1;
+      });
+    });
+  }
+  function focus(tile, column) {
+    const to = column < 0 ? heads[tile] : cells[tile][column];
+    to.focus();
+    to.scrollIntoView({ block: "nearest", inline: "nearest" }); // a focus may leave it behind the head
+  }
+  return { box, grid, focus, update };
+}
+
+/** What can be done with the chosen row, and undone. */
+function makeControls(designs) {
+  const button = (name) => element("button", { type: "button" }, name);
+  const [lock, insert, undo, reset] = ["Lock", "Insert", "Undo", "Reset"].map(button);
+  const id = `trix-st-${Math.random().toString(36).slice(2)}`;
+  const menu = element("select", { id }, ...designs.map((name) => element("option", { value: name }, name)));
+  const pick = element("div", { class: "trix-st-pick" },
+    element("label", { for: id }, "Design "), menu, insert);
+  const bar = element("div", { class: "trix-st-controls" },
+    lock, undo, reset, ...(designs.length ? [pick] : []));
+
+  function update({ frozen, selected, history, unchanged }) {
+    const locked = frozen.includes(selected);
+    lock.textContent = `${locked ? "Unlock" : "Lock"} tile ${selected}`;
+    insert.textContent = `Insert in tile ${selected}`;
+    // not `disabled`, which would take the focus away from whoever just pressed it
+    insert.setAttribute("aria-disabled", String(locked));
+    undo.setAttribute("aria-disabled", String(history.length === 0));
+    reset.setAttribute("aria-disabled", String(unchanged));
+  }
+  return { bar, lock, menu, insert, undo, reset, update };
+}
+
+/** A character's score at every tile: bars from a common zero. */
+function makeScores(tiles, palette) {
+  const heading = element("p", { class: "trix-st-heading" });
+  const lines = indices(tiles).map((tile) =>
+    element("div", { class: "trix-st-score", role: "listitem", style: paint(palette, tile) },
+      swatch(palette, tile),
+      element("span", { class: "trix-st-track" }, element("span", { class: "trix-st-fill" })),
+      element("span", { class: "trix-st-value" })));
+  const outcome = element("p", { class: "trix-st-outcome" });
+  const box = element("section", { class: "trix-st-scores" }, heading,
+    element("div", { role: "list", "aria-label": "Scores" }, ...lines), outcome);
+
+  function update(scores, character, at) {
+    const [low, high] = [Math.min(0, ...scores), Math.max(0, ...scores)];
+    const place = (score) => (100 * (score - low)) / (high - low || 1);
+    const first = argmax(scores);
+    heading.textContent = `Scores of ${named(character)} at place ${at + 1}`;
+    lines.forEach((line, tile) => {
+      const [from, to] = [Math.min(0, scores[tile]), Math.max(0, scores[tile])].map(place);
+      const track = line.children[1];
+      track.style.setProperty("--zero", `${place(0)}%`);
+      track.firstElementChild.style.left = `${from}%`;
+      track.firstElementChild.style.width = `${to - from}%`;
+      line.lastElementChild.textContent = short(scores[tile]);
+      line.classList.toggle("trix-st-winner", tile === first);
+    });
+    const ahead = lead(scores);
+    outcome.textContent = `Tile ${first} claims it with ${short(scores[first])}${ahead ? `, ${ahead}` : ""}.`;
+  }
+  return { box, update };
+}
+
+/** Claim rate and purity of the chosen tile for each class, before the first edit and now. */
+function makeRates(classes) {
+  const title = element("caption", { class: "trix-st-heading" });
+  const rows = Object.keys(classes).map((name) =>
+    element("tr", {}, element("th", { scope: "row" }, name), element("td"), element("td")));
+  const table = element("table", {}, title,
+    element("thead", {}, element("tr", {},
+      ...["class", "claim rate", "purity"].map((name) => element("th", { scope: "col" }, name)))),
+    element("tbody", {}, ...rows));
+  const key = element("p", { class: "trix-st-key" });
+  const box = element("section", { class: "trix-st-rates" }, table, key);
+  if (!rows.length) box.hidden = true;
+
+  function update({ selected, claims, first }) {
+    title.textContent = `What tile ${selected} claims, before \u2192 now`;
+    Object.values(classes).forEach((members, i) => {
+      const [before, now] = [first, claims].map((one) => ratesOf(one, members, selected));
+      ["rate", "purity"].forEach((kind, j) =>
+        rows[i].children[j + 1].replaceChildren(
+          `${percent(before[kind])} \u2192 `, element("strong", {}, percent(now[kind]))));
+    });
+    key.textContent = `Claim rate: the share of the class that tile ${selected} claims. ` +
+      "Purity: the class\u2019s share of what it claims. Before: until the first edit.";
+  }
+  return { box, update };
+}
+
+// ---------------------------------------------------------------- the figure
+
+function render({ model, el }) {
+  const text = Array.from(model.get("text"));
+  const tokens = tokensIn(model.get("tokens"), text.length);
+  const [palette, designs, start] = ["palette", "designs", "start"].map((name) => model.get(name));
+  const [tiles, dim] = [start.signatures.length, tokens[0].length];
+  const first = claimsOf(tokens, start.signatures);
+
+  const passage = makePassage(text, palette);
+  const grid = makeGrid(tiles, dim, palette);
+  const controls = makeControls(Object.keys(designs));
+  const scores = makeScores(tiles, palette);
+  const rates = makeRates(model.get("classes"));
+  const status = element("p", { class: "trix-st-status", "aria-live": "polite" }, HELP);
+  el.append(element("div", { class: "trix-st", role: "group", "aria-label": model.get("alt") },
+    passage.box, grid.box, controls.bar, status,
+    element("div", { class: "trix-st-panel" }, scores.box, rates.box)));
+
+  const current = () => Object.fromEntries(
+    ["signatures", "frozen", "selected", "position", "history"].map((name) => [name, model.get(name)]));
+  const isLocked = (tile) => model.get("frozen").includes(tile);
+  const say = (words) => (status.textContent = words);
+
+  let column = 0; // of the cell that Tab comes to, -1 for the row's head
+  let hovered = null; // the character under the pointer
+  let shown = null; // the signatures that the text is coloured by
+  let claims = claimsOf(tokens, model.get("signatures"));
+  let moved = new Set();
+  let what = ""; // the edit that is being made
+
+  function update() {
+    const state = current();
+    if (String(state.signatures) !== String(shown)) {
+      const now = claimsOf(tokens, state.signatures);
+      moved = new Set(indices(text.length).filter((i) => now[i] !== claims[i]));
+      if (shown) say(`${what}${movesBetween(claims, now)}`);
+      [claims, shown] = [now, state.signatures];
+    }
+    const same = (name) => String(state[name]) === String(start[name]);
+    Object.assign(state, {
+      claims, moved, first, begun: start.signatures,
+      scores: tokens.map((token) => scoresOf(token, shown)),
+      unchanged: same("signatures") && same("frozen"),
+    });
+    passage.update(state);
+    grid.update(state, column);
+    controls.update(state);
+    rates.update(state);
+    look();
+  }
+
+  function look() {
+    const at = hovered ?? model.get("position");
+    scores.update(scoresOf(tokens[at], shown), text[at], at);
+  }
+
+  function choose(name, value) {
+    if (model.get(name) === value) return;
+    model.set(name, value);
+    model.save_changes();
+  }
+
+  // ------------------------------------------------------------ edits
+
+  /** Rows as the history keeps them: the tile, its signature, and whether it is locked. */
+  const asRow = (tile, { signatures, frozen }) => [tile, signatures[tile], frozen.includes(tile)];
+
+  /** Put these rows in place, and say so. `history` is what undo goes back through afterwards. */
+  function change(rows, history, words) {
+    const before = model.get("signatures");
+    const signatures = before.slice();
+    const frozen = new Set(model.get("frozen"));
+    for (const [tile, signature, locked] of rows) {
+      signatures[tile] = signature;
+      if (locked) frozen.add(tile);
+      else frozen.delete(tile);
+    }
+    model.set("history", history);
+    model.set("frozen", [...frozen].sort((a, b) => a - b));
+    what = `${words} `; // `update` says it, and what it moved
+    model.set("signatures", signatures);
+    what = "";
+    if (String(signatures) === String(before)) say(words);
+    model.save_changes();
+  }
+
+  function edit(rows, words) {
+    const before = rows.map(([tile]) => asRow(tile, current()));
+    change(rows, [...model.get("history"), before], words);
+  }
+
+  function write(tile, signature, words) {
+    if (isLocked(tile)) say(`Tile ${tile} is locked: unlock it to change it.`);
+    else if (String(signature) === String(model.get("signatures")[tile])) say(`Tile ${tile} is so already.`);
+    else edit([[tile, signature, false]], words);
+  }
+
+  function setCell(tile, at, sign) {
+    const row = model.get("signatures")[tile];
+    write(tile, row.map((one, i) => (i === at ? sign : one)),
+      `Tile ${tile}, cell ${at}: ${SIGNS[row[at]]} \u2192 ${SIGNS[sign]}.`);
+  }
+
+  const turn = (tile, at) => setCell(tile, at, NEXT[model.get("signatures")[tile][at]]);
+
+  controls.lock.addEventListener("click", () => {
+    const tile = model.get("selected");
+    const locked = !isLocked(tile);
+    edit([[tile, model.get("signatures")[tile], locked]],
+      locked ? `Tile ${tile} is locked: its cells stay as they are.` : `Tile ${tile} is unlocked.`);
+  });
+  controls.insert.addEventListener("click", () => {
+    const [tile, name] = [model.get("selected"), controls.menu.value];
+    write(tile, designs[name], `Tile ${tile} is now \u201c${name}\u201d.`);
+  });
+  controls.undo.addEventListener("click", () => {
+    const history = model.get("history");
+    if (!history.length) say("There is nothing to undo.");
+    else change(history.at(-1), history.slice(0, -1), "Undone.");
+  });
+  controls.reset.addEventListener("click", () => {
+    if (controls.reset.getAttribute("aria-disabled") === "true") say("Nothing is changed.");
+    else edit(indices(tiles).map((tile) => asRow(tile, start)), "Back at the start.");
+  });
+
+  // ------------------------------------------------------------ the table and the text
+
+  const spotOf = ({ target }) => {
+    const spot = target.closest("[data-column]");
+    return spot && [Number(spot.dataset.tile), Number(spot.dataset.column)];
+  };
+  grid.grid.addEventListener("focusin", (event) => {
+    const spot = spotOf(event);
+    if (!spot) return;
+    column = spot[1];
+    if (model.get("selected") === spot[0]) update();
+    else choose("selected", spot[0]);
+  });
+  grid.grid.addEventListener("click", (event) => {
+    const spot = spotOf(event);
+    if (spot?.[1] >= 0) turn(...spot);
+  });
+  grid.grid.addEventListener("keydown", (event) => {
+    const spot = spotOf(event);
+    if (!spot || event.altKey || event.ctrlKey || event.metaKey) return;
+    const [tile, at] = spot;
+    const goal = {
+      ArrowLeft: [tile, at - 1], ArrowRight: [tile, at + 1], ArrowUp: [tile - 1, at],
+      ArrowDown: [tile + 1, at], Home: [tile, -1], End: [tile, dim - 1],
+    }[event.key];
+    const within = (value, low, high) => Math.min(high, Math.max(low, value));
+    if (goal) grid.focus(within(goal[0], 0, tiles - 1), within(goal[1], -1, dim - 1));
+    else if (event.key === " " || event.key === "Enter") at >= 0 && turn(tile, at);
+    else if (event.key in KEYS) at >= 0 && setCell(tile, at, KEYS[event.key]);
+    else return;
+    event.preventDefault();
+    event.stopPropagation(); // a notebook would move to another cell
+  });
+
+  const charOf = ({ target }) => target.closest("[data-at]")?.dataset.at;
+  passage.box.addEventListener("focusin", (event) => choose("position", Number(charOf(event))));
+  passage.box.addEventListener("pointerover", (event) => {
+    const at = charOf(event);
+    hovered = at === undefined ? null : Number(at);
+    look();
+  });
+  passage.box.addEventListener("pointerleave", () => {
+    hovered = null;
+    look();
+  });
+  passage.box.addEventListener("keydown", (event) => {
+    const at = Number(charOf(event));
+    const end = text.length - 1;
+    const goal = {
+      ArrowLeft: at - 1, ArrowUp: at - 1, ArrowRight: at + 1, ArrowDown: at + 1, Home: 0, End: end,
+    }[event.key];
+    if (goal === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    passage.spans[Math.min(end, Math.max(0, goal))].focus();
+    event.preventDefault();
+    event.stopPropagation();
+  });
+
+  const watched = Object.keys(current()).map((name) => `change:${name}`);
+  watched.forEach((event) => model.on(event, update));
+  update();
+  return () => watched.forEach((event) => model.off(event, update));
+}
+
+export default { render };

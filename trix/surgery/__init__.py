@@ -1,0 +1,1 @@
+"""Surgery: what is built on signatures that can be edited, frozen and claimed."""
