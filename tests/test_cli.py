@@ -256,12 +256,12 @@ def rows(monkeypatch):
         ]
 
     monkeypatch.setenv("COLUMNS", "200")
-    for name in ("routing", "ternary"):
+    for name in ("dispatch", "routing", "ternary"):
         monkeypatch.setattr(f"trix.lab.bench_{name}.run", run)
     return calls
 
 
-@pytest.mark.parametrize("name", ["routing", "ternary"])
+@pytest.mark.parametrize("name", ["dispatch", "routing", "ternary"])
 def test_bench_prints_a_table_or_json(rows, name):
     table = _call("bench", name)
     assert table.exit_code == 0

@@ -54,7 +54,8 @@ def _python_blocks(page: str) -> list[str]:
 
 
 def test_the_page_use_it_in_your_model_runs():
-    module, routes, loss, lookup, inference, packed, hugging_face = _python_blocks("use-it.md")
+    blocks = _python_blocks("use-it.md")
+    module, routes, loss, lookup, inference, surgery, packed, hugging_face = blocks
     space: dict = {}
     exec(module, space)
     space["block"] = space["Block"](8)
@@ -72,6 +73,9 @@ def test_the_page_use_it_in_your_model_runs():
     exec(inference, space)
     expected = space["lookup"](torch.ones(64)).detach()
     torch.testing.assert_close(space["packed_lookup"](torch.ones(64)), expected)
+    exec(surgery, space)
+    assert space["claims"].get_claim_rate(3, 0) > 0.9
+    assert not space["lookup"].is_frozen(3)
     exec(packed, space)
     assert space["answer"].shape == (300,)
     pytest.importorskip("transformers")

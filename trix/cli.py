@@ -60,6 +60,7 @@ class Budget(enum.StrEnum):
 class Bench(enum.StrEnum):
     """What can be timed: each has a module `trix.lab.bench_…`."""
 
+    dispatch = "dispatch"
     ffn = "ffn"
     routing = "routing"
     table = "table"
@@ -148,8 +149,9 @@ def bench(
         Bench,
         typer.Argument(
             metavar="NAME",
-            help="ffn: lookup beside dense layers; routing: trees beside the flat search; table: "
-            "compiled tables beside splines; ternary: packed beside dense products.",
+            help="dispatch: a compiled table beside live routing; ffn: lookup beside dense layers; "
+            "routing: trees beside the flat search; table: compiled tables beside splines; "
+            "ternary: packed beside dense products.",
         ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, to see it work.")] = False,

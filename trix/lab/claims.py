@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from trix.lab.experiments import EXPERIMENTS
 from trix.lab.records import Record, read_all_records
-from trix.lab.verdict import Rule, gain, rule_from_dict, verdict
+from trix.lab.verdict import DEVIATION, Rule, gain, rule_from_dict, verdict
 
 _FIELDS = ("id", "statement", "seed", "source", "protocol", "control", "rule")
 
@@ -161,6 +161,7 @@ def settle_all(folder: Path) -> list[Settled]:
 def summary(records: list[Record], arm: str, metric: str) -> str:
     """Return "mean ± standard deviation (n seeds)" of an arm's metric; "" without records."""
     experiment, name = arm.split("/")
+    metric = metric.removeprefix(DEVIATION)  # the ± then says how far runs lie apart
     values = [
         r.metrics[metric]
         for r in records

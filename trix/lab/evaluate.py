@@ -53,7 +53,7 @@ def evaluate(log_probs: LogProbs, data: Tensor, block: int, batch: int = 64) -> 
         raise ValueError(f"data must be [length >= 2], got {list(data.shape)}")
     total = 0.0
     with torch.no_grad():
-        for inputs, targets in _blocks(data, block, batch):
+        for inputs, targets in blocks(data, block, batch):
             losses = -log_probs(inputs).gather(-1, targets.unsqueeze(-1))
             total += float(losses.to(torch.float64).sum())
     return Evaluation(total / (len(data) - 1), len(data) - 1)
@@ -105,7 +105,8 @@ def table_log_probs(
     return lambda tokens: tables.probabilities(tokens, order, smoothing).log()
 
 
-def _blocks(data: Tensor, block: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def blocks(data: Tensor, block: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and targets `[batch, block]` of a text in blocks; the last may be shorter."""
     inputs, targets = data[:-1], data[1:]
     whole = len(inputs) // block * block
     if whole:

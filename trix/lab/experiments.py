@@ -19,6 +19,7 @@ from trix.lab.records import (
     read_records,
 )
 from trix.lab.routing_cost import RoutingCost
+from trix.lab.surgery_experiments import SURGERY
 from trix.lab.tile_experiments import TILES
 
 # As many parameters as a tiled layer of 16 tiles; and as many multiplications a token: bottleneck
@@ -67,6 +68,7 @@ EXPERIMENTS: dict[str, dict[str, Arm]] = {
         ),
     },
     **TILES,
+    **SURGERY,
     "routing-cost": {name: RoutingCost(name) for name in ("flat", "hierarchical", "fractal")},
     "counts": {
         f"{smoothing}-{order}": Counted(order, smoothing)

@@ -15,7 +15,7 @@ from trix.lab.corpus import Corpus
 from trix.lab.files import locked
 from trix.lab.information import explained_variance, information
 from trix.lab.protocols import protocol
-from trix.lab.train import train
+from trix.lab.train import TrainResult, train
 from trix.tiles.funnel import FunnelFFN
 from trix.tiles.spline import KnotSpline
 from trix.tiles.table import Quantizer, compile_table
@@ -34,13 +34,22 @@ def trained(arm: TrainedLM, corpus: Corpus, seed: int, budget: str, folder: Path
         budget: "quick" or "full".
         folder: kept, so that arms that need the same model share it.
     """
+    return trained_with_result(arm, corpus, seed, budget, folder)[0]
+
+
+def trained_with_result(
+    arm: TrainedLM, corpus: Corpus, seed: int, budget: str, folder: Path
+) -> tuple[CharLM, TrainResult]:
+    """Return the model that `arm` trains, as `trained`, and what its training left."""
     config = arm.config(corpus, budget)
     torch.manual_seed(seed)
     model = CharLM(protocol(arm.protocol).with_model(vocab_size=corpus.vocab_size, **arm.changes))
+    if arm.start is not None:
+        arm.start(model)
     settings = dataclasses.replace(protocol(arm.protocol).train, **config["train"])
     with locked(folder):  # another process that needs the same model waits for it
-        train(model, corpus.train, settings, seed, folder=folder)
-    return model
+        result = train(model, corpus.train, settings, seed, folder=folder)
+    return model, result
 
 
 @dataclass(frozen=True)

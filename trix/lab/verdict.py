@@ -28,6 +28,7 @@ from trix.lab.records import Record
 VERDICTS = ("holds", "exceeded", "explained away", "refuted", "open")
 KINDS = ("better", "no-worse", "equal")
 MINIMUM_SEEDS = 5
+DEVIATION = "deviation of "
 _ARM = r"[^/]+/[^/]+"
 
 
@@ -36,7 +37,8 @@ class Rule:
     """How one claim is settled.
 
     Attributes:
-        metric: name in the records' metrics.
+        metric: name in the records' metrics; or "deviation of" a name: each run's distance from the
+            mean of its arm, for claims about spread.
         direction: "lower" or "higher" is better.
         kind: "better" or "no-worse" than the baseline, or "equal" to it.
         claimed: the arm the claim is about, as `experiment/arm`.
@@ -185,8 +187,13 @@ def _by_seed(rule: Rule, records: Sequence[Record], arm: str | float) -> dict[in
     if not isinstance(arm, str):
         return {None: float(arm)}
     experiment, name = arm.split("/")
-    return {
-        r.seed: r.metrics[rule.metric]
+    metric = rule.metric.removeprefix(DEVIATION)
+    found = {
+        r.seed: r.metrics[metric]
         for r in records
-        if (r.experiment, r.arm) == (experiment, name) and rule.metric in r.metrics
+        if (r.experiment, r.arm) == (experiment, name) and metric in r.metrics
     }
+    if metric == rule.metric or not found:
+        return found
+    mean = math.fsum(found.values()) / len(found)
+    return {seed: abs(value - mean) for seed, value in found.items()}
