@@ -37,6 +37,10 @@ from trix.address.ternary import row_scale, straight_through, ternarize, ternary
 from trix.address.tree import Level, TreeRouter
 from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.context import CountTables
+from trix.memory.parts import Fading, OutputGate, ShortConvolution, slot_shares
+from trix.memory.recurrence import delta_scan, slot_scan
+from trix.memory.slots import MemoryState, RoutedMemory
+from trix.memory.static import StaticMemory
 from trix.surgery.claims import Claims
 from trix.surgery.compiled import Dispatch, DispatchCheck, compile_dispatch
 from trix.surgery.plan import (
@@ -199,6 +203,7 @@ __all__ = [
     "EditableLayer",
     "EditableSignatures",
     "Evaluation",
+    "Fading",
     "FixedRoutingFFN",
     "FractalFFN",
     "FrozenRandom",
@@ -218,8 +223,10 @@ __all__ = [
     "Level",
     "LinearRouter",
     "LookupTable",
+    "MemoryState",
     "MixtureFFN",
     "NestedRouter",
+    "OutputGate",
     "PackedLookup",
     "PackedTernary",
     "Preview",
@@ -231,7 +238,9 @@ __all__ = [
     "RouteTree",
     "Routed",
     "RoutedLayer",
+    "RoutedMemory",
     "ScoreGate",
+    "ShortConvolution",
     "Shuffled",
     "SignatureRows",
     "SoftBlend",
@@ -241,6 +250,7 @@ __all__ = [
     "SplineExplorer",
     "SplineSource",
     "Squeezed",
+    "StaticMemory",
     "SurgeryPlan",
     "SurgeryTable",
     "TernaryBodies",
@@ -263,6 +273,7 @@ __all__ = [
     "churn",
     "compile_dispatch",
     "compile_table",
+    "delta_scan",
     "diversity",
     "evaluate",
     "evaluate_streaming",
@@ -300,6 +311,8 @@ __all__ = [
     "signature_from_examples",
     "signature_from_features",
     "signature_from_tile",
+    "slot_scan",
+    "slot_shares",
     "sparsity",
     "straight_through",
     "straight_through_weights",

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from trix.address.checks import positive
 from trix.address.route import Route, RoutedLayer
 from trix.memory.attention import CausalAttention
+from trix.memory.slots import RoutedMemory
+from trix.memory.static import StaticMemory
 from trix.tiles.adaptive import AdaptiveKANFFN
 from trix.tiles.baselines import MixtureFFN, ProductKeyFFN
 from trix.tiles.codebook import CodebookFFN
@@ -21,7 +23,12 @@ from trix.tiles.lookup import SparseLookupFFN
 from trix.tiles.tiled import TiledFFN
 from trix.tiles.two_level import FixedRoutingFFN, HierarchicalTriXFFN, HybridKANFFN
 
-MIXERS: dict[str, Callable[..., nn.Module] | None] = {"attention": CausalAttention, "none": None}
+MIXERS: dict[str, Callable[..., nn.Module] | None] = {
+    "attention": CausalAttention,
+    "routed-memory": RoutedMemory,
+    "static-memory": StaticMemory,
+    "none": None,
+}
 
 
 def _random_lookup(dim: int, **options: Any) -> SparseLookupFFN:
