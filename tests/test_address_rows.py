@@ -98,7 +98,7 @@ def test_bad_edits_are_named_and_change_nothing():
             edit(1.0)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"\[7\], got \[6\]"):
         rows.insert(0, torch.ones(6))
-    with pytest.raises(ValueError, match="−1, 0 and 1 alone, got .nan"):
+    with pytest.raises(ValueError, match=r"−1, 0 and 1 alone, got \[nan"):
         rows.insert(0, torch.full((7,), float("nan")))
     assert all(torch.equal(before[k], v) for k, v in rows.state_dict().items())
 
@@ -111,3 +111,61 @@ def test_freezing_twice_keeps_the_row_whatever_lies_beneath():
         rows.raw[2] = -rows.raw[2]
     rows.freeze(2)
     assert torch.equal(rows()[2], kept)
+
+
+def test_latent_rows_are_in_units_of_their_own_scale():
+    rows = _rows()
+    for raw, cut, latent in zip(rows.raw, rows(), rows.latent(), strict=True):
+        kept = [abs(float(v)) for v, c in zip(raw.detach(), cut.detach(), strict=True) if c]
+        torch.testing.assert_close(latent, raw * len(kept) / sum(kept))
+    rows.insert(1, torch.tensor([1.0, -1, 0, 0, 1, -1, 1]))
+    rows.insert(2, torch.zeros(7))
+    torch.testing.assert_close(rows.latent()[1], rows()[1])
+    assert rows.latent()[2].tolist() == [0.0] * 7
+
+
+def test_undo_gives_back_what_was_learned_and_nothing_of_other_rows():
+    rows, wanted = _rows(), torch.tensor([1.0, -1, 0, 0, 1, -1, 1])
+    run = _train(rows, steps=20)
+    for _ in range(10):
+        next(run)
+    learned = rows.raw.detach().clone()
+    rows.insert(2, wanted, freeze=True, tag="a")
+    for _ in run:
+        pass
+    others = rows.raw.detach().clone()
+    assert rows.undo()["tag"] == "a"
+    assert torch.equal(rows.raw[2], learned[2])
+    assert torch.equal(rows.raw[[0, 1, 3, 4]], others[[0, 1, 3, 4]])
+    assert not torch.equal(others[0], learned[0])
+    assert rows.tags == {}
+    assert (rows.frozen_rows == 0).all()
+
+
+def test_every_bit_comes_back_in_any_dtype():
+    for dtype in (torch.bfloat16, torch.float32, torch.float64):
+        rows = _rows().to(dtype)
+        with torch.no_grad():
+            rows.raw.mul_(torch.pi)
+        begin = {k: v.clone() for k, v in rows.state_dict().items()}
+        rows.insert(4, torch.tensor([1, -1, 0, 0, 1, -1, 1]), freeze=True)  # integers will do
+        rows.freeze(0)
+        again = _rows().to(dtype)
+        again.load_state_dict(rows.state_dict())
+        assert again().dtype == dtype
+        assert again()[4].tolist() == [1, -1, 0, 0, 1, -1, 1]
+        again.undo()
+        again.undo()
+        assert all(torch.equal(begin[k], v) for k, v in again.state_dict().items())
+
+
+def test_a_damaged_history_is_refused_and_changes_nothing():
+    rows = _rows()
+    rows.insert(1, torch.ones(7), tag="a")
+    whole = rows.get_extra_state()
+    for damaged in (whole[:-1], whole[1:], whole[:0], torch.tensor([91, 93]), whole.float(), None):
+        with pytest.raises(ValueError, match="corrupt history of edits"):
+            rows.set_extra_state(damaged)  # pyright: ignore[reportArgumentType]
+        assert (rows.tags, len(rows.history())) == ({1: "a"}, 1)
+    rows.set_extra_state(whole)
+    assert torch.equal(rows.get_extra_state(), whole)

@@ -250,3 +250,33 @@ def test_a_rule_lacks_nothing(key):
 
 def test_rules_are_values():
     assert _rule() == Rule(**{**TABLE, "controls": ("control/simple",)})
+
+
+def test_the_deviation_of_a_metric_is_each_runs_distance_from_its_arms_mean():
+    rule = _rule(metric="deviation of val_nats", controls=["control/simple"])
+    wide = [2.0, 2.4, 1.5, 2.9, 1.2]  # mean 2
+    narrow = [9.0, 9.1, 8.9, 9.05, 8.95]  # mean 9: far worse, but steadier
+    records = [
+        *_records("trial/new", narrow),
+        *_records("trial/old", wide),
+        *_records("control/simple", [1.0, 0.0, 2.0, 0.5, 1.5]),
+    ]
+    apart = [(0.0, 0.0), (0.4, 0.1), (0.5, 0.1), (0.9, 0.05), (0.8, 0.05)]
+    expected = interval([theirs - ours for theirs, ours in apart])
+    assert gain(rule, records, "trial/old") == pytest.approx(expected)
+    assert verdict(rule, records) == "holds"
+    assert verdict(_rule(controls=[]), records) == "refuted"  # the metric itself
+    turned = _rule(metric=rule.metric, claimed="trial/old", baseline="trial/new", controls=[])
+    assert verdict(turned, records) == "refuted"
+    # beside a number, it is the distance that is compared
+    found = gain(rule, records, 0.5)
+    assert found == pytest.approx(interval([0.5 - ours for _, ours in apart]))
+    # the mean is the arm's own, over all its runs, paired or not
+    more = [*records, *_records("trial/new", [15.0], seeds=[7])]
+    moved = interval([t - abs(v - 10) for (t, _), v in zip(apart, narrow, strict=True)])
+    assert gain(rule, more, "trial/old") == pytest.approx(moved)
+    lacking = [dataclasses.replace(r, metrics={"accuracy": 1.0}) for r in records]
+    assert verdict(rule, lacking) == "open"
+    # a table lies nowhere but at its own mean
+    table = [*_records("trial/new", narrow), *_records("trial/old", [3.0], [None])]
+    assert gain(rule, table, "trial/old") == pytest.approx(interval([-b for _, b in apart]))

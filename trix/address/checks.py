@@ -12,6 +12,15 @@ def positive(name: str, value: int) -> int:
     return value
 
 
+def place(name: str, value: int, count: int) -> int:
+    """Return `value` when it is an integer in 0 … count − 1; raise otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if not 0 <= value < count:
+        raise IndexError(f"{name} must be in 0 … {count - 1}, got {value}")
+    return value
+
+
 def last_dim(name: str, x: Tensor, dim: int) -> None:
     """Raise `ValueError` unless the last axis of `x` has length `dim`."""
     if x.ndim == 0 or x.shape[-1] != dim:

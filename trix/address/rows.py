@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trix.address.checks import positive
+from trix.address.checks import place, positive
 from trix.address.ternary import row_scale, ternarize
 
 
@@ -137,10 +137,7 @@ class SignatureRows(nn.Module):
 
     def check_tile(self, tile: int) -> None:
         """Raise unless `tile` is the number of a row: `TypeError` or `IndexError`."""
-        if isinstance(tile, bool) or not isinstance(tile, int):
-            raise TypeError(f"tile must be an integer, got {tile!r}")
-        if not 0 <= tile < len(self.raw):
-            raise IndexError(f"tile must be in 0 … {len(self.raw) - 1}, got {tile}")
+        place("tile", tile, len(self.raw))
 
     def checked(self, tile: int, signature: Tensor) -> Tensor:
         """Return `signature` as a row of this table, or raise what `insert` would."""
@@ -156,7 +153,7 @@ class SignatureRows(nn.Module):
             raise ValueError(
                 f"signature must hold −1, 0 and 1 alone, got {signature[other][:8].tolist()}"
             )
-        return signature.detach().to(self.raw)
+        return signature.detach().to(self.raw) + 0.0  # no −0.0, which JSON would not give back
 
     def get_extra_state(self) -> Tensor:
         """Return tags and edits as the bytes of a JSON text, so that `state_dict` has them."""

@@ -5,12 +5,14 @@ import hashlib
 import torch
 from torch import Tensor
 
-from trix.address.checks import positive
+from trix.address.checks import place, positive
 from trix.address.route import Route
 from trix.surgery.plan import EditableLayer
 
 PART = 4096
 """Tokens whose scores at all tiles are held at once."""
+ROUNDING = torch.finfo(torch.float32).eps
+"""Two sums of the same `dim` numbers differ by at most `dim` times this share of their sizes."""
 
 
 class Claims:
@@ -25,7 +27,8 @@ class Claims:
     Attributes:
         reads: reads by tile and class, int64 `[tiles, classes]`.
         tokens: tokens by class, int64 `[classes]`.
-        highest_lost: the highest score at which a tile lost a token of a class, `[tiles, classes]`.
+        highest_lost: the highest score at which a tile lost a token of a class, `[tiles, classes]`,
+            raised by as much as two ways to add it up can differ (see `ROUNDING`).
         signatures: the hash of every set of signatures that was tracked.
     """
 
@@ -50,12 +53,13 @@ class Claims:
 
         Raises:
             IndexError: a label is not below `num_classes`.
-            TypeError: labels are not integers.
-            ValueError: not one label a token, another number of classes than before, or a route
-                that is not of this layer or does not carry its tokens.
+            TypeError: labels, or their number of classes, are not integers.
+            ValueError: no class, not one label a token, another number of classes than before, or
+                a route that is not of this layer or does not carry its tokens.
         """
         signatures = self.layer.signatures.detach()
         tiles, dim = signatures.shape
+        positive("num_classes", num_classes)
         if labels.dtype.is_floating_point or labels.dtype == torch.bool:
             raise TypeError(f"labels must be integers, got {labels.dtype}")
         if labels.shape != route.index.shape[:-1]:
@@ -68,19 +72,22 @@ class Claims:
             raise ValueError(f"expected a route with its tokens [..., {dim}], got {got}")
         if route.index.numel() and int(route.index.max()) >= tiles:
             raise ValueError(f"expected tiles below {tiles}, got {int(route.index.max())}")
-        if labels.numel() and int(labels.max()) >= positive("num_classes", num_classes):
+        if labels.numel() and int(labels.max()) >= num_classes:
             raise IndexError(f"labels must be below {num_classes}, got {int(labels.max())}")
         if self.num_classes not in (0, num_classes):
             raise ValueError(f"expected {self.num_classes} classes as before, got {num_classes}")
         if self.num_classes == 0:
-            self.reads = torch.zeros(tiles, num_classes, dtype=torch.int64)
-            self.tokens = torch.zeros(num_classes, dtype=torch.int64)
-            self.highest_lost = torch.full((tiles, num_classes), -torch.inf)
+            count = {"dtype": torch.int64, "device": signatures.device}
+            self.reads = torch.zeros(tiles, num_classes, **count)
+            self.tokens = torch.zeros(num_classes, **count)
+            self.highest_lost = torch.full_like(self.reads, -torch.inf, dtype=torch.float32)
         self.signatures.add(signatures_sha256(signatures))
         keep = (labels >= 0) & route.score.isfinite().all(dim=-1)
         parts = (route.token[keep], route.index[keep], labels[keep])
         for token, index, label in zip(*(part.split(PART) for part in parts), strict=True):
-            self._count(token @ signatures.to(token).T, index, label)
+            token = token.to(torch.promote_types(token.dtype, torch.float32))
+            slack = dim * ROUNDING * token.abs().sum(dim=-1, keepdim=True)
+            self._count(token @ signatures.to(token).T + slack, index, label)
 
     def _count(self, scores: Tensor, index: Tensor, label: Tensor) -> None:
         tiles, classes = self.reads.shape
@@ -97,8 +104,8 @@ class Claims:
         Raises:
             IndexError: there is no such tile or class.
         """
-        _check("tile_idx", tile_idx, len(self.reads))
-        _check("target_class", target_class, self.num_classes)
+        place("tile_idx", tile_idx, len(self.reads))
+        place("target_class", target_class, self.num_classes)
         seen = int(self.tokens[target_class])
         return int(self.reads[tile_idx, target_class]) / seen if seen else 0.0
 
@@ -108,7 +115,7 @@ class Claims:
         Raises:
             IndexError: there is no such tile.
         """
-        _check("tile_idx", tile_idx, len(self.reads))
+        place("tile_idx", tile_idx, len(self.reads))
         reads = self.reads[tile_idx]
         return int(reads.max()) / int(reads.sum()) if reads.any() else 0.0
 
@@ -118,13 +125,6 @@ class Claims:
         self.tokens = torch.zeros(0, dtype=torch.int64)
         self.highest_lost = torch.zeros(len(self.reads), 0)
         self.signatures: set[str] = set()
-
-
-def _check(name: str, value: int, count: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if not 0 <= value < count:
-        raise IndexError(f"{name} must be in 0 … {count - 1}, got {value}")
 
 
 def signatures_sha256(signatures: Tensor) -> str:

@@ -63,6 +63,7 @@ class Dispatch:
 
         Raises:
             IndexError: a class is not in the table.
+            TypeError: classes are not integers.
             ValueError: not one class a token, or the last axis of `x` is not `dim`.
         """
         if x.ndim == 0 or x.shape[-1] != self.rows.shape[1]:
@@ -71,12 +72,15 @@ class Dispatch:
             raise ValueError(
                 f"classes must be {list(x.shape[:-1])}, one a token, got {list(classes.shape)}"
             )
+        if classes.dtype.is_floating_point or classes.dtype == torch.bool:
+            raise TypeError(f"classes must be integers, got {classes.dtype}")
         if classes.numel() and int(classes.max()) >= len(self.tile):
             raise IndexError(f"classes must be below {len(self.tile)}, got {int(classes.max())}")
         known = classes.clamp(min=0)
-        score = (F.embedding(known, self.rows).to(x.dtype) * x).sum(dim=-1)
-        hit = (classes >= 0) & (score > self.guard.to(x.dtype)[known])
-        index = self.tile[known]
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        score = (F.embedding(known, self.rows).to(wide) * wide).sum(dim=-1)
+        hit = (classes >= 0) & (score > self.guard[known])
+        index, score = self.tile[known], score.to(x.dtype)
         if not hit.all():
             live = layer.route(x[~hit])
             index = index.masked_scatter(~hit, live.index)
@@ -89,6 +93,7 @@ class Dispatch:
 
         Raises:
             IndexError: a class is not in the table.
+            TypeError: classes are not integers.
             ValueError: not one class a token, or the last axis of `x` is not `dim`.
         """
         route, _ = self.route(layer, x, classes)
@@ -114,6 +119,7 @@ class Dispatch:
 
         Raises:
             IndexError: a class is not in the table.
+            TypeError: classes are not integers.
             ValueError: no token, not one class a token, or the last axis of `x` is not `dim`.
         """
         if classes.numel() == 0:
@@ -159,12 +165,13 @@ class Dispatch:
             raise ValueError(f"corrupt dispatch table: expected SHA-256 {stated}, got {received}")
         if not whole:
             raise ValueError("corrupt dispatch table: expected the text of to_json, got another")
-        tile = torch.full((values["classes"],), -1)
-        guard = torch.full((values["classes"],), torch.inf)
+        signatures = layer.signatures.detach()
+        tile = torch.full((values["classes"],), -1, device=signatures.device)
+        guard = torch.full((values["classes"],), torch.inf, device=signatures.device)
         for entry in values["entries"]:
             tile[entry["class"]] = entry["tile"]
             guard[entry["class"]] = -torch.inf if entry["guard"] is None else entry["guard"]
-        rows = layer.signatures.detach()[tile.clamp(min=0, max=layer.tiles - 1)]
+        rows = signatures[tile.clamp(min=0, max=layer.tiles - 1)]
         table = cls(tile, guard, values["threshold"], values["signatures_sha256"], rows)
         table.verify(layer)
         return table

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from trix.address.checks import positive
+from trix.address.checks import place, positive
 from trix.address.route import Route, Routed
 from trix.address.ternary import ternarize
 
@@ -74,6 +74,7 @@ def signature_from_features(
 
     Raises:
         IndexError: a feature is not among the `dim`.
+        TypeError: one is not an integer.
         ValueError: one is in both lists.
     """
     signature = torch.zeros(positive("dim", dim))
@@ -81,9 +82,7 @@ def signature_from_features(
         raise ValueError(f"a feature is wanted or unwanted, got {sorted(both)} as both")
     for value, features in ((1.0, positive_dims), (-1.0, negative_dims)):
         for feature in features:
-            if not 0 <= feature < dim:
-                raise IndexError(f"features must be in 0 … {dim - 1}, got {feature}")
-            signature[feature] = value
+            signature[place("features", feature, dim)] = value
     return signature
 
 
@@ -92,11 +91,10 @@ def signature_from_tile(layer: EditableLayer, tile_idx: int) -> Tensor:
 
     Raises:
         IndexError: there is no such tile.
+        TypeError: it is not an integer.
     """
     signatures = layer.signatures.detach()
-    if not 0 <= tile_idx < len(signatures):
-        raise IndexError(f"tile_idx must be in 0 … {len(signatures) - 1}, got {tile_idx}")
-    return signatures[tile_idx].clone()
+    return signatures[place("tile_idx", tile_idx, len(signatures))].clone()
 
 
 @dataclass(frozen=True)

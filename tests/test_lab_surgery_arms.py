@@ -1,0 +1,282 @@
+"""Arms about surgery: what is put in, what is claimed and what it costs, against obvious loops."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import trix
+import trix.lab.arms
+import trix.lab.surgery_arms as arms
+import trix.lab.train
+from trix.lab.charlm import CharLM
+from trix.lab.corpus import Corpus
+from trix.lab.experiments import EXPERIMENTS
+from trix.lab.protocols import PROTOCOLS, Protocol
+from trix.lab.surgery_arms import PATIENT, VOWELS, Compiled, Surgery, lookups, seen
+
+CORPUS = Corpus(
+    "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 9
+)
+BLOCK, STEPS = 6, 4
+TINY = Protocol(
+    trix.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
+    trix.TrainConfig(steps=600, batch=2, context=5, warmup=1, lr=0.01),
+    block=BLOCK,
+)
+IS_VOWEL = [c in VOWELS for c in CORPUS.alphabet]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(PROTOCOLS, "probe", TINY)
+    monkeypatch.setattr(trix.lab.arms, "QUICK_STEPS", STEPS)
+    monkeypatch.setattr(arms, "EXAMPLES", 60)
+
+
+@pytest.fixture
+def operated(monkeypatch):
+    """Keep each model that goes on training, as it is before and after, and with which seed."""
+    go_on, kept = arms._go_on, []
+
+    def watched(model, corpus, seed, budget):
+        before = copy.deepcopy(model)
+        go_on(model, corpus, seed, budget)
+        kept.append((before, copy.deepcopy(model), seed))
+
+    monkeypatch.setattr(arms, "_go_on", watched)
+    return kept
+
+
+def _patient(folder, seed):
+    config = TINY.with_model(vocab_size=CORPUS.vocab_size, **PATIENT.changes)
+    model = CharLM(config)
+    (shared,) = folder.glob(f"patient-{seed}-*")
+    saved = trix.lab.checkpoint.load_checkpoint(shared)  # pyright: ignore[reportAttributeAccessIssue]
+    assert saved is not None
+    model.load_state_dict(
+        {k.removeprefix("model."): v for k, v in saved.tensors.items() if k.startswith("model.")}
+    )
+    return model.eval()
+
+
+@torch.no_grad()
+def _sees(model, text, place):
+    """Return the characters of whole blocks and what a layer sees of them, block by block."""
+    characters, tokens = [], []
+    for begin in range(0, len(text) // BLOCK * BLOCK, BLOCK):
+        block = text[begin : begin + BLOCK]
+        characters += block.tolist()
+        tokens += list(model.routed(block[None]).routes[place].token[0])
+    return characters, tokens
+
+
+@torch.no_grad()
+def _nats(model, text):
+    """Return the mean loss after vowels and after all else, character by character."""
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for begin in range(0, len(text) - 1, BLOCK):
+        inputs, targets = text[begin : begin + BLOCK], text[begin + 1 : begin + BLOCK + 1]
+        inputs = inputs[: len(targets)]
+        logs = model(inputs[None])[0].log_softmax(dim=-1)
+        for n, character in enumerate(inputs.tolist()):
+            found[IS_VOWEL[character]].append(-float(logs[n, targets[n]]))
+    return [sum(found[kind]) / len(found[kind]) for kind in (True, False)]
+
+
+def _claimed(model, place, tile):
+    """Return which share of the validation text's vowels, and of all else, a tile reads."""
+    characters, tokens = _sees(model, CORPUS.val, place)
+    rows, got = lookups(model)[place].signatures.detach(), {True: [], False: []}
+    for character, token in zip(characters, tokens, strict=True):
+        got[IS_VOWEL[character]].append(int((rows @ token).argmax()) == tile)
+    return [sum(got[kind]) / len(got[kind]) for kind in (True, False)]
+
+
+def test_what_a_layer_sees_is_what_it_sees_block_by_block():
+    torch.manual_seed(0)
+    model = CharLM(TINY.with_model(vocab_size=CORPUS.vocab_size, **PATIENT.changes)).eval()
+    text = CORPUS.train[: 70 * BLOCK + 5]  # more than are read at once, and an end that is cut
+    characters, layers = seen(model, text, BLOCK)
+    for place, tokens in enumerate(layers):
+        expected, told = _sees(model, text, place)
+        assert characters.tolist() == expected == text[:-5].tolist()
+        torch.testing.assert_close(tokens, torch.stack(told))
+
+
+def test_losses_are_split_by_the_character_before():
+    torch.manual_seed(0)
+    model = CharLM(TINY.with_model(vocab_size=CORPUS.vocab_size, **PATIENT.changes)).eval()
+    wanted = torch.tensor(IS_VOWEL)
+    for length in (60, 61, 64):
+        text = CORPUS.train[:length]
+        found = arms._losses(model, text, BLOCK, wanted)
+        assert found == pytest.approx(tuple(_nats(model, text)), abs=1e-5)
+
+
+def test_only_sparse_lookups_are_operated_on():
+    model = CharLM(TINY.with_model(vocab_size=5, ffn="funnel", ffn_options={}))
+    with pytest.raises(TypeError, match="expected SparseLookupFFN, got FunnelFFN"):
+        lookups(model)
+    with pytest.raises(ValueError, match="designed, random or untouched, got 'lucky'"):
+        Surgery("lucky")
+
+
+@pytest.mark.parametrize("kind", ["designed", "random", "untouched"])
+def test_surgery_is_what_is_done_by_hand(tmp_path, operated, kind):
+    seed, arm = 3, Surgery(kind)
+    found = arm.run(CORPUS, seed, "quick", tmp_path / "work").metrics
+    model, dice = _patient(tmp_path, seed), torch.Generator().manual_seed(seed)
+    rows = []
+    for place in (0, 1):  # the quick budget makes two
+        characters, tokens = _sees(model, CORPUS.train[:100_000], place)
+        tile = int(torch.randint(64, (1,), generator=dice))
+        pick = torch.randint(len(tokens), (60,), generator=dice).tolist()
+        order = torch.randperm(8, generator=dice).tolist()
+        parts = [
+            torch.stack([tokens[n] for n in pick if IS_VOWEL[characters[n]] == vowel]).mean(dim=0)
+            for vowel in (True, False)
+        ]
+        gap = parts[0] - parts[1]
+        row = gap.sign() * (gap.abs() > gap.abs().mean() / 2)
+        row = row[order] if kind == "random" else row
+        patient: Any = copy.deepcopy(model)
+        if kind != "untouched":
+            lookups(patient)[place].insert_signature(tile, row, tag="vowels")
+        rows.append([*_claimed(patient, place, tile), *_nats(patient, CORPUS.val)])
+        if place == 0:
+            ((before, after, used),) = operated  # the first alone goes on
+            assert used == seed
+            old, new = (lookups(m)[0] for m in (before, after))
+            assert all(
+                torch.equal(a, b)
+                for a, b in zip(
+                    before.state_dict().values(), patient.state_dict().values(), strict=True
+                )
+            )
+            if kind != "untouched":
+                assert torch.equal(new.signatures[tile], row)
+                assert new.is_frozen(tile)
+                assert new.get_signature_analysis(tile)["tag"] == "vowels"
+            assert not torch.equal(old.values, new.values)
+            on, off = _nats(after, CORPUS.val)
+            assert found["claim_rate_trained_on"] == pytest.approx(_claimed(after, 0, tile)[0])
+            assert found["val_nats_on_trained_on"] == pytest.approx(on, abs=1e-5)
+            assert found["val_nats_off_trained_on"] == pytest.approx(off, abs=1e-5)
+    rates = [row[0] for row in rows]
+    assert found["claim_rate"] == pytest.approx(sum(rates) / 2)
+    assert (found["claim_rate_min"], found["claim_rate_max"]) == (min(rates), max(rates))
+    assert found["claim_rate_std"] == pytest.approx(abs(rates[0] - rates[1]) / math.sqrt(2))
+    for number, name in ((1, "claim_rate_others"), (2, "val_nats_on"), (3, "val_nats_off")):
+        assert found[name] == pytest.approx(sum(row[number] for row in rows) / 2, abs=1e-5)
+    if kind == "designed":
+        assert found["claim_rate"] > found["claim_rate_others"]
+
+
+def test_all_arms_of_a_seed_share_one_patient_that_stays_as_it_was(tmp_path, monkeypatch):
+    step, taken = trix.lab.train._step, []
+
+    def counted(*arguments):
+        taken.append(1)
+        return step(*arguments)
+
+    monkeypatch.setattr(trix.lab.train, "_step", counted)
+    for number, arm in enumerate((Surgery("designed"), Surgery("random"), Compiled(True))):
+        del taken[:]
+        arm.run(CORPUS, 0, "quick", tmp_path / str(number))
+        again = 20 if isinstance(arm, Compiled) else 10
+        assert len(taken) == (STEPS if number == 0 else 0) + again
+        assert all(layer.get_surgery_history() == [] for layer in lookups(_patient(tmp_path, 0)))
+
+
+@pytest.mark.parametrize(("designed", "trained_on"), [(True, False), (False, False), (False, True)])
+def test_compiled_dispatch_is_what_is_done_by_hand(
+    tmp_path, monkeypatch, operated, designed, trained_on
+):
+    monkeypatch.setattr("trix.surgery.compiled.LEAST", 5)
+    monkeypatch.setattr(arms, "COMMON", 4)
+    tables, compile_dispatch = [], arms.compile_dispatch
+
+    def watched(*arguments):
+        tables.append(compile_dispatch(*arguments))
+        return tables[-1]
+
+    monkeypatch.setattr(arms, "compile_dispatch", watched)
+    seed, arm = 1, Compiled(designed, trained_on, threshold=0.4, tracked=300)
+    found = arm.run(CORPUS, seed, "quick", tmp_path / "work").metrics
+    (table,) = tables
+    *first, (model, later, last_seed) = operated
+    assert last_seed == seed + 1
+    patient = _patient(tmp_path, seed)
+    if designed:
+        ((before, _, used),) = first
+        assert used == seed
+        characters, tokens = _sees(patient, CORPUS.train, 1)
+        counts = [-characters.count(c) for c in range(CORPUS.vocab_size)]
+        common = sorted(range(CORPUS.vocab_size), key=lambda c: (counts[c], c))[:4]
+        layer = lookups(before)[1]
+        for tile, character in enumerate(common):
+            parts = [
+                torch.stack(
+                    [t for c, t in zip(characters, tokens, strict=True) if (c == character) == of]
+                ).mean(dim=0)
+                for of in (True, False)
+            ]
+            gap = parts[0] - parts[1]
+            expected = gap.sign() * (gap.abs() > gap.abs().mean())
+            assert torch.equal(layer.signatures[tile], expected)
+        for each in (layer, lookups(model)[1], lookups(later)[1]):
+            assert [each.is_frozen(t) for t in range(64)] == [t < 4 for t in range(64)]
+            assert torch.equal(each.signatures[:4], layer.signatures[:4])
+        assert lookups(before)[0].get_surgery_history() == []
+    elif trained_on:
+        ((before, after, used),) = first
+        assert used == seed
+        for old, new in ((patient, before), (after, model)):
+            assert torch.equal(lookups(old)[1].values, lookups(new)[1].values)
+        assert not torch.equal(lookups(before)[1].values, lookups(after)[1].values)
+    else:
+        assert first == []
+        assert torch.equal(lookups(model)[1].values, lookups(patient)[1].values)
+
+    # the table, from the first characters of the training text
+    rows = lookups(model)[1].signatures.detach()
+    characters, tokens = _sees(model, CORPUS.train[:300], 1)
+    chosen = [int((rows @ token).argmax()) for token in tokens]
+    for kind in range(CORPUS.vocab_size):
+        reads = [t for t, c in zip(chosen, characters, strict=True) if c == kind]
+        most = max(range(64), key=lambda t: (reads.count(t), -t))
+        stable = len(reads) >= 5 and reads.count(most) >= 0.4 * len(reads)
+        assert int(table.tile[kind]) == (most if stable else -1)
+    assert found["tabled"] == int((table.tile >= 0).sum()) > 0
+
+    # and how it does on the validation text, before and after more training
+    for end, judged in (("", model), ("_later", later)):
+        live = lookups(judged)[1].signatures.detach()
+        hits = []
+        for character, token in zip(*_sees(judged, CORPUS.val, 1), strict=True):
+            tile = int(table.tile[character])
+            if tile >= 0 and float(rows[tile] @ token) > float(table.guard[character]):
+                hits.append(int((live @ token).argmax()) == tile)
+        total = len(CORPUS.val) // BLOCK * BLOCK
+        assert found[f"hit_rate{end}"] == pytest.approx(len(hits) / total)
+        assert hits
+        assert found[f"agreement{end}"] == pytest.approx(sum(hits) / len(hits))
+    nats = trix.evaluate(trix.model_log_probs(model), CORPUS.val, BLOCK).nats
+    assert found["val_nats"] == pytest.approx(nats, abs=1e-6)
+    assert found["noticed"] == float(not torch.equal(lookups(later)[1].signatures, rows))
+
+
+def test_experiments_say_all_that_decides_them():
+    for name, names in {
+        "surgery": ["designed", "random", "untouched"],
+        "dispatch": ["designed", "plain", "plain-trained-on"],
+    }.items():
+        assert list(EXPERIMENTS[name]) == names
+        configs = [arm.config(CORPUS, "full") for arm in EXPERIMENTS[name].values()]
+        assert all(c["again"] == arms.AGAIN and c["model"]["ffn"] == "lookup" for c in configs)
+        assert all(a != b for n, a in enumerate(configs) for b in configs[:n])
+    assert Surgery("random", 7).config(CORPUS, "full")["signatures"] == 7
+    assert Surgery("random", 7).config(CORPUS, "quick")["signatures"] == 2
