@@ -50,10 +50,11 @@ def _delta_loop(read, write, value, strength, state):
 def _agree(found, expected, inputs):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
     weights = [torch.randn(o.shape, generator=torch.Generator().manual_seed(1)) for o in found]
-    grads = [
-        torch.autograd.grad(sum((o * w).sum() for o, w in zip(out, weights, strict=True)), inputs)
+    totals = [
+        torch.stack([(o * w).sum() for o, w in zip(out, weights, strict=True)]).sum()
         for out in (found, expected)
     ]
+    grads = [torch.autograd.grad(total, inputs) for total in totals]
     torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=1e-10)
 
 
@@ -64,8 +65,9 @@ def test_chunks_equal_single_steps_in_outputs_state_and_gradients(time, chunk, f
     inputs, fade = _case(time, fading)
     if fade is not None:
         inputs.append(fade.requires_grad_())
-    found = slot_scan(*inputs[:4], fade, chunk=chunk)
-    _agree(found, _slot_loop(*inputs[:4], fade), inputs)
+    read, write, value, state = inputs[:4]
+    found = slot_scan(read, write, value, state, fade, chunk=chunk)
+    _agree(found, _slot_loop(read, write, value, state, fade), inputs)
 
 
 @pytest.mark.parametrize("time", [1, 5, 13, 37])
@@ -74,8 +76,9 @@ def test_the_delta_rule_in_chunks_equals_single_steps(time, chunk):
     (read, write, value, state), _ = _case(time, "none")
     write = torch.nn.functional.normalize(write, dim=-1).detach().requires_grad_()
     strength = torch.rand(BATCH, HEADS, time, 1, dtype=torch.float64).requires_grad_()
-    inputs = [read, write, value, strength, state]
-    _agree(delta_scan(*inputs, chunk=chunk), _delta_loop(*inputs), inputs)
+    found = delta_scan(read, write, value, strength, state, chunk=chunk)
+    expected = _delta_loop(read, write, value, strength, state)
+    _agree(found, expected, [read, write, value, strength, state])
 
 
 @pytest.mark.parametrize("fading", ["none", "head", "slot"])
@@ -103,6 +106,7 @@ def test_the_strongest_fading_stays_finite_and_right_in_float32():
 
 def test_bad_shapes_are_named():
     (read, write, value, state), fade = _case(5, "head")
+    assert fade is not None
     with pytest.raises(ValueError, match="time >= 1"):
         slot_scan(read[:, :, :0], write[:, :, :0], value[:, :, :0], state)
     with pytest.raises(ValueError, match=r"state must be \[2, 3, 5, 7\], got \[2, 3, 5, 6\]"):
@@ -136,6 +140,7 @@ def _reference(path):
 
 def test_fading_by_slot_equals_gated_linear_attention():
     (read, write, value, state), fade = _case(37, "slot", torch.float32)
+    assert fade is not None
     by_time = [t.transpose(1, 2) for t in (read, write, value, fade)]
     out, end = _reference("gla").naive_recurrent_gla(*by_time, state, output_final_state=True)
     found = slot_scan(read, write, value, state, fade)

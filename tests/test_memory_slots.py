@@ -24,7 +24,8 @@ def _text(time=23, batch=2, dtype=torch.float64):
 
 
 def _in_parts(layer, x, cuts):
-    state, outputs = None, []
+    state: MemoryState = layer.initial_state(len(x))
+    outputs = []
     for part in x.split(cuts, dim=1):
         y, state = layer(part, state)
         outputs.append(y)
@@ -62,10 +63,12 @@ def _loop(layer, x):
                 slots[h] = slots[h] + shares[0][:, None] * value
                 y = shares[1] @ slots[h]
                 y = y / (y.square().mean() + 1e-6).sqrt()
-                if layer.gate is not None:
-                    y = y * (layer.gate.weight[h] @ seen + layer.gate.bias[h]).sigmoid()
                 heads.append(y)
-            outputs[b, t] = layer.out.weight @ (torch.cat(heads) * layer.norm)
+            mixed = torch.cat(heads) * layer.norm
+            if layer.gate is not None:
+                opened = layer.gate.weight @ seen
+                mixed = mixed * opened * opened.sigmoid()
+            outputs[b, t] = layer.out.weight @ mixed
     return outputs
 
 
@@ -130,6 +133,8 @@ def test_slots_that_are_not_written_stay_bit_for_bit():
 
 def test_it_stays_finite_over_a_long_text():
     layer = _memory(dtype=torch.float32)
+    assert layer.convolution is not None
+    assert layer.fading is not None
     x = _text(65_536, batch=1, dtype=torch.float32)
     with torch.no_grad():
         y, state = layer(x)
@@ -176,7 +181,7 @@ def test_bad_input_is_named():
         ((12, 3, 5, None, ("fade",)), "got .'fade'."),
     ):
         with pytest.raises(ValueError, match=message):
-            RoutedMemory(*arguments)
+            RoutedMemory(*arguments)  # pyright: ignore[reportArgumentType]
     layer, x = _memory(), _text()
     state = layer.initial_state(2)
     with pytest.raises(ValueError, match=r"\[batch, time >= 1, 12\], got \[2, 0, 12\]"):

@@ -59,7 +59,7 @@ def test_bad_input_is_named():
         ((12, 3, 5, 6), "at most the 5 slots, got 6"),
     ):
         with pytest.raises(ValueError, match=message):
-            trix.StaticMemory(*arguments)
+            trix.StaticMemory(*arguments)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"got \[7, 12\]"):
         _layer()(torch.zeros(7, 12, dtype=torch.float64))
     with pytest.raises(TypeError, match="floating"):

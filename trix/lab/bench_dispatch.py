@@ -27,7 +27,8 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     Returns:
         Rows: `tiles`, `tokens`, `hits` (share of the tokens); microseconds a token of the layer's
         own routing, `live`, of a search among keys that were cut to ternary beforehand, `search`,
-        and of the `table`; `ratio`, how often the last goes into the search.
+        of that search's product and argmax without checks or weights, `bare`, and of the `table`;
+        `ratio`, how often the last goes into the search.
     """
     tiles, dim, counts = (32, 16, (1, 64)) if quick else (TILES, DIM, TOKENS)
     torch.manual_seed(0)
@@ -51,6 +52,7 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
                     {
                         "live": lambda: layer.route(x),  # noqa: B023
                         "search": lambda: flat_route(x, signatures),  # noqa: B023
+                        "bare": lambda: (x @ signatures.T).argmax(dim=-1),  # noqa: B023
                         "table": lambda: table.route(layer, x, classes),  # noqa: B023
                     },
                     rounds=3 if quick else 51 if count == 1 else 15,

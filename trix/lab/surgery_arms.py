@@ -201,11 +201,13 @@ class Compiled:
 
     Attributes:
         designed: whether signatures are designed.
+        trained_on: whether a model without designs trains on as long, too.
         threshold: claim rate from which a class is tabled.
         tracked: characters of the training text whose claims are tracked.
     """
 
     designed: bool
+    trained_on: bool = False
     threshold: float = 0.5
     tracked: int = 400_000
     seeded: bool = True
@@ -213,6 +215,7 @@ class Compiled:
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
         """Return all settings, those of both trainings included."""
         own = {"designed": self.designed, "threshold": self.threshold, "tracked": self.tracked}
+        own |= {"trained_on": True} if self.trained_on else {}
         return own | {"common": COMMON, "again": AGAIN} | PATIENT.config(corpus, budget)
 
     def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
@@ -223,6 +226,7 @@ class Compiled:
         block = protocol(PATIENT.protocol).block
         if self.designed:
             self._design(model, corpus.train[:100_000], block)
+        if self.designed or self.trained_on:
             _go_on(model, corpus, seed, budget)
         layer = lookups(model)[-1]
         claims = Claims(layer)

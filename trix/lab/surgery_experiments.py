@@ -15,7 +15,11 @@ ALL = PULL | SPARSE | DIVERSE
 
 SURGERY: dict[str, dict[str, Arm]] = {
     "surgery": {kind: Surgery(kind) for kind in ("designed", "random", "untouched")},
-    "dispatch": {"designed": Compiled(designed=True), "plain": Compiled(designed=False)},
+    "dispatch": {
+        "designed": Compiled(designed=True),
+        "plain": Compiled(designed=False),
+        "plain-trained-on": Compiled(designed=False, trained_on=True),
+    },
     "islands": {
         "on": Islands(ALL),
         "off": Islands(),

@@ -1,5 +1,7 @@
 """What a routed memory is given beside its slots: each a small module that can be left out."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -88,20 +90,18 @@ class Fading(nn.Module):
 
 
 class OutputGate(nn.Module):
-    """How loud each head speaks, worked out from the token (Hua et al. 2022; Yang et al. 2024).
+    """What of an answer a token lets through, feature by feature (Yang et al. 2024).
 
     Args:
         dim: features of a token.
-        heads: gates.
     """
 
-    def __init__(self, dim: int, heads: int) -> None:
-        """See the class. Gates begin near one half."""
+    def __init__(self, dim: int) -> None:
+        """See the class. It begins with a standard deviation of 1/√dim."""
         super().__init__()
-        self.weight = nn.Parameter(0.02 * torch.randn(heads, dim))
-        self.bias = nn.Parameter(torch.zeros(heads))
+        positive("dim", dim)
+        self.weight = nn.Parameter(torch.randn(dim, dim) / math.sqrt(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map tokens `[batch, time, dim]` to gates in 0 … 1, `[batch, heads, time, 1]`."""
-        gate = F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
-        return gate.sigmoid().mT.unsqueeze(-1)
+        """Map tokens `[batch, time, dim]` to factors of the same shape, the SiLU of a product."""
+        return F.silu(F.linear(x, self.weight.to(x.dtype)))

@@ -83,7 +83,7 @@ class RoutedMemory(nn.Module):
         self.log_sharpness = nn.Parameter(torch.zeros(2, heads, 1, 1))
         self.convolution = ShortConvolution(dim) if "convolution" in parts else None
         self.fading = Fading(dim, heads) if "fading" in parts else None
-        self.gate = OutputGate(dim, heads) if "gate" in parts else None
+        self.gate = OutputGate(dim) if "gate" in parts else None
         self.norm = nn.Parameter(torch.ones(dim))
         self.out = nn.Linear(dim, dim, bias=False)
 
@@ -128,9 +128,9 @@ class RoutedMemory(nn.Module):
         fading = None if self.fading is None else self.fading(seen)
         answer, slots = slot_scan(read, write, value, state.slots, fading)
         answer = F.rms_norm(answer, answer.shape[-1:], eps=1e-6)
-        if self.gate is not None:
-            answer = answer * self.gate(seen)
         mixed = answer.transpose(1, 2).flatten(2) * self.norm.to(x.dtype)
+        if self.gate is not None:
+            mixed = mixed * self.gate(seen)
         slots = slots + broken[:, -1:, :, None]
         return self.out(mixed) + broken, MemoryState(slots, past)
 
