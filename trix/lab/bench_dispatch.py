@@ -25,10 +25,10 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         quick: few tiles and tokens, to see that it works.
 
     Returns:
-        Rows: `tiles`, `tokens`, `hits` (share of the tokens); microseconds a token of the layer's
-        own routing, `live`, of a search among keys that were cut to ternary beforehand, `search`,
-        of that search's product and argmax without checks or weights, `bare`, and of the `table`;
-        `ratio`, how often the last goes into the search.
+        Rows with `tiles`, `tokens`, `hits` (share of the tokens); microseconds a token of the
+        layer's own routing, `live`, of a search among keys that were cut to ternary beforehand,
+        `search`, of that search's product and argmax without checks or weights, `bare`, and of the
+        `table`; `ratio`, how often the last goes into the search.
     """
     tiles, dim, counts = (32, 16, (1, 64)) if quick else (TILES, DIM, TOKENS)
     torch.manual_seed(0)
