@@ -37,6 +37,7 @@ from trix.address.ternary import row_scale, straight_through, ternarize, ternary
 from trix.address.tree import Level, TreeRouter
 from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.context import CountTables
+from trix.memory.convolved import ConvolvedAttention, ConvolvedState
 from trix.memory.parts import Fading, OutputGate, ShortConvolution, slot_shares
 from trix.memory.recurrence import delta_scan, slot_scan
 from trix.memory.slots import MemoryState, RoutedMemory
@@ -194,6 +195,8 @@ __all__ = [
     "CodebookTable",
     "ContentCells",
     "ContextLens",
+    "ConvolvedAttention",
+    "ConvolvedState",
     "Corpus",
     "CountTables",
     "DataSource",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trix.address.checks import positive
 from trix.address.route import Route, RoutedLayer
 from trix.memory.attention import CausalAttention
+from trix.memory.convolved import ConvolvedAttention
 from trix.memory.slots import RoutedMemory
 from trix.memory.static import StaticMemory
 from trix.tiles.adaptive import AdaptiveKANFFN
@@ -25,6 +26,7 @@ from trix.tiles.two_level import FixedRoutingFFN, HierarchicalTriXFFN, HybridKAN
 
 MIXERS: dict[str, Callable[..., nn.Module] | None] = {
     "attention": CausalAttention,
+    "convolved-attention": ConvolvedAttention,
     "routed-memory": RoutedMemory,
     "static-memory": StaticMemory,
     "none": None,
@@ -296,12 +298,14 @@ def init_weights(model: CharLM) -> None:
     - the projections that write into the residual stream: 0.02 / √(2 · layers), so that the
       stream's variance does not grow with depth;
     - biases: zero. Norms keep scale one;
-    - tiles, and the first matrix of a `WideDenseFFN`, keep the scale that their class documents.
+    - tiles, the slots of a memory, the first matrix of a `WideDenseFFN` and the queries, keys and
+      values of a `ConvolvedAttention` keep the scale that their class documents.
     """
     if model.config.init == "torch":
         return
     residual = 0.02 / math.sqrt(2 * len(model.blocks))
     kept = {id(m.up) for m in model.modules() if isinstance(m, WideDenseFFN)}
+    kept |= {id(m.attention.qkv) for m in model.modules() if isinstance(m, ConvolvedAttention)}
     for name, module in model.named_modules():
         if id(module) in kept:
             continue

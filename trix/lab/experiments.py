@@ -11,6 +11,7 @@ from trix.lab.arms import Counted, TrainedLM
 from trix.lab.arms import Outcome as Outcome
 from trix.lab.corpus import Corpus
 from trix.lab.files import locked
+from trix.lab.memory_experiments import MEMORY
 from trix.lab.records import (
     Record,
     add_record,
@@ -69,6 +70,7 @@ EXPERIMENTS: dict[str, dict[str, Arm]] = {
     },
     **TILES,
     **SURGERY,
+    **MEMORY,
     "routing-cost": {name: RoutingCost(name) for name in ("flat", "hierarchical", "fractal")},
     "counts": {
         f"{smoothing}-{order}": Counted(order, smoothing)

@@ -1,0 +1,49 @@
+"""Attention behind a short convolution: the same in parts, and it begins as the memory does."""
+
+import pytest
+import torch
+
+import trix
+from trix.lab.protocols import protocol
+
+
+def _layer():
+    torch.manual_seed(0)
+    return trix.ConvolvedAttention(12, heads=3).double()
+
+
+def test_it_is_attention_over_what_the_convolution_saw():
+    layer, x = _layer(), torch.randn(2, 9, 12, dtype=torch.float64)
+    kernel = layer.convolution.kernel
+    seen = torch.zeros_like(x)
+    for t in range(9):
+        for back in range(min(t + 1, kernel.shape[1])):
+            seen[:, t] += kernel[:, -1 - back] * x[:, t - back]
+    torch.testing.assert_close(layer(x)[0], layer.attention(seen)[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cuts", [1, 4, [5, 1, 3]])
+def test_parts_equal_the_whole(cuts):
+    layer, x = _layer(), torch.randn(2, 9, 12, dtype=torch.float64)
+    state, outputs = layer.initial_state(2), []
+    for part in x.split(cuts, dim=1):
+        y, state = layer(part, state)
+        outputs.append(y)
+    whole, end = layer(x)
+    torch.testing.assert_close(torch.cat(outputs, 1), whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(state.past, end.past, rtol=0, atol=1e-12)
+    torch.testing.assert_close(state.inner, end.inner, rtol=0, atol=1e-12)
+
+
+def test_in_a_model_it_begins_as_wide_as_a_memory():
+    torch.manual_seed(0)
+    models = {
+        mixer: trix.CharLM(protocol("nano").with_model(mixer=mixer, mixer_options=options))
+        for mixer, options in (("convolved-attention", {}), ("routed-memory", {"slots": 8}))
+    }
+    wide, memory = (models[m].blocks[0].mixer for m in ("convolved-attention", "routed-memory"))
+    assert isinstance(wide, trix.ConvolvedAttention)
+    assert isinstance(memory, trix.RoutedMemory)
+    for weight in (wide.attention.qkv.weight, memory.query, memory.value):
+        assert float(weight.detach().std()) == pytest.approx(128**-0.5, rel=0.05)
+    assert float(wide.attention.out.weight.detach().std()) == pytest.approx(0.02 / 8**0.5, rel=0.05)

@@ -1,0 +1,106 @@
+"""Arms about memories: how many slots are read, and what is left when the past is taken away."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trix.lab.arms import Outcome, TrainedLM
+from trix.lab.charlm import CharLM, LMState
+from trix.lab.corpus import Corpus
+from trix.lab.evaluate import evaluate, model_log_probs
+from trix.lab.protocols import protocol
+from trix.lab.tile_arms import trained_with_result
+from trix.memory.static import StaticMemory
+
+LOOKED = 200
+"""Blocks from the start of the validation text on which slots are counted."""
+
+
+@dataclass(frozen=True)
+class Static:
+    """A model whose mixers are `StaticMemory`.
+
+    Attributes:
+        learned: whether signatures learn, or stay as they were drawn.
+        past: whether the model is judged with the characters before each; without, it is asked
+            about every character by itself, at its place in the block.
+        changes: what else differs in the model, see `LMConfig`.
+    """
+
+    learned: bool = True
+    past: bool = True
+    changes: dict[str, Any] = field(default_factory=lambda: {"heads": 4, "bias": True})
+    seeded: bool = True
+
+    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
+        """Return what is judged how, and the settings of model and training."""
+        own = {"learned": self.learned, "past": self.past, "looked": LOOKED}
+        return own | self._arm().config(corpus, budget)
+
+    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
+        """Train, or find it trained; evaluate on the whole validation text; count slots."""
+        arm = self._arm()
+        name = f"static-{self.learned}-{seed}-{corpus.sha256[:8]}-{budget}"
+        model, result = trained_with_result(arm, corpus, seed, budget, work.parent / name)
+        model.eval()
+        block = protocol(arm.protocol).block
+        log_probs = model_log_probs(model) if self.past else _alone(model)
+        score = evaluate(log_probs, corpus.val, block)
+        metrics = {"val_nats": score.nats, "val_perplexity": score.perplexity}
+        metrics |= slots_used(model, corpus.val, block)
+        curve = [[step, loss] for step, loss in result.curve]
+        return Outcome(result.seconds, model.parameter_count(), metrics, curve, "cpu")
+
+    def _arm(self) -> TrainedLM:
+        changes = {"mixer": "static-memory", "mixer_options": self.changes}
+        return TrainedLM("seed", changes, start=None if self.learned else _freeze)
+
+
+def _freeze(model: CharLM) -> None:
+    for memory in _memories(model):
+        for row in range(len(memory.rows.raw)):
+            memory.rows.freeze(row)
+
+
+def _memories(model: CharLM) -> list[StaticMemory]:
+    return [module for module in model.modules() if isinstance(module, StaticMemory)]
+
+
+def _alone(model: CharLM) -> Any:
+    # each character is a text of its own, at the position where it stood
+    def log_probs(tokens: Tensor) -> Tensor:
+        nothing: tuple[Any, ...] = (None,) * len(model.blocks)
+        logits = [
+            model.routed(tokens[:, t : t + 1], LMState(t, nothing)).logits
+            for t in range(tokens.shape[1])
+        ]
+        return torch.log_softmax(torch.cat(logits, dim=1).float(), dim=-1)
+
+    return log_probs
+
+
+@torch.no_grad()
+def slots_used(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
+    """Return how many of a head's slots any token reads: the mean over heads and layers, the least.
+
+    Args:
+        model: with `StaticMemory` for its mixers.
+        text: int64 `[length]`, at least a block.
+        block: characters that are read together.
+    """
+    rows = text[: min(LOOKED, len(text) // block) * block].view(-1, block)
+    seen: list[Tensor] = []
+
+    def look(memory: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        if isinstance(memory, StaticMemory):
+            seen.append(memory.addresses(arguments[0]))
+
+    hooks = [memory.register_forward_pre_hook(look) for memory in _memories(model)]
+    model(rows)
+    for hook in hooks:
+        hook.remove()
+    used = torch.stack([(share > 0).any(dim=2).any(dim=0).sum(dim=-1) for share in seen]).double()
+    return {"slots_used": float(used.mean()), "slots_used_least": float(used.min())}
