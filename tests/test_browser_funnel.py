@@ -297,8 +297,13 @@ def test_steps_stop_at_both_ends(chromium, tmp_path):
     with visit(chromium, tmp_path, funnel()) as opened:
         for end, name, other in ((0, "Previous", "Next"), (N - 1, "Next", "Previous")):
             slider_of(opened).fill(str(end))
-            assert opened.page.get_by_role("button", name=f"{name} token").is_disabled()
+            stopped = opened.page.get_by_role("button", name=f"{name} token")
+            assert stopped.get_attribute("aria-disabled") == "true"
             assert opened.page.get_by_role("button", name=f"{other} token").is_enabled()
+            stopped.focus()
+            opened.page.keyboard.press("Enter")  # goes nowhere, and the focus stays
+            assert slider_of(opened).input_value() == str(end)
+            assert stopped.evaluate("button => button === document.activeElement")
 
 
 def test_characters_and_dots_can_be_clicked(chromium, tmp_path):

@@ -57,7 +57,7 @@ def test_slots_are_counted_as_by_a_loop(top_k):
 def test_a_static_memory_loses_nothing_with_its_past(tmp_path):
     options = {"heads": 3, "slots": 5}
     outcomes = [
-        Static(past=past, changes=options).run(CORPUS, 0, "full", tmp_path / str(past))
+        Static(past=past, options=options).run(CORPUS, 0, "full", tmp_path / str(past))
         for past in (True, False)
     ]
     losses = [outcome.metrics["val_nats"] for outcome in outcomes]
@@ -90,7 +90,7 @@ def test_only_signatures_that_are_to_learn_move(tmp_path, monkeypatch, learned):
         return original(model, *rest)
 
     monkeypatch.setattr(memory_arms, "slots_used", look)
-    arm = Static(learned=learned, changes={"heads": 3, "slots": 5})
+    arm = Static(learned=learned, options={"heads": 3, "slots": 5})
     arm.run(CORPUS, 0, "full", tmp_path / "work")
     torch.manual_seed(0)
     fresh = trix.CharLM(

@@ -25,6 +25,7 @@ FFNS = {
     "lookup": {"tiles": 12, "tiles_per_cluster": 4, "cells": 4},
     "random-lookup": {"tiles": 12, "tiles_per_cluster": None, "cells": None, "top_k": 3},
     "codebook": {"entries": 12},
+    "trix": {"tiles": 4, "hidden": 5},
     "funnel": {"tiles": 6, "tiles_per_cluster": 3, "levels": 4},
     "fixed-routing": {"reading": "trix", "tiles": 6, "tiles_per_cluster": 3},
 }
@@ -48,7 +49,7 @@ def _rounded(model):
     for name, value in twin.state_dict().items():
         if not value.is_floating_point():
             continue
-        if name.endswith((".bodies.up", ".bodies.down")):
+        if name.endswith((".bodies.up", ".bodies.down", ".ffn.up", ".ffn.down")):
             rows = reference.scaled_ternary(value.flatten(0, 1)).view_as(value)
             value.copy_(rows.to(torch.bfloat16))  # the scales
         elif not name.endswith((".keys.raw", ".keys.frozen_rows")):

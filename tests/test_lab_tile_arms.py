@@ -9,7 +9,7 @@ import torch
 import trix
 import trix.lab.arms
 import trix.lab.train
-from trix.lab.arms import Outcome, TrainedLM
+from trix.lab.arms import Outcome, TrainedLM, trained
 from trix.lab.charlm import CharLM
 from trix.lab.checkpoint import load_checkpoint
 from trix.lab.corpus import Corpus
@@ -26,7 +26,6 @@ from trix.lab.tile_arms import (
     Transplant,
     _transplant,
     linear_information,
-    trained,
 )
 from trix.tiles.bodies import SplineBodies, TernaryBodies
 
@@ -88,12 +87,12 @@ def test_a_shared_model_is_the_one_that_its_arm_trains_and_is_trained_once(tmp_p
 def test_a_shared_model_is_trained_by_one_process_at_a_time(tmp_path, monkeypatch):
     tried = []
 
-    def train(*arguments, folder, **options):
+    def train(model, *arguments, folder, **options):
         tried.append(folder)
         with pytest.raises(BlockingIOError, match="in use"), locked(folder, wait=False):
             pass
 
-    monkeypatch.setattr("trix.lab.tile_arms.train", train)
+    monkeypatch.setattr("trix.lab.arms.train", train)
     trained(FUNNEL, CORPUS, 0, "quick", tmp_path / "shared")
     assert tried == [tmp_path / "shared"]
     with locked(tmp_path / "shared", wait=False):
@@ -294,13 +293,13 @@ def test_stages_are_what_a_trained_funnel_keeps(tmp_path, steps, tokens):
         expected["within"].append(explained_variance(seen, tile, 2))
         expected["globally"].append(explained_variance(seen, torch.zeros_like(tile), 2))
     for stage in STAGES:
-        # the reader of the input is searched for, not worked out
-        near = 2e-2 if stage == "input" else 1e-9
+        # the reader of the input is searched for, not worked out, and so short a text lets it stray
+        near = {"rel": 0.1, "abs": 2e-2} if stage == "input" else {"abs": 1e-9}
         metrics = got[stage].metrics
         for number, value in enumerate(expected[stage]):
-            assert metrics[f"mutual_information_{number}"] == pytest.approx(value, abs=near)
+            assert metrics[f"mutual_information_{number}"] == pytest.approx(value, **near)
         mean = sum(expected[stage]) / 2
-        assert metrics["mutual_information"] == pytest.approx(mean, abs=near)
+        assert metrics["mutual_information"] == pytest.approx(mean, **near)
         for name in ("within", "globally"):
             assert metrics[f"explained_{name}"] == pytest.approx(sum(expected[name]) / 2)
         counted = states.get("quantized" if stage == "shuffled-labels" else stage)
@@ -310,7 +309,6 @@ def test_stages_are_what_a_trained_funnel_keeps(tmp_path, steps, tokens):
     assert max(states["routed"]) < min(states["quantized"])
     if tokens > 100:
         assert told["quantized"] > told["routed"] > told["shuffled-labels"]
-        assert told["input"] > told["shuffled-labels"]
 
 
 def test_an_unknown_stage_is_named():
@@ -326,14 +324,17 @@ def test_a_linear_reader_tells_all_of_what_is_spelt_out():
     tokens = torch.nn.functional.one_hot(state).float()
     plug_in = information(state, label).plug_in
     assert plug_in > 0.1
-    assert linear_information(tokens, label) == pytest.approx(plug_in, abs=2e-3)
+    assert linear_information(tokens.repeat(2, 1), label.repeat(2)) == pytest.approx(
+        plug_in, abs=2e-3
+    )
     # and nothing of what has nothing to do with the label
     state, label = torch.arange(4).repeat(15), torch.arange(3).repeat_interleave(20)
-    nothing = linear_information(torch.nn.functional.one_hot(state).float(), label)
+    tokens = torch.nn.functional.one_hot(state).float().repeat(2, 1)
+    nothing = linear_information(tokens, label.repeat(2))
     assert nothing == pytest.approx(0.0, abs=1e-5)
     # a state that decides the label tells its entropy, in the limit
     label = torch.tensor([0, 0, 1, 2])[state]
-    all_of_it = linear_information(torch.nn.functional.one_hot(state).float(), label)
+    all_of_it = linear_information(tokens, label.repeat(2))
     assert all_of_it == pytest.approx(information(label, label).plug_in, abs=1e-3)
 
 
@@ -344,13 +345,21 @@ def test_a_linear_reader_never_tells_more_than_there_is():
         state = torch.randint(9, (400,), generator=dice)
         points = torch.randn(9, 2, generator=dice)
         label = torch.where(torch.rand(400, generator=dice) < 0.7, state * 2 % 5, state % 2)
-        got = linear_information(points[state], label)
+        got = linear_information(points[state].repeat(2, 1), label.repeat(2))
         assert -1e-4 < got < information(state, label).plug_in
     # exclusive or: all is known, and no line shows any of it
-    both = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]).repeat(25, 1)
+    both = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]).repeat(26, 1)
     label = (both[:, 0] != both[:, 1]).long()
     assert information((both @ torch.tensor([2.0, 1.0])).long(), label).plug_in > 0.69
     assert linear_information(both, label) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_linear_reader_finds_nothing_where_there_is_nothing():
+    # as many weights as a tenth of the tokens: judged on its own text it would find 0.1 nats
+    dice = torch.Generator().manual_seed(2)
+    tokens = torch.randn(4000, 40, generator=dice)
+    label = torch.randint(10, (4000,), generator=dice)
+    assert -0.2 < linear_information(tokens, label) < 0
 
 
 def test_a_linear_reader_can_be_asked_where_no_gradient_flows():

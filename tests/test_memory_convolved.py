@@ -47,3 +47,9 @@ def test_in_a_model_it_begins_as_wide_as_a_memory():
     for weight in (wide.attention.qkv.weight, memory.query, memory.value):
         assert float(weight.detach().std()) == pytest.approx(128**-0.5, rel=0.05)
     assert float(wide.attention.out.weight.detach().std()) == pytest.approx(0.02 / 8**0.5, rel=0.05)
+
+
+def test_bad_shapes_are_named():
+    for shape in ((9, 12), (2, 9, 11)):
+        with pytest.raises(ValueError, match=r"\[batch, time, 12\], got"):
+            _layer()(torch.zeros(shape, dtype=torch.float64))

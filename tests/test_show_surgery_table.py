@@ -32,8 +32,11 @@ def test_what_is_sent_is_what_was_given():
     sent = np.frombuffer(made.tokens, "<f4").reshape(N, DIM)
     assert sent.tolist() == TOKENS.astype("f4").tolist()
     assert made.signatures == SIGNATURES.tolist()
-    assert made.classes == {"vowels": VOWELS.tolist()}
-    assert made.designs == {"mine": DESIGN.tolist()}
+    assert made.classes == [["vowels", VOWELS.tolist()]]
+    assert made.designs == [["mine", DESIGN.tolist()]]
+    # names keep their order in a notebook's file, which sorts the keys of mappings
+    several = table(designs={"b": DESIGN, "a": DESIGN})
+    assert [name for name, _ in several.designs] == ["b", "a"]
     assert made.frozen == [0, 2]
     assert made.start == {"signatures": SIGNATURES.tolist(), "frozen": [0, 2]}
     assert made.palette == list(PALETTE[:TILES])

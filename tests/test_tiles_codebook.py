@@ -235,3 +235,13 @@ def test_bad_arguments_are_named():
         layer.update(layer.routed(_tokens(3)).route._replace(token=None))
     with pytest.raises(ValueError, match=r"\[\.\.\., 13\], got \[3, 4\]"):
         layer.export_table()(torch.zeros(3, 4))
+
+
+def test_a_table_carries_its_temperature_and_compiles():
+    cold, warm = (_layer(top_k=3, temperature=t).export_table() for t in (0.01, 1.0))
+    x = _tokens(5)
+    assert not torch.equal(cold(x), warm(x))
+    warm.load_state_dict(cold.state_dict())
+    assert torch.equal(cold(x), warm(x))
+    compiled = torch.compile(cold, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x), cold(x))

@@ -74,6 +74,15 @@ def test_routes_outputs_and_gradients_equal_the_loop(tiles, pairs, levels, size)
         torch.testing.assert_close(layer(x), slow, rtol=0, atol=1e-12)
 
 
+def test_half_precision_never_looks_beside_the_table():
+    # in bfloat16 the last of 260 levels would round to one that is not there
+    layer = trix.FunnelFFN(DIM, 1, 1, levels=260).bfloat16()
+    for sign in (-1, 1):
+        cells = layer.stages(100.0 * sign * layer.project[0, :1].detach()).cells
+        assert ((cells >= 0) & (cells < 260)).all()
+        assert cells[0, 0, 0] == (0 if sign < 0 else 259)
+
+
 @pytest.mark.parametrize(("tiles", "pairs", "levels"), SHAPES)
 def test_the_stages_are_what_the_layer_goes_through(tiles, pairs, levels):
     layer, x = _layer(tiles, pairs, levels), _tokens(4, 5)

@@ -190,8 +190,9 @@ def test_bad_arguments_are_named():
         trix.SparseLookupFFN(8, tiles=4, tiles_per_cluster=0)
     with pytest.raises(ValueError, match="cells must be at least 1, got 0"):
         trix.SparseLookupFFN(8, cells=0)
-    with pytest.raises(ValueError, match="beam must be at least 1, got 0"):
-        trix.SparseLookupFFN(8, beam=0)
+    for clusters in (8, None):
+        with pytest.raises(ValueError, match="beam must be at least 1, got 0"):
+            trix.SparseLookupFFN(8, tiles_per_cluster=clusters, beam=0)
     with pytest.raises(
         ValueError, match=r"most the 3 tiles that a token reaches .* 1 clusters, got 4"
     ):

@@ -66,11 +66,33 @@ def test_among_equal_scores_the_lower_tiles_are_read(way):
     torch.testing.assert_close(trix.PackedLookup(layer)(x[:1]), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [4, 70])
-def test_a_nan_spoils_its_own_token_alone(way, count):
+def test_among_equal_scores_in_two_clusters_the_lower_tiles_are_read(way):
+    layer = _layer(top_k=3, tiles_per_cluster=5, beam=2)
+    with torch.no_grad():
+        layer.keys.raw[:] = -layer.keys.raw[7]
+        layer.keys.raw[5:15] = layer.keys.raw[7].neg()  # the second cluster and the third, alike
+    x = layer.signatures[7].repeat(12, 1)
+    torch.testing.assert_close(trix.PackedLookup(layer)(x), layer(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 500, 2001])
+def test_threads_share_the_tokens_and_lose_none(monkeypatch, count):
+    if packed_lookup.kernel() is None:
+        pytest.skip("numba is not installed")
     packed, x = trix.PackedLookup(_layer()), _tokens(count)
+    alone = packed(x)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(packed_lookup, "GRAIN", 100)
+    assert torch.equal(packed(x), alone)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("options", [{}, {"tiles_per_cluster": 5, "beam": 2}], ids=str)
+@pytest.mark.parametrize("count", [4, 70])
+def test_what_is_not_finite_spoils_its_own_token_alone(way, count, options, bad):
+    packed, x = trix.PackedLookup(_layer(**options)), _tokens(count)
     clean = packed(x)
-    x[2, 5] = math.nan
+    x[2, 5] = bad
     spoilt = packed(x)
     assert spoilt[2].isnan().all()
     others = [i for i in range(count) if i != 2]

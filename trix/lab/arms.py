@@ -15,6 +15,7 @@ from trix.address.control import Shuffled
 from trix.lab.charlm import CharLM, LMConfig
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs, table_log_probs
+from trix.lab.files import locked
 from trix.lab.metrics import mutual_information, normalized_entropy, usage
 from trix.lab.packing import load_packed, save_packed, ternary_names
 from trix.lab.protocols import protocol
@@ -98,13 +99,8 @@ class TrainedLM:
         changed after training is judged both ways: the metrics of before end in `_before`. One that
         blends tiles is also judged with each token's best tile alone: `val_nats_hard`.
         """
-        torch.manual_seed(seed)
-        model = CharLM(self._model(corpus))
-        if self.start is not None:
-            self.start(model)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model.to(device)
-        result = train(model, corpus.train, self._train(budget), seed, folder=work)
+        model, result = self.fit(corpus, seed, budget, work)
+        device = next(model.parameters()).device.type
         metrics = self._judge(model, corpus, device)
         if self.after:
             before = {f"{name}_before": value for name, value in metrics.items()}
@@ -115,6 +111,17 @@ class TrainedLM:
             _harden(model, seed)
             metrics["val_nats_hard"] = self._judge(model, corpus, device)["val_nats"]
         return self._outcome(model, result, metrics)
+
+    def fit(
+        self, corpus: Corpus, seed: int, budget: str, folder: Path
+    ) -> tuple[CharLM, TrainResult]:
+        """Return the trained model and what its training left; go on from what `folder` holds."""
+        torch.manual_seed(seed)
+        model = CharLM(self._model(corpus))
+        if self.start is not None:
+            self.start(model)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return model, train(model, corpus.train, self._train(budget), seed, folder=folder)
 
     def _outcome(self, model: CharLM, result: TrainResult, metrics: dict[str, float]) -> Outcome:
         return Outcome(
@@ -152,6 +159,29 @@ class TrainedLM:
         return (
             replace(config, steps=min(QUICK_STEPS, config.steps)) if budget == "quick" else config
         )
+
+
+def trained(arm: TrainedLM, corpus: Corpus, seed: int, budget: str, folder: Path) -> CharLM:
+    """Return the model that `arm` trains, on the CPU.
+
+    Args:
+        arm: protocol, model and training.
+        corpus: the text.
+        seed: of weights and windows.
+        budget: "quick" or "full".
+        folder: kept, so that arms that need the same model share it; one that holds it already
+            spares the training.
+    """
+    return trained_with_result(arm, corpus, seed, budget, folder)[0]
+
+
+def trained_with_result(
+    arm: TrainedLM, corpus: Corpus, seed: int, budget: str, folder: Path
+) -> tuple[CharLM, TrainResult]:
+    """Return the model that `arm` trains, as `trained`, and what its training left."""
+    with locked(folder):  # another process that needs the same model waits for it
+        model, result = arm.fit(corpus, seed, budget, folder)
+    return model.cpu(), result
 
 
 ROUTE_BLOCKS = 200

@@ -36,8 +36,7 @@ MIXERS: dict[str, Callable[..., nn.Module] | None] = {
 def _random_lookup(dim: int, **options: Any) -> SparseLookupFFN:
     # a control: keys that were drawn once and stay as they are
     layer = SparseLookupFFN(dim, **options)
-    for tile in range(layer.tiles):
-        layer.keys.freeze(tile)
+    layer.keys.raw.requires_grad_(False)
     return layer
 
 
@@ -298,13 +297,15 @@ def init_weights(model: CharLM) -> None:
     - the projections that write into the residual stream: 0.02 / √(2 · layers), so that the
       stream's variance does not grow with depth;
     - biases: zero. Norms keep scale one;
-    - tiles, the slots of a memory, the first matrix of a `WideDenseFFN` and the queries, keys and
-      values of a `ConvolvedAttention` keep the scale that their class documents.
+    - tiles, the slots of a memory, the first matrix of a `WideDenseFFN`, the query of a
+      `ProductKeyFFN` and the queries, keys and values of a `ConvolvedAttention` keep the scale that
+      their class gives them.
     """
     if model.config.init == "torch":
         return
     residual = 0.02 / math.sqrt(2 * len(model.blocks))
     kept = {id(m.up) for m in model.modules() if isinstance(m, WideDenseFFN)}
+    kept |= {id(m.query) for m in model.modules() if isinstance(m, ProductKeyFFN)}
     kept |= {id(m.attention.qkv) for m in model.modules() if isinstance(m, ConvolvedAttention)}
     for name, module in model.named_modules():
         if id(module) in kept:

@@ -10,12 +10,11 @@ from torch.nn import functional as F
 
 from trix.address.route import Route
 from trix.address.source import Source, TileParts
-from trix.lab.arms import Outcome, TrainedLM
+from trix.lab.arms import Outcome, TrainedLM, trained_with_result
 from trix.lab.charlm import Block, CharLM
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.protocols import protocol
-from trix.lab.tile_arms import trained_with_result
 from trix.tiles.tiled import TiledFFN
 
 BINS = 10

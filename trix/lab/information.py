@@ -79,7 +79,9 @@ def explained_variance(tokens: Tensor, group: Tensor, dims: int) -> float:
         dims: directions a group.
 
     Raises:
-        ValueError: shapes do not fit, tokens are not finite, or no variance is left to explain.
+        TypeError: `dims` is not an integer.
+        ValueError: it is below 1, shapes do not fit, tokens are not finite, or no variance is left
+            to explain.
     """
     positive("dims", dims)
     if tokens.ndim != 2 or group.shape != tokens.shape[:1]:

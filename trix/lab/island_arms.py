@@ -14,13 +14,12 @@ from torch.nn import functional as F
 from trix.address.regularize import diversity, sparsity
 from trix.address.rows import SignatureRows
 from trix.address.ternary import ternary_fraction
-from trix.lab.arms import Outcome, TrainedLM
+from trix.lab.arms import Outcome, TrainedLM, trained
 from trix.lab.charlm import CharLM
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.protocols import protocol
 from trix.lab.surgery_arms import PATIENT, lookups
-from trix.lab.tile_arms import trained
 from trix.lab.train import ROUTING_LOSSES, learning_rate
 
 NEAR = 0.1

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trix.lab.arms import Outcome, TrainedLM
+from trix.lab.arms import Outcome, TrainedLM, trained_with_result
 from trix.lab.charlm import CharLM, LMState
 from trix.lab.corpus import Corpus
-from trix.lab.evaluate import evaluate, model_log_probs
+from trix.lab.evaluate import LogProbs, evaluate, model_log_probs
 from trix.lab.protocols import protocol
-from trix.lab.tile_arms import trained_with_result
 from trix.memory.static import StaticMemory
 
 LOOKED = 200
@@ -27,12 +26,12 @@ class Static:
         learned: whether signatures learn, or stay as they were drawn.
         past: whether the model is judged with the characters before each; without, it is asked
             about every character by itself, at its place in the block.
-        changes: what else differs in the model, see `LMConfig`.
+        options: keywords of the memory.
     """
 
     learned: bool = True
     past: bool = True
-    changes: dict[str, Any] = field(default_factory=lambda: {"heads": 4, "bias": True})
+    options: dict[str, Any] = field(default_factory=lambda: {"heads": 4, "bias": True})
     seeded: bool = True
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
@@ -55,21 +54,20 @@ class Static:
         return Outcome(result.seconds, model.parameter_count(), metrics, curve, "cpu")
 
     def _arm(self) -> TrainedLM:
-        changes = {"mixer": "static-memory", "mixer_options": self.changes}
+        changes = {"mixer": "static-memory", "mixer_options": self.options}
         return TrainedLM("seed", changes, start=None if self.learned else _freeze)
 
 
 def _freeze(model: CharLM) -> None:
     for memory in _memories(model):
-        for row in range(len(memory.rows.raw)):
-            memory.rows.freeze(row)
+        memory.rows.raw.requires_grad_(False)
 
 
 def _memories(model: CharLM) -> list[StaticMemory]:
     return [module for module in model.modules() if isinstance(module, StaticMemory)]
 
 
-def _alone(model: CharLM) -> Any:
+def _alone(model: CharLM) -> LogProbs:
     # each character is a text of its own, at the position where it stood
     def log_probs(tokens: Tensor) -> Tensor:
         nothing: tuple[Any, ...] = (None,) * len(model.blocks)

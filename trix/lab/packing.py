@@ -14,10 +14,12 @@ from trix.address.ternary import row_scale, ternarize
 from trix.lab.charlm import CharLM
 from trix.lab.files import atomic_path
 from trix.tiles.bodies import TernaryBodies
+from trix.tiles.ffn import TriXFFN
 
 SCALED, PLAIN = True, False
 TERNARY: dict[type, dict[str, bool]] = {
     TernaryBodies: {"up": SCALED, "down": SCALED},
+    TriXFFN: {"up": SCALED, "down": SCALED},
     SignatureRows: {"raw": PLAIN, "frozen_rows": PLAIN},
 }
 """What a forward pass reads through its ternary cut alone, with a scale a row or without."""
@@ -26,9 +28,10 @@ TERNARY: dict[type, dict[str, bool]] = {
 def save_packed(model: CharLM, path: Path) -> dict[str, int]:
     """Write a model for inference to one safetensors file.
 
-    Parameters that are only ever read through their ternary cut are kept as two bits a weight and a
-    scale a row; floating tensors else become bfloat16. Nothing is lost of the former: only their
-    numbers before the cut, which training needs and reading does not.
+    Weights and signatures that are only ever read through their ternary cut (`TERNARY`) are kept as
+    two bits a weight and a scale a row; floating tensors else become bfloat16, ternary splines too.
+    Nothing is lost of the former: only their numbers before the cut, which training needs and
+    reading does not.
 
     Args:
         model: what to write.

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trix.lab.arms import Outcome, TrainedLM
+from trix.lab.arms import Outcome, TrainedLM, trained
 from trix.lab.charlm import CharLM
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import blocks, evaluate, model_log_probs
 from trix.lab.protocols import protocol
-from trix.lab.tile_arms import trained
 from trix.lab.train import train
 from trix.surgery.claims import Claims
 from trix.surgery.compiled import Dispatch, compile_dispatch

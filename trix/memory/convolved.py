@@ -1,4 +1,4 @@
-"""A short convolution before any mixer: the control that asks what the rest of a memory adds."""
+"""Attention behind a short convolution: the control that asks what the rest of a memory adds."""
 
 from typing import Any, NamedTuple
 
@@ -42,7 +42,13 @@ class ConvolvedAttention(nn.Module):
     def forward(
         self, x: Tensor, state: ConvolvedState | None = None
     ) -> tuple[Tensor, ConvolvedState]:
-        """Read the past and the present of tokens `[batch, time, dim]`; see `CausalAttention`."""
+        """Read the past and the present of tokens `[batch, time, dim]`; see `CausalAttention`.
+
+        Raises:
+            ValueError: `x` is not `[batch, time, dim]`.
+        """
+        if x.ndim != 3 or x.shape[2] != self.attention.dim:
+            raise ValueError(f"x must be [batch, time, {self.attention.dim}], got {list(x.shape)}")
         past, inner = (self.convolution.initial_state(len(x)), None) if state is None else state
         seen, past = self.convolution(x, past)
         y, inner = self.attention(seen, inner)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 CHUNK = 64
 """Tokens worked out at once where they share one fading a head."""
-SLOT_CHUNK = 16
+SLOT_CHUNK = 32
 """The same where every slot fades by itself: within a chunk no fading may leave float32's range."""
 MOST_FADING = 5.0
 """The most that a slot may fade in one step, in nats: e^(−5) keeps less than a hundredth."""
@@ -50,15 +50,7 @@ def slot_scan(
     Raises:
         ValueError: shapes do not fit, or no token.
     """
-    *lead, time, slots = write.shape
-    features = value.shape[-1]
-    if read.shape != write.shape or list(value.shape[:-1]) != [*lead, time] or time == 0:
-        raise ValueError(
-            "read and write must be [batch, heads, time >= 1, slots] and value as long, "
-            f"got {list(read.shape)}, {list(write.shape)} and {list(value.shape)}"
-        )
-    if list(state.shape) != [*lead, slots, features]:
-        raise ValueError(f"state must be {[*lead, slots, features]}, got {list(state.shape)}")
+    *lead, time, slots = _checked(read, write, value, state)
     if fading is not None and list(fading.shape) not in ([*lead, time, 1], [*lead, time, slots]):
         raise ValueError(
             f"fading must be {[*lead, time]} with 1 or {slots} more, got {list(fading.shape)}"
@@ -102,14 +94,15 @@ def delta_scan(
     value: Tensor,
     strength: Tensor,
     state: Tensor,
+    fading: Tensor | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     r"""Write by the delta rule: a token replaces what its address holds, rather than adding to it.
 
-    .. math:: S_t = S_{t-1} + \beta_t\, w_t (v_t - S_{t-1}^\top w_t)^\top
+    .. math:: S_t = a_t S_{t-1} + \beta_t\, w_t (v_t - a_t S_{t-1}^\top w_t)^\top
 
     (Schlag et al. 2021; in chunks Yang et al. 2024b: the corrections of a chunk's tokens to one
-    another are a triangular system.)
+    another are a triangular system; with fading Yang et al. 2025.)
 
     Args:
         read: read addresses, `[batch, heads, time, slots]`.
@@ -117,6 +110,8 @@ def delta_scan(
         value: what is written, `[batch, heads, time, features]`.
         strength: β, `[batch, heads, time, 1]`, from 0, nothing is written, to 1, all is replaced.
         state: the slots before the first token, `[batch, heads, slots, features]`.
+        fading: log of the share that a head's slots keep at each token before it is written,
+            `[batch, heads, time, 1]`, at most 0. Nothing fades when not given.
         chunk: tokens worked out at once.
 
     Returns:
@@ -125,31 +120,48 @@ def delta_scan(
     Raises:
         ValueError: shapes do not fit, or no token.
     """
+    *lead, time, slots = _checked(read, write, value, state)
+    for name, given in (("strength", strength), ("fading", fading)):
+        if given is not None and list(given.shape) != [*lead, time, 1]:
+            raise ValueError(f"{name} must be {[*lead, time, 1]}, got {list(given.shape)}")
+    size = min(time, chunk)
+    read, write, value, strength = (_chunks(t, size) for t in (read, write, value, strength))
+    met, mixed = strength * (write @ write.mT), read @ write.mT
+    used, kept = strength * write, None
+    if fading is None:
+        mixed = mixed.tril()
+    else:
+        total = _chunks(fading, size).cumsum(dim=-2)  # from the chunk's start to each token
+        causal = torch.ones(size, size, dtype=torch.bool, device=value.device).tril()
+        between = (total - total.mT).masked_fill(~causal, -torch.inf).exp()
+        last = total[..., -1:, :]
+        met, mixed, used, read = met * between, mixed * between, used * total.exp(), read * total.exp()
+        write, kept = write * (last - total).exp(), last.exp()
+    system = torch.eye(size, dtype=value.dtype, device=value.device) + met.tril(-1)
+    both = torch.cat([strength * value, used], dim=-1)
+    solved = torch.linalg.solve_triangular(system, both, upper=False, unitriangular=True)
+    news, used = solved.split([value.shape[-1], slots], dim=-1)
+    outputs = []
+    for number in range(value.shape[-3]):
+        change = news[..., number, :, :] - used[..., number, :, :] @ state
+        outputs.append(read[..., number, :, :] @ state + mixed[..., number, :, :] @ change)
+        state = state if kept is None else state * kept[..., number, :, :]
+        state = state + write[..., number, :, :].mT @ change
+    return torch.cat(outputs, dim=-2)[..., :time, :], state
+
+
+def _checked(read: Tensor, write: Tensor, value: Tensor, state: Tensor) -> list[int]:
+    # the shape of the addresses, [batch, heads, time, slots], if all else fits
     *lead, time, slots = write.shape
     if read.shape != write.shape or list(value.shape[:-1]) != [*lead, time] or time == 0:
         raise ValueError(
             "read and write must be [batch, heads, time >= 1, slots] and value as long, "
             f"got {list(read.shape)}, {list(write.shape)} and {list(value.shape)}"
         )
-    if list(state.shape) != [*lead, slots, value.shape[-1]]:
-        expected = [*lead, slots, value.shape[-1]]
+    expected = [*lead, slots, value.shape[-1]]
+    if list(state.shape) != expected:
         raise ValueError(f"state must be {expected}, got {list(state.shape)}")
-    if list(strength.shape) != [*lead, time, 1]:
-        raise ValueError(f"strength must be {[*lead, time, 1]}, got {list(strength.shape)}")
-    size = min(time, chunk)
-    read, write, value, strength = (_chunks(t, size) for t in (read, write, value, strength))
-    eye = torch.eye(size, dtype=value.dtype, device=value.device)
-    system = eye + (strength * (write @ write.mT)).tril(-1)
-    both = torch.cat([strength * value, strength * write], dim=-1)
-    solved = torch.linalg.solve_triangular(system, both, upper=False, unitriangular=True)
-    news, used = solved.split([value.shape[-1], slots], dim=-1)
-    mixed = (read @ write.mT).tril()
-    outputs = []
-    for number in range(value.shape[-3]):
-        change = news[..., number, :, :] - used[..., number, :, :] @ state
-        outputs.append(read[..., number, :, :] @ state + mixed[..., number, :, :] @ change)
-        state = state + write[..., number, :, :].mT @ change
-    return torch.cat(outputs, dim=-2)[..., :time, :], state
+    return list(write.shape)
 
 
 def _chunks(x: Tensor, size: int) -> Tensor:

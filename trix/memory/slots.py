@@ -1,4 +1,4 @@
-r"""Routed memory: tokens write to the slots that match, and read the slots that match."""
+"""Routed memory: tokens write to the slots that match, and read the slots that match."""
 
 import math
 from collections.abc import Sequence
@@ -70,7 +70,8 @@ class RoutedMemory(nn.Module):
         super().__init__()
         if positive("dim", dim) % positive("heads", heads):
             raise ValueError(f"dim must be a multiple of heads, got dim={dim}, heads={heads}")
-        if positive("slots", slots) < (1 if top_k is None else positive("top_k", top_k)):
+        positive("slots", slots)
+        if top_k is not None and positive("top_k", top_k) > slots:
             raise ValueError(f"top_k must be at most the {slots} slots, got {top_k}")
         if unknown := set(parts) - set(PARTS):
             raise ValueError(f"parts must be of {PARTS}, got {sorted(unknown)}")

@@ -174,8 +174,9 @@ function makeControls({ text, tokens }) {
     slider.setAttribute("aria-valuetext", `${named(text[at])}, place ${at + 1} of ${tokens.length}`);
     value.textContent = glyph(text[at]);
     for (const radio of radios) radio.checked = radio.value === (tilesOn ? "on" : "off");
-    steps[0].disabled = at === 0;
-    steps[1].disabled = at === tokens.length - 1;
+    // not `disabled`: that would take the focus away from whoever steps to an end by keys
+    steps[0].setAttribute("aria-disabled", at === 0);
+    steps[1].setAttribute("aria-disabled", at === tokens.length - 1);
   }
   return { bar, slider, steps, radios, update };
 }
@@ -374,9 +375,10 @@ function render({ model, el }) {
     pause = setTimeout(() => (status.textContent = outcome.textContent), 400);
   }
 
+  const within = (at) => Math.min(Number(controls.slider.max), Math.max(0, at));
   controls.slider.addEventListener("input", () => choose("position", Number(controls.slider.value)));
   controls.steps.forEach((button) => button.addEventListener("click", () =>
-    choose("position", model.get("position") + Number(button.dataset.way))));
+    choose("position", within(model.get("position") + Number(button.dataset.way)))));
   controls.radios.forEach((radio) =>
     radio.addEventListener("change", () => choose("tiles_on", radio.value === "on")));
   controls.bar.addEventListener("keydown", (event) => {

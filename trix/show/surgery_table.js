@@ -249,7 +249,7 @@ function makeScores(tiles, palette) {
 /** Claim rate and purity of the chosen tile for each class, before the first edit and now. */
 function makeRates(classes) {
   const title = element("caption", { class: "trix-st-heading" });
-  const rows = Object.keys(classes).map((name) =>
+  const rows = [...classes.keys()].map((name) =>
     element("tr", {}, element("th", { scope: "row" }, name), element("td"), element("td")));
   const table = element("table", {}, title,
     element("thead", {}, element("tr", {},
@@ -261,7 +261,7 @@ function makeRates(classes) {
 
   function update({ selected, claims, first }) {
     title.textContent = `What tile ${selected} claims, before \u2192 now`;
-    Object.values(classes).forEach((members, i) => {
+    [...classes.values()].forEach((members, i) => {
       const [before, now] = [first, claims].map((one) => ratesOf(one, members, selected));
       ["rate", "purity"].forEach((kind, j) =>
         rows[i].children[j + 1].replaceChildren(
@@ -278,15 +278,16 @@ function makeRates(classes) {
 function render({ model, el }) {
   const text = Array.from(model.get("text"));
   const tokens = tokensIn(model.get("tokens"), text.length);
-  const [palette, designs, start] = ["palette", "designs", "start"].map((name) => model.get(name));
+  const [palette, start] = ["palette", "start"].map((name) => model.get(name));
+  const designs = new Map(model.get("designs"));
   const [tiles, dim] = [start.signatures.length, tokens[0].length];
   const first = claimsOf(tokens, start.signatures);
 
   const passage = makePassage(text, palette);
   const grid = makeGrid(tiles, dim, palette);
-  const controls = makeControls(Object.keys(designs));
+  const controls = makeControls([...designs.keys()]);
   const scores = makeScores(tiles, palette);
-  const rates = makeRates(model.get("classes"));
+  const rates = makeRates(new Map(model.get("classes")));
   const status = element("p", { class: "trix-st-status", "aria-live": "polite" }, HELP);
   el.append(element("div", { class: "trix-st", role: "group", "aria-label": model.get("alt") },
     passage.box, grid.box, controls.bar, status,
@@ -387,7 +388,7 @@ function render({ model, el }) {
   });
   controls.insert.addEventListener("click", () => {
     const [tile, name] = [model.get("selected"), controls.menu.value];
-    write(tile, designs[name], `Tile ${tile} is now \u201c${name}\u201d.`);
+    write(tile, designs.get(name), `Tile ${tile} is now \u201c${name}\u201d.`);
   });
   controls.undo.addEventListener("click", () => {
     const history = model.get("history");

@@ -52,8 +52,8 @@ class SurgeryTable(anywidget.AnyWidget):
             changed, as `[tile, signature before, whether it was locked]`.
         text: a character a token.
         tokens: what the layer sees at each, float32 `[n, dim]`, in bytes.
-        classes: of each class by name, whether a character is in it.
-        designs: signatures by name that can be put into a row.
+        classes: a name and, for every character, whether it is in that class.
+        designs: a name and a signature that can be put into a row.
         palette: a colour a tile.
         alt: what the table shows, for whoever cannot see it.
         start: what the reset button goes back to, and what "before" means.
@@ -69,8 +69,9 @@ class SurgeryTable(anywidget.AnyWidget):
     history = traitlets.List().tag(sync=True)
     text = traitlets.Unicode().tag(sync=True)
     tokens = traitlets.Bytes().tag(sync=True)
-    classes = traitlets.Dict().tag(sync=True)
-    designs = traitlets.Dict().tag(sync=True)
+    # pairs of name and values: a notebook's file would sort the names of a mapping
+    classes = traitlets.List().tag(sync=True)
+    designs = traitlets.List().tag(sync=True)
     palette = traitlets.List(traitlets.Unicode()).tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
     start = traitlets.Dict().tag(sync=True)
@@ -111,14 +112,14 @@ class SurgeryTable(anywidget.AnyWidget):
         super().__init__(
             text=text,
             tokens=seen.tobytes(),
-            classes={
-                _name("classes", name): _members(name, one, count)
+            classes=[
+                [_name("classes", name), _members(name, one, count)]
                 for name, one in (classes or {}).items()
-            },
-            designs={
-                _name("designs", name): _ternary(f"designs[{name!r}]", one, (seen.shape[1],))
+            ],
+            designs=[
+                [_name("designs", name), _ternary(f"designs[{name!r}]", one, (seen.shape[1],))]
                 for name, one in (designs or {}).items()
-            },
+            ],
             palette=list(PALETTE[: len(rows)]),
             alt=alt,
             start=begun,

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from trix.address.checks import place, positive
-from trix.address.route import Route
-from trix.surgery.plan import EditableLayer
+from trix.address.route import Route, RoutedLayer
 
 PART = 4096
 """Tokens whose scores at all tiles are held at once."""
@@ -19,7 +18,8 @@ class Claims:
     """Which tiles get the tokens of which class, counted from routes, outside any forward.
 
     Beside the counts it keeps, for every tile and class, the highest score with which the tile was
-    *not* chosen: what `compile_dispatch` needs to know when a score is safe.
+    *not* chosen: what `compile_dispatch` needs to know when a score is safe. So tracking compares
+    every token with every signature once more.
 
     Args:
         layer: the layer whose routes will be tracked.
@@ -32,7 +32,7 @@ class Claims:
         signatures: the hash of every set of signatures that was tracked.
     """
 
-    def __init__(self, layer: EditableLayer) -> None:
+    def __init__(self, layer: RoutedLayer) -> None:
         """See the class."""
         self.layer = layer
         self.reset_claim_tracking()

@@ -105,11 +105,7 @@ class Dispatch:
         Raises:
             ValueError: it has others.
         """
-        if (received := signatures_sha256(layer.signatures)) != self.signatures:
-            raise ValueError(
-                f"the dispatch table was made for signatures with SHA-256 {self.signatures}, "
-                f"got {received}: compile it again"
-            )
+        _same_signatures(layer, self.signatures)
 
     def check(self, layer: SparseLookupFFN, x: Tensor, classes: Tensor) -> DispatchCheck:
         """Measure the table on tokens: how often it answers, and whether live routing agrees.
@@ -165,16 +161,15 @@ class Dispatch:
             raise ValueError(f"corrupt dispatch table: expected SHA-256 {stated}, got {received}")
         if not whole:
             raise ValueError("corrupt dispatch table: expected the text of to_json, got another")
+        _same_signatures(layer, values["signatures_sha256"])
         signatures = layer.signatures.detach()
         tile = torch.full((values["classes"],), -1, device=signatures.device)
         guard = torch.full((values["classes"],), torch.inf, device=signatures.device)
         for entry in values["entries"]:
             tile[entry["class"]] = entry["tile"]
             guard[entry["class"]] = -torch.inf if entry["guard"] is None else entry["guard"]
-        rows = signatures[tile.clamp(min=0, max=layer.tiles - 1)]
-        table = cls(tile, guard, values["threshold"], values["signatures_sha256"], rows)
-        table.verify(layer)
-        return table
+        rows = signatures[tile.clamp(min=0)]
+        return cls(tile, guard, values["threshold"], values["signatures_sha256"], rows)
 
 
 def compile_dispatch(layer: SparseLookupFFN, claims: Claims, threshold: float = 0.8) -> Dispatch:
@@ -217,6 +212,14 @@ def compile_dispatch(layer: SparseLookupFFN, claims: Claims, threshold: float = 
         signatures=current,
         rows=layer.signatures.detach()[best],
     )
+
+
+def _same_signatures(layer: SparseLookupFFN, expected: str) -> None:
+    if (received := signatures_sha256(layer.signatures)) != expected:
+        raise ValueError(
+            f"the dispatch table was made for signatures with SHA-256 {expected}, "
+            f"got {received}: compile it again"
+        )
 
 
 def _sha256(values: dict[str, Any]) -> str:

@@ -9,21 +9,12 @@ import torch
 from torch import Tensor
 
 from trix.address.checks import place, positive
-from trix.address.route import Route, Routed
+from trix.address.route import Route, RoutedLayer
 from trix.address.ternary import ternarize
 
 
-class EditableLayer(Protocol):
+class EditableLayer(RoutedLayer, Protocol):
     """A routed layer whose signatures are rows of their own, as `SparseLookupFFN`."""
-
-    @property
-    def signatures(self) -> Tensor:
-        """The effective signatures, `[tiles, dim]`."""
-        ...
-
-    def routed(self, x: Tensor) -> Routed:
-        """Return the output for `x`, `[..., dim]`, with the route that produced it."""
-        ...
 
     def insert_signature(
         self, tile_idx: int, signature: Tensor, freeze: bool = True, tag: str = ""
@@ -86,7 +77,7 @@ def signature_from_features(
     return signature
 
 
-def signature_from_tile(layer: EditableLayer, tile_idx: int) -> Tensor:
+def signature_from_tile(layer: RoutedLayer, tile_idx: int) -> Tensor:
     """Return a copy of a tile's signature, `[dim]`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What routed layers are measured against: a mixture with a learned router, and product keys."""
+"""What routed layers are timed beside: a mixture with a learned router, and product keys."""
 
 import math
 
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from trix.address.checks import positive, tokens
 from trix.address.route import Route, Routed, best, flat_route
+from trix.tiles.codebook import read_entries
 from trix.tiles.dispatch import through_tiles
 
 
@@ -136,13 +137,7 @@ class ProductKeyFFN(nn.Module):
         score = pairs.flatten(-2).gather(-1, won)
         weight = torch.softmax(score, dim=-1)
         route = Route(index, weight, score, index.unsqueeze(-1), x.detach())
-        read = F.embedding_bag(
-            index.reshape(-1, self.top_k),
-            self.values,
-            mode="sum",
-            per_sample_weights=weight.reshape(-1, self.top_k).to(self.values.dtype),
-        )
-        return Routed(read.view(x.shape).to(x.dtype), route)
+        return Routed(read_entries(self.values, route).to(x.dtype), route)
 
     def update(self, route: Route) -> None:
         """Nothing here learns outside the gradient."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trix.address.checks import positive
+from trix.address.interpolate import cell_of
 from trix.address.ternary import ternarize
 from trix.tiles.spline import CellSpline, KnotSpline
 from trix.tiles.ternary_spline import TernarySpline
@@ -98,8 +99,7 @@ class ContentCells(nn.Module):
     def choice(self, units: Tensor, tile: Tensor) -> Tensor:
         """Return the cell for each row of units, int64 `[...]`."""
         if self.choose == "floor":
-            at = (units[..., 0] + REACH) * (self.cells / (2 * REACH))
-            return at.nan_to_num(0.0).clamp(0, self.cells - 1).floor().long()
+            return cell_of(units[..., 0], self.cells + 1, -REACH, REACH)[0]
         rows = ternarize(self.slope) if self.choose == "content" else self.fixed
         signature = F.embedding(tile, rows.flatten(1)).unflatten(-1, rows.shape[1:])
         return (signature.to(units.dtype) @ units.unsqueeze(-1)).squeeze(-1).argmax(dim=-1)

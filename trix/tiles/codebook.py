@@ -32,8 +32,8 @@ class CodebookFFN(EditableSignatures, nn.Module):
     Falling temperatures (`set_temperature`, `TrainConfig.anneal`) let the two come together.
 
     When the trainer calls `update(route)`, entries that are hardly ever read start again at an
-    input that is served badly. With `learn="ema"` the signatures are running means of the
-    inputs that read them, as in VQ-VAE, and have no gradient.
+    input that is served badly, as its score in the first codebook tells. With `learn="ema"` the
+    signatures are running means of the inputs that read them, as in VQ-VAE, and have no gradient.
 
     Args:
         dim: input and output features.
@@ -178,12 +178,13 @@ class CodebookTable(nn.Module):
 
     signatures: Tensor
     values: Tensor
+    temperature: Tensor
 
     def __init__(self, layer: CodebookFFN) -> None:
         """See the class."""
         super().__init__()
         self.dim, self.groups, self.top_k = layer.dim, layer.groups, layer.top_k
-        self.temperature = float(layer.temperature * math.sqrt(layer.dim))
+        self.register_buffer("temperature", (layer.temperature * math.sqrt(layer.dim)).detach())
         self.register_buffer("signatures", layer.signatures.detach().clone())
         self.register_buffer("values", layer.values.detach().clone())
 
@@ -205,9 +206,10 @@ class CodebookTable(nn.Module):
         """Return what stands there, `[..., dim]`.
 
         Raises:
-            IndexError: the route names an entry that is not there.
+            IndexError: the route names an entry that is not there (not when compiled).
         """
-        if route.index.numel():
+        # a compiled graph cannot stop to look at values
+        if route.index.numel() and not torch.compiler.is_compiling():
             low, high = int(route.index.min()), int(route.index.max())
             if low < 0 or high >= len(self.values):
                 last = len(self.values) - 1

@@ -26,7 +26,7 @@ def through_tiles(x: Tensor, index: Tensor, first: Tensor, bend: Bend, second: T
     `reads × weights of a tile` numbers are copied, and a single token touches nothing but
     the tiles it reads. With more, reads are sorted by tile and cut into blocks as long as the
     average queue, so that each tile's weights are copied for a block and not for a read:
-    `2 · tiles` copies at the most, and one batched product for all (`trix.address.grouped`).
+    `2.5 · tiles` copies at the most, and one batched product for all (`trix.address.grouped`).
 
     Args:
         x: tokens `[tokens, dim]`.

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from trix.address.checks import positive, tokens
 from trix.address.route import Route, Routed, flat_route
 from trix.address.signature import weight_signatures
-from trix.address.ternary import row_scale, ternarize
+from trix.tiles.bodies import scaled_ternary
 
 
 class DenseFFN(nn.Module):
@@ -32,6 +32,7 @@ class DenseFFN(nn.Module):
         """Map `[..., dim]` to `[..., dim]`.
 
         Raises:
+            TypeError: `x` is not floating.
             ValueError: the last axis of `x` is not `dim`.
         """
         tokens("x", x, self.up.in_features)
@@ -106,11 +107,12 @@ class TriXFFN(nn.Module):
         """Return the output `[..., dim]` with the `Route` that produced it.
 
         Raises:
+            TypeError: `x` is not floating.
             ValueError: the last axis of `x` is not `dim`.
         """
         tokens("x", x, self.dim)
         route = flat_route(x, self.signatures, self.top_k)
-        up, down = _scaled_ternary(self.up).to(x.dtype), _scaled_ternary(self.down).to(x.dtype)
+        up, down = scaled_ternary(self.up).to(x.dtype), scaled_ternary(self.down).to(x.dtype)
         share = route.weight * torch.sigmoid(route.score / math.sqrt(self.dim))
         shares = share.new_zeros(*x.shape[:-1], self.tiles).scatter(-1, route.index, share)
         # two matrix products over all tiles beat a gather of weights while tiles are few
@@ -119,8 +121,3 @@ class TriXFFN(nn.Module):
 
     def update(self, route: Route) -> None:
         """Nothing here learns outside the gradient."""
-
-
-def _scaled_ternary(weights: Tensor) -> Tensor:
-    ternary = ternarize(weights)
-    return ternary * row_scale(weights, ternary)

@@ -9,9 +9,11 @@ from torch.nn import functional as F
 
 from trix.address.calibrate import ScoreGate
 from trix.address.checks import positive, tokens
+from trix.address.interpolate import cell_of
 from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed
 from trix.address.ternary import ternarize
+from trix.tiles.bend import REACH
 
 
 class FractalFFN(nn.Module):
@@ -142,8 +144,7 @@ class BinnedFFN(nn.Module):
         route = self.router(x, self.signatures)
         tile = route.index[..., 0]
         with torch.no_grad():
-            at = (_seen(self.look, x, tile) + 3) * (self.cells / 6)
-            cell = at.nan_to_num(0.0).clamp(0, self.cells - 1).floor().long()
+            cell, _ = cell_of(_seen(self.look, x, tile), self.cells + 1, -REACH, REACH)
         return Routed(_line(self, x, tile, tile * self.cells + cell, route), route)
 
     def update(self, route: Route) -> None:

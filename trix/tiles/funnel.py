@@ -10,11 +10,13 @@ from torch.nn import functional as F
 from trix.address.calibrate import ScoreGate
 from trix.address.checks import positive, tokens
 from trix.address.editable import EditableSignatures
+from trix.address.interpolate import cell_of
 from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed
 from trix.address.rows import SignatureRows
 from trix.address.ternary import straight_through
 from trix.tiles.dispatch import through_tiles
+from trix.tiles.table import Quantizer
 
 
 class FunnelStages(NamedTuple):
@@ -152,8 +154,7 @@ class FunnelFFN(EditableSignatures, nn.Module):
         """Nothing here learns outside the gradient."""
 
     def _nearest(self, points: Tensor) -> Tensor:
-        at = (points.detach() + 1) * ((self.levels - 1) / 2)
-        return at.nan_to_num(0.0).round().long()
+        return Quantizer(self.levels).codes(points)
 
     def _entries(self, tile: Tensor, cells: Tensor) -> Tensor:
         # the sum over pairs of the entries at `cells` [..., pairs, 2], of `tile` [...]
@@ -172,9 +173,8 @@ class FunnelFFN(EditableSignatures, nn.Module):
 
     def _surface(self, points: Tensor, tile: Tensor) -> Tensor:
         # bilinear in each grid cell: the four entries around a point, by their nearness to it
-        at = (points + 1) * ((self.levels - 1) / 2)
-        low = at.detach().nan_to_num(0.0).floor().clamp(max=self.levels - 2).long()
-        share = (at - low).unsqueeze(-1)
+        low, place = cell_of(points, self.levels, -1.0, 1.0)
+        share = place.unsqueeze(-1)
         corners = low.unsqueeze(-2) + torch.tensor(
             [[0, 0], [0, 1], [1, 0], [1, 1]], device=low.device
         )

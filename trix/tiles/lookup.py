@@ -66,6 +66,7 @@ class SparseLookupFFN(EditableSignatures, nn.Module):
         super().__init__()
         positive("dim", dim)
         positive("tiles", tiles)
+        positive("beam", beam)
         if positive("top_k", top_k) > tiles:
             raise ValueError(f"top_k must be at most the {tiles} tiles, got {top_k}")
         self.dim, self.tiles, self.top_k = dim, tiles, top_k

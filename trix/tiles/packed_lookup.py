@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trix.address.checks import tokens
+from trix.address.interpolate import cell_of
 from trix.address.nested import NestedRouter
 from trix.address.packed import PackedTernary
 from trix.address.route import best
@@ -76,6 +77,8 @@ class PackedLookup(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., dim]` to `[..., dim]`, computed in float32.
 
+        A token that is not finite gets NaN, and its neighbours are untouched.
+
         Raises:
             TypeError: `x` is not floating.
             ValueError: the last axis of `x` is not `dim`.
@@ -126,16 +129,16 @@ class PackedLookup(nn.Module):
         looked = (owner == node.unsqueeze(-1)).any(dim=1)
         index = best(score.masked_fill(~looked, -torch.inf), self.top_k)
         loud = self._bend(score.gather(1, index) / math.sqrt(self.dim), index)
-        return F.embedding_bag(index, self.values, mode="sum", per_sample_weights=loud)
+        read = F.embedding_bag(index, self.values, mode="sum", per_sample_weights=loud)
+        return read + 0 * x.sum(dim=1, keepdim=True)  # NaN where the token is not finite
 
     def _bend(self, score: Tensor, tile: Tensor) -> Tensor:
         if self.knots.shape[1] == 0:
             return F.gelu(score)
-        cells = self.knots.shape[1] - 1
-        at = (score.clamp(-REACH, REACH) + REACH) * (cells / (2 * REACH))
-        cell = at.nan_to_num(0.0).floor().clamp(max=cells - 1).long()
+        score = score.clamp(-REACH, REACH)
+        cell, place = cell_of(score, self.knots.shape[1], -REACH, REACH)
         low, high = self.knots[tile, cell], self.knots[tile, cell + 1]
-        return low + (high - low) * (at - cell)
+        return low + (high - low) * place
 
 
 def _parts(size: int, threads: int) -> list[slice]:
@@ -203,6 +206,12 @@ def kernel() -> Callable[..., None] | None:
         tile = np.empty(len(pool), np.int64)
         chosen = np.empty(len(pool) + 1, np.int64)
         for t in range(len(x)):
+            broken = np.float32(0)
+            for i in range(dim):
+                broken += x[t, i] * np.float32(0)
+            if np.isnan(broken):
+                out[t, :] = np.nan
+                continue
             met = 0
             for c in node[t]:
                 begin, size = first[c], count[c]
@@ -217,9 +226,6 @@ def kernel() -> Callable[..., None] | None:
                             total += x[t, i] * rows[begin + r, i]
                         pool[met + r] = total
                 met += size
-            if np.isnan(pool[0]):  # of a token with a NaN, or with infinities, every score is
-                out[t, :] = np.nan
-                continue
             least = least_of(pool[:met], top_k)
             found = over = 0
             for m in range(met):
