@@ -294,7 +294,7 @@ def test_stages_are_what_a_trained_funnel_keeps(tmp_path, steps, tokens):
         expected["globally"].append(explained_variance(seen, torch.zeros_like(tile), 2))
     for stage in STAGES:
         # the reader of the input is searched for, not worked out, and so short a text lets it stray
-        near = {"rel": 0.1, "abs": 2e-2} if stage == "input" else {"abs": 1e-9}
+        near: dict[str, Any] = {"rel": 0.1, "abs": 2e-2} if stage == "input" else {"abs": 1e-9}
         metrics = got[stage].metrics
         for number, value in enumerate(expected[stage]):
             assert metrics[f"mutual_information_{number}"] == pytest.approx(value, **near)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from trix.memory.content import SlotKeys
 from trix.memory.recurrence import MOST_FADING, delta_scan, slot_scan
 
 BATCH, HEADS, SLOTS, FEATURES = 2, 3, 5, 7
@@ -37,9 +38,11 @@ def _slot_loop(read, write, value, state, fading):
     return torch.stack(outputs, 2), state
 
 
-def _delta_loop(read, write, value, strength, state):
+def _delta_loop(read, write, value, strength, state, fading=None):
     outputs = []
     for t in range(write.shape[2]):
+        if fading is not None:
+            state = state * fading[:, :, t, :, None].exp()
         held = (write[:, :, t, :, None] * state).sum(2)
         change = strength[:, :, t] * (value[:, :, t] - held)
         state = state + write[:, :, t, :, None] * change[:, :, None, :]
@@ -72,13 +75,16 @@ def test_chunks_equal_single_steps_in_outputs_state_and_gradients(time, chunk, f
 
 @pytest.mark.parametrize("time", [1, 5, 13, 37])
 @pytest.mark.parametrize("chunk", [1, 4, 5, 13, 32])
-def test_the_delta_rule_in_chunks_equals_single_steps(time, chunk):
-    (read, write, value, state), _ = _case(time, "none")
+@pytest.mark.parametrize("fading", ["none", "head"])
+def test_the_delta_rule_in_chunks_equals_single_steps(time, chunk, fading):
+    (read, write, value, state), fade = _case(time, fading)
     write = torch.nn.functional.normalize(write, dim=-1).detach().requires_grad_()
     strength = torch.rand(BATCH, HEADS, time, 1, dtype=torch.float64).requires_grad_()
-    found = delta_scan(read, write, value, strength, state, chunk=chunk)
-    expected = _delta_loop(read, write, value, strength, state)
-    _agree(found, expected, [read, write, value, strength, state])
+    inputs = [read, write, value, strength, state]
+    if fade is not None:
+        inputs.append(fade.requires_grad_())
+    found = delta_scan(read, write, value, strength, state, fade, chunk=chunk)
+    _agree(found, _delta_loop(read, write, value, strength, state, fade), inputs)
 
 
 @pytest.mark.parametrize("fading", ["none", "head", "slot"])
@@ -117,6 +123,9 @@ def test_bad_shapes_are_named():
         slot_scan(read, write, value, state, fade[:, :, :4])
     with pytest.raises(ValueError, match="strength must be"):
         delta_scan(read, write, value, torch.ones(BATCH, HEADS, 5), state)
+    each = fade.expand(-1, -1, -1, SLOTS)
+    with pytest.raises(ValueError, match=r"fading must be \[2, 3, 5, 1\], got \[2, 3, 5, 5\]"):
+        delta_scan(read, write, value, torch.ones(BATCH, HEADS, 5, 1), state, each)
     with pytest.raises(ValueError, match="state must be"):
         delta_scan(read, write, value, torch.ones(BATCH, HEADS, 5, 1), state[:1])
 
@@ -138,22 +147,90 @@ def _reference(path):
     return module
 
 
+def _by_time(*tensors):
+    return [t.transpose(1, 2) for t in tensors]
+
+
+def _close(found, out, end):
+    # the references work in float32 whatever they are given
+    torch.testing.assert_close(found[0].float(), out, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found[1].float(), end, rtol=0, atol=1e-6)
+
+
 def test_fading_by_slot_equals_gated_linear_attention():
-    (read, write, value, state), fade = _case(37, "slot", torch.float32)
+    (read, write, value, state), fade = _case(37, "slot")
+    given = [t.float() for t in _by_time(read, write, value, fade)]
+    out, end = _reference("gla").naive_recurrent_gla(*given, state.float(), output_final_state=True)
+    found = slot_scan(read * SLOTS**-0.5, write, value, state, fade)
+    _close(found, out.transpose(1, 2), end)
+
+
+def test_fading_by_head_equals_simple_gated_linear_attention():
+    (read, write, value, state), fade = _case(37, "head")
     assert fade is not None
-    by_time = [t.transpose(1, 2) for t in (read, write, value, fade)]
-    out, end = _reference("gla").naive_recurrent_gla(*by_time, state, output_final_state=True)
-    found = slot_scan(read, write, value, state, fade)
-    torch.testing.assert_close(found[0], out.transpose(1, 2) * SLOTS**0.5, rtol=0, atol=2e-6)
-    torch.testing.assert_close(found[1], end, rtol=0, atol=2e-6)
+    given = _by_time(read, write, value, fade[..., 0])
+    out, end = _reference("simple_gla").naive_recurrent_simple_gla(
+        *given, scale=1.0, initial_state=state.float()
+    )
+    _close(slot_scan(read, write, value, state, fade), out.transpose(1, 2).float(), end)
 
 
 def test_the_delta_rule_equals_its_published_recurrence():
-    (read, write, value, state), _ = _case(37, "none", torch.float32)
+    (read, write, value, state), _ = _case(37, "none")
     write = torch.nn.functional.normalize(write, dim=-1)
-    strength = torch.rand(BATCH, HEADS, 37, 1)
-    module = _reference("delta_rule")
-    out, end = module.delta_rule_recurrence(read, write, value, strength, state)
-    found = delta_scan(read, write, value, strength, state)
-    torch.testing.assert_close(found[0], out * SLOTS**0.5, rtol=0, atol=2e-6)
-    torch.testing.assert_close(found[1], end, rtol=0, atol=2e-6)
+    strength = torch.rand(BATCH, HEADS, 37, 1, dtype=torch.float64)
+    given = [t.float() for t in (read, write, value, strength, state)]
+    out, end = _reference("delta_rule").delta_rule_recurrence(*given)
+    _close(delta_scan(read * SLOTS**-0.5, write, value, strength, state), out, end)
+
+
+def test_the_fading_delta_rule_equals_its_published_recurrence():
+    (read, write, value, state), fade = _case(37, "head")
+    assert fade is not None
+    write = torch.nn.functional.normalize(write, dim=-1)
+    strength = torch.rand(BATCH, HEADS, 37, 1, dtype=torch.float64)
+    given = _by_time(read, write, value, strength[..., 0], fade[..., 0])
+    out, end = _reference("gated_delta_rule").naive_recurrent_gated_delta_rule(
+        *given, scale=1.0, initial_state=state, output_final_state=True
+    )
+    _close(delta_scan(read, write, value, strength, state, fade), out.transpose(1, 2), end)
+
+
+def _content_case():
+    (_, write, value, state), fade = _case(37, "head")
+    assert fade is not None
+    draw = torch.Generator().manual_seed(2)
+    shape = (2, BATCH, HEADS, 37, FEATURES)
+    query, key = torch.randn(shape, generator=draw, dtype=torch.float64)
+    keys = torch.randn(BATCH, HEADS, SLOTS, FEATURES, generator=draw, dtype=torch.float64)
+    layer = SlotKeys(HEADS * FEATURES, HEADS, FEATURES).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(HEADS * FEATURES))  # a token is its keys
+    seen = key.transpose(1, 2).flatten(2)
+    return layer, seen, query, key, write, value, keys, state, fade
+
+
+def test_reading_by_content_equals_gated_slot_attention():
+    layer, seen, query, key, write, value, keys, state, fade = _content_case()
+    score, after = layer(seen, query, write, keys, fade)
+    read = (score * FEATURES**-0.5).softmax(-1)
+    found = slot_scan(read, write, value, state, fade)
+    given = _by_time(query, key, value, write, fade.expand_as(write))
+    out, end = _reference("gsa").naive_recurrent_gsa(
+        *given, initial_state=(keys.mT, state), output_final_state=True
+    )
+    _close(found, out.transpose(1, 2).float(), end[1])
+    torch.testing.assert_close(after.mT.float(), end[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["naive_cumsum_abc", "naive_recurrent_abc"])
+def test_means_of_what_was_written_are_attention_with_bounded_memory(form):
+    layer, seen, query, key, share, value, keys, state, _ = _content_case()
+    empty = torch.zeros_like(state)
+    write = share.log()  # as the reference takes it, which begins from nothing
+    out, _ = getattr(_reference("abc"), form)(query, key, value, write)
+    total = share.cumsum(dim=2)
+    score, _ = layer(seen, query, share, torch.zeros_like(keys), None)
+    read = (score / total * FEATURES**-0.5).softmax(-1)
+    found, _ = slot_scan(read / total, share, value, empty)
+    torch.testing.assert_close(found, out.double(), rtol=0, atol=1e-6)

@@ -3,16 +3,27 @@
 import pytest
 import torch
 
+from trix.memory.parts import Rotation
 from trix.memory.recurrence import slot_scan
 from trix.memory.slots import PARTS, MemoryState, RoutedMemory
 
 DIM, HEADS, SLOTS = 12, 3, 5
 SHAPES = [(PARTS, None), (PARTS, 1), (PARTS, 2), (("fading",), 4), ((), None), (("gate",), 1)]
+MORE = [
+    ((*PARTS, "rotation"), None),
+    (("rotation",), 2),
+    ((*PARTS, "delta"), None),
+    (("delta",), 1),
+    ((*PARTS, "rotation", "delta"), 2),
+    ((*PARTS, "content"), None),
+    (("content",), 2),
+]
 
 
 def _memory(parts=PARTS, top_k=None, dtype=torch.float64):
     torch.manual_seed(0)
-    layer = RoutedMemory(DIM, HEADS, SLOTS, top_k, parts).to(dtype)
+    slots = SLOTS + 1 if "rotation" in parts else SLOTS
+    layer = RoutedMemory(DIM, HEADS, slots, top_k, parts).to(dtype)
     with torch.no_grad():  # away from where it begins, where much is zero or even
         for parameter in layer.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -32,12 +43,38 @@ def _in_parts(layer, x, cuts):
     return torch.cat(outputs, dim=1), state
 
 
+def _rows(table, head, slots):
+    return table()[head * slots : (head + 1) * slots]
+
+
+def _share(layer, way, head, score):
+    sharp = layer.log_sharpness[way, head].exp().squeeze()
+    share = (score * sharp / layer.width**0.5).softmax(0)
+    if layer.top_k is not None:
+        order = share.argsort(descending=True, stable=True)
+        share[order[layer.top_k :]] = 0.0
+    return share
+
+
+def _turned(slots):
+    # each pair of slots by its own angle
+    half = len(slots) // 2
+    turned = slots.clone()
+    for pair in range(half):
+        angle = torch.tensor(10_000.0 ** (-pair / half), dtype=slots.dtype)
+        one, two = slots[pair], slots[half + pair]
+        turned[pair] = one * angle.cos() - two * angle.sin()
+        turned[half + pair] = one * angle.sin() + two * angle.cos()
+    return turned
+
+
 def _loop(layer, x):
     # one token of one text at a time, slot by slot
     outputs = torch.zeros_like(x)
     width = DIM // HEADS
     for b, text in enumerate(x):
-        slots = torch.zeros(HEADS, SLOTS, width, dtype=x.dtype)
+        slots = torch.zeros(HEADS, layer.slots, width, dtype=x.dtype)
+        keys = torch.zeros_like(slots)
         for t in range(len(text)):
             seen = text[t]
             if layer.convolution is not None:
@@ -48,20 +85,23 @@ def _loop(layer, x):
             for h in range(HEADS):
                 query = layer.query[h * width : (h + 1) * width] @ seen
                 value = layer.value[h * width : (h + 1) * width] @ seen
-                shares = []
-                for i, rows in enumerate((layer.write_rows, layer.read_rows)):
-                    signatures = rows()[h * SLOTS : (h + 1) * SLOTS]
-                    sharp = layer.log_sharpness[i, h].exp().squeeze()
-                    share = (signatures @ query * sharp / width**0.5).softmax(0)
-                    if layer.top_k is not None:
-                        order = share.argsort(descending=True, stable=True)
-                        share[order[layer.top_k :]] = 0.0
-                    shares.append(share)
+                write = _share(layer, 0, h, _rows(layer.write_rows, h, layer.slots) @ query)
                 if layer.fading is not None:
                     gate = layer.fading.weight[h] @ seen + layer.fading.bias[h]
-                    slots[h] = slots[h] * gate.sigmoid()
-                slots[h] = slots[h] + shares[0][:, None] * value
-                y = shares[1] @ slots[h]
+                    slots[h], keys[h] = slots[h] * gate.sigmoid(), keys[h] * gate.sigmoid()
+                if layer.rotation is not None:
+                    slots[h] = _turned(slots[h])
+                if layer.keys is None:
+                    score = _rows(layer.read_rows, h, layer.slots) @ query
+                else:
+                    key = layer.keys.weight[h * width : (h + 1) * width] @ seen
+                    keys[h] = keys[h] + write[:, None] * key
+                    score = keys[h] @ query
+                if layer.strength is not None:
+                    strength = layer.strength.weight[h] @ seen + layer.strength.bias[h]
+                    value = strength.sigmoid() * (value - write @ slots[h])
+                slots[h] = slots[h] + write[:, None] * value
+                y = _share(layer, 1, h, score) @ slots[h]
                 y = y / (y.square().mean() + 1e-6).sqrt()
                 heads.append(y)
             mixed = torch.cat(heads) * layer.norm
@@ -72,7 +112,7 @@ def _loop(layer, x):
     return outputs
 
 
-@pytest.mark.parametrize(("parts", "top_k"), SHAPES)
+@pytest.mark.parametrize(("parts", "top_k"), [*SHAPES, *MORE])
 def test_it_equals_the_loop_over_tokens_and_slots(parts, top_k):
     layer, x = _memory(parts, top_k), _text(7)
     with torch.no_grad():
@@ -119,6 +159,49 @@ def test_every_parameter_hears_of_the_task(top_k):
 def test_all_slots_chosen_is_the_soft_form():
     x = _text()
     assert torch.equal(_memory(top_k=SLOTS)(x)[0], _memory(top_k=None)(x)[0])
+
+
+@pytest.mark.parametrize("part", ["rotation", "delta", "content"])
+def test_all_slots_chosen_is_the_soft_form_with_more_parts(part):
+    x, parts = _text(), (*PARTS, part)
+    slots = _memory(parts).slots
+    assert torch.equal(_memory(parts, slots)(x)[0], _memory(parts)(x)[0])
+
+
+def test_what_turned_tells_how_long_ago():
+    turn, steps = Rotation(2), 7
+    address = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(1, 1, steps, 2)
+    turned = turn.back(address)
+    # written by the first token, read by each: the cosine of the distance, in radians
+    met = (turned @ turned[..., :1, :].mT).flatten()
+    torch.testing.assert_close(met, torch.arange(steps, dtype=torch.float64).cos())
+
+
+def test_a_full_write_by_the_delta_rule_is_read_back_alone():
+    layer = _memory(("delta",))
+    assert layer.strength is not None
+    with torch.no_grad():
+        layer.log_sharpness.add_(12)  # one slot a token
+        layer.strength.bias.add_(100)
+        x = _text(9)
+        write, _ = layer.addresses(x)
+        _, slots = layer.remember(x, layer.initial_state(2).slots)
+        value = layer._heads(x @ layer.value.T)
+    last = write[:, :, -1]
+    assert last.amax(-1).min() > 1 - 1e-9
+    held = (last.unsqueeze(-1) * slots).sum(2)
+    torch.testing.assert_close(held, value[:, :, -1], rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("part", ["rotation", "delta"])
+def test_other_values_are_remembered_by_the_same_addresses(part):
+    layer, x = _memory((*PARTS, part), 2), _text(9)
+    own = layer._heads(x @ layer.value.T)
+    answers, _ = layer.remember(x, layer.initial_state(2).slots)
+    eye = torch.eye(9, dtype=x.dtype).expand(2, HEADS, 9, 9)
+    back, _ = layer.remember(x, eye.new_zeros(2, HEADS, layer.slots, 9), eye)
+    assert not back.triu(1).any()
+    torch.testing.assert_close(back @ own, answers, rtol=0, atol=1e-12)
 
 
 def test_slots_that_are_not_written_stay_bit_for_bit():
@@ -179,6 +262,9 @@ def test_bad_input_is_named():
         ((12, 3, 5, 6), "at most the 5 slots, got 6"),
         ((12, 3, 5, 0), "top_k must be at least 1"),
         ((12, 3, 5, None, ("fade",)), "got .'fade'."),
+        ((12, 3, 5, None, ("rotation",)), "slots must be even to turn in pairs, got 5"),
+        ((12, 3, 5, None, ("content", "delta")), "neither rotation nor delta, got .'content', 'd"),
+        ((12, 3, 5, None, (), 0), "width must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
             RoutedMemory(*arguments)  # pyright: ignore[reportArgumentType]

@@ -36,12 +36,28 @@ from trix.address.source import (
 from trix.address.ternary import row_scale, straight_through, ternarize, ternary_fraction
 from trix.address.tree import Level, TreeRouter
 from trix.memory.attention import AttentionState, CausalAttention
+from trix.memory.content import SlotKeys
 from trix.memory.context import CountTables
-from trix.memory.convolved import ConvolvedAttention, ConvolvedState
-from trix.memory.parts import Fading, OutputGate, ShortConvolution, slot_shares
+from trix.memory.convolved import (
+    Convolved,
+    ConvolvedAttention,
+    ConvolvedState,
+    ConvolvedStatic,
+)
+from trix.memory.hybrid import HybridHeads, HybridMixer, HybridState
+from trix.memory.parts import (
+    Fading,
+    OutputGate,
+    Rotation,
+    ShortConvolution,
+    Strength,
+    slot_shares,
+)
+from trix.memory.reading import MemoryReading, memory_reading
 from trix.memory.recurrence import delta_scan, slot_scan
 from trix.memory.slots import MemoryState, RoutedMemory
 from trix.memory.static import StaticMemory
+from trix.memory.window import WindowAttention, WindowState
 from trix.surgery.claims import Claims
 from trix.surgery.compiled import Dispatch, DispatchCheck, compile_dispatch
 from trix.surgery.plan import (
@@ -115,6 +131,7 @@ if TYPE_CHECKING:
     from trix.show import ContextLens as ContextLens
     from trix.show import Funnel as Funnel
     from trix.show import IslandPlane as IslandPlane
+    from trix.show import MemoryReader as MemoryReader
     from trix.show import RouteTree as RouteTree
     from trix.show import SoftBlend as SoftBlend
     from trix.show import SplineExplorer as SplineExplorer
@@ -139,6 +156,7 @@ _LATER = {
     "LMState": "trix.lab.charlm",
     "TrainConfig": "trix.lab.train",
     "TrainResult": "trix.lab.train",
+    "MemoryReader": "trix.show",
     "RouteTree": "trix.show",
     "SoftBlend": "trix.show",
     "SplineExplorer": "trix.show",
@@ -195,8 +213,10 @@ __all__ = [
     "CodebookTable",
     "ContentCells",
     "ContextLens",
+    "Convolved",
     "ConvolvedAttention",
     "ConvolvedState",
+    "ConvolvedStatic",
     "Corpus",
     "CountTables",
     "DataSource",
@@ -214,7 +234,10 @@ __all__ = [
     "FunnelFFN",
     "FunnelStages",
     "HierarchicalTriXFFN",
+    "HybridHeads",
     "HybridKANFFN",
+    "HybridMixer",
+    "HybridState",
     "Information",
     "Insertion",
     "IslandPlane",
@@ -226,6 +249,8 @@ __all__ = [
     "Level",
     "LinearRouter",
     "LookupTable",
+    "MemoryReader",
+    "MemoryReading",
     "MemoryState",
     "MixtureFFN",
     "NestedRouter",
@@ -237,6 +262,7 @@ __all__ = [
     "ProductTable",
     "Quantizer",
     "RandomFractalFFN",
+    "Rotation",
     "Route",
     "RouteTree",
     "Routed",
@@ -246,6 +272,7 @@ __all__ = [
     "ShortConvolution",
     "Shuffled",
     "SignatureRows",
+    "SlotKeys",
     "SoftBlend",
     "Source",
     "SparseLookupFFN",
@@ -254,6 +281,7 @@ __all__ = [
     "SplineSource",
     "Squeezed",
     "StaticMemory",
+    "Strength",
     "SurgeryPlan",
     "SurgeryTable",
     "TernaryBodies",
@@ -269,6 +297,8 @@ __all__ = [
     "UniformRandom",
     "WeightSource",
     "WideDenseFFN",
+    "WindowAttention",
+    "WindowState",
     "annealed",
     "blend_weights",
     "check_parameters",
@@ -295,6 +325,7 @@ __all__ = [
     "load_claims",
     "load_packed",
     "make_optimizer",
+    "memory_reading",
     "model_log_probs",
     "mutual_information",
     "normalized_entropy",

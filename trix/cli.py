@@ -7,7 +7,7 @@ line is wrong; 130 interrupted, and the same command goes on from there.
 import enum
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
 from trix.lab import claims as ledger
 from trix.lab.corpus import Corpus, load
 from trix.lab.experiments import EXPERIMENTS, run_experiment
-from trix.lab.files import write_text
+from trix.lab.files import atomic_path, write_text
 from trix.lab.records import read_all_records
 from trix.lab.tinyshakespeare import Unavailable
 
@@ -62,6 +62,7 @@ class Bench(enum.StrEnum):
 
     dispatch = "dispatch"
     ffn = "ffn"
+    memory = "memory"
     routing = "routing"
     table = "table"
     ternary = "ternary"
@@ -150,6 +151,7 @@ def bench(
         typer.Argument(
             metavar="NAME",
             help="dispatch: a compiled table beside live routing; ffn: lookup beside dense layers; "
+            "memory: routed memory beside attention; "
             "routing: trees beside the flat search; table: compiled tables beside splines; "
             "ternary: packed beside dense products.",
         ),
@@ -158,19 +160,30 @@ def bench(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON list, one object a row.")
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where memory's figure goes, .svg or .png; runs/bench-memory.svg if not given.",
+        ),
+    ] = None,
 ) -> None:
     """Time something beside what it replaces, turn by turn, and print the rows."""
     with _clear_errors():
-        rows = importlib.import_module(f"trix.lab.bench_{name.value}").run(quick=quick)
+        module = importlib.import_module(f"trix.lab.bench_{name.value}")
+        draw = getattr(module, "plot", None)
+        if plot is not None and (draw is None or plot.suffix not in (".svg", ".png")):
+            raise typer.BadParameter(
+                f"expected memory and a .svg or .png, got {name.value} and {plot}",
+                param_hint="--plot",
+            )
+        rows = module.run(quick=quick)
         if as_json:
             typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-            return
-        table = Table()
-        for column, value in rows[0].items():
-            table.add_column(column, justify="left" if isinstance(value, str) else "right")
-        for row in rows:
-            table.add_row(*(escape(_figure(value)) for value in row.values()))
-        Console().print(table)
+        else:
+            _print_rows(rows)
+        if draw is not None:
+            _save_figure(draw, rows, plot or Path("runs") / f"bench-{name.value}.svg")
 
 
 def update_scoreboard(path: Path, rows: list[ledger.Settled]) -> None:
@@ -201,6 +214,25 @@ def _figure(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    table = Table()
+    for column, value in rows[0].items():
+        table.add_column(column, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*(escape(_figure(value)) for value in row.values()))
+    Console().print(table)
+
+
+def _save_figure(draw: Callable[[Any], Any], rows: list[dict[str, Any]], path: Path) -> None:
+    from trix.show import style  # isort: skip (says which extra brings what is missing)
+    import matplotlib as mpl
+
+    with mpl.rc_context(), atomic_path(path) as temporary:
+        style.use()
+        draw(rows).savefig(temporary, format=path.suffix[1:], facecolor="white")
+    typer.echo(f"figure: {path}", err=True)
 
 
 def _print_table(rows: list[ledger.Settled]) -> None:

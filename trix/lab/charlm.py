@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from trix.address.checks import positive
 from trix.address.route import Route, RoutedLayer
 from trix.memory.attention import CausalAttention
-from trix.memory.convolved import ConvolvedAttention
+from trix.memory.convolved import ConvolvedAttention, ConvolvedStatic
+from trix.memory.hybrid import HybridMixer
 from trix.memory.slots import RoutedMemory
 from trix.memory.static import StaticMemory
+from trix.memory.window import WindowAttention
 from trix.tiles.adaptive import AdaptiveKANFFN
 from trix.tiles.baselines import MixtureFFN, ProductKeyFFN
 from trix.tiles.codebook import CodebookFFN
@@ -27,7 +29,10 @@ from trix.tiles.two_level import FixedRoutingFFN, HierarchicalTriXFFN, HybridKAN
 MIXERS: dict[str, Callable[..., nn.Module] | None] = {
     "attention": CausalAttention,
     "convolved-attention": ConvolvedAttention,
+    "convolved-static": ConvolvedStatic,
     "routed-memory": RoutedMemory,
+    "window-attention": WindowAttention,
+    "hybrid": HybridMixer,
     "static-memory": StaticMemory,
     "none": None,
 }
@@ -306,7 +311,7 @@ def init_weights(model: CharLM) -> None:
     residual = 0.02 / math.sqrt(2 * len(model.blocks))
     kept = {id(m.up) for m in model.modules() if isinstance(m, WideDenseFFN)}
     kept |= {id(m.query) for m in model.modules() if isinstance(m, ProductKeyFFN)}
-    kept |= {id(m.attention.qkv) for m in model.modules() if isinstance(m, ConvolvedAttention)}
+    kept |= {id(m.inner.qkv) for m in model.modules() if isinstance(m, ConvolvedAttention)}
     for name, module in model.named_modules():
         if id(module) in kept:
             continue

@@ -12,6 +12,7 @@ from trix.lab.arms import Outcome as Outcome
 from trix.lab.corpus import Corpus
 from trix.lab.files import locked
 from trix.lab.memory_experiments import MEMORY
+from trix.lab.recall_experiments import RECALL
 from trix.lab.records import (
     Record,
     add_record,
@@ -71,6 +72,7 @@ EXPERIMENTS: dict[str, dict[str, Arm]] = {
     **TILES,
     **SURGERY,
     **MEMORY,
+    **RECALL,
     "routing-cost": {name: RoutingCost(name) for name in ("flat", "hierarchical", "fractal")},
     "counts": {
         f"{smoothing}-{order}": Counted(order, smoothing)

@@ -58,6 +58,61 @@ class Static:
         return TrainedLM("seed", changes, start=None if self.learned else _freeze)
 
 
+@dataclass(frozen=True)
+class Gain:
+    """What a change of the model is worth: two models, trained alike from the same seed.
+
+    Attributes:
+        name: of the model with it, in `models`.
+        without: of the one without.
+        models: how each is trained. Arms that name the same model share it.
+    """
+
+    name: str
+    without: str
+    models: dict[str, TrainedLM]
+    seeded: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        for name in (self.name, self.without):
+            if name not in self.models:
+                raise ValueError(f"a model must be one of {sorted(self.models)}, got {name!r}")
+
+    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
+        """Return the settings of both models and their training."""
+        return {
+            "with": self.models[self.name].config(corpus, budget),
+            "without": self.models[self.without].config(corpus, budget),
+        }
+
+    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
+        """Train both, or find them trained; evaluate them on the whole validation text.
+
+        `val_gain` is what the loss falls by. The other metrics are the model's with the change, and
+        with `_without` those of the other.
+        """
+        found = {}
+        for name in (self.name, self.without):
+            arm = self.models[name]
+            folder = work.parent / f"part-{name}-{seed}-{corpus.sha256[:8]}-{budget}"
+            model, result = trained_with_result(arm, corpus, seed, budget, folder)
+            block = protocol(arm.protocol).block
+            score = evaluate(model_log_probs(model.eval()), corpus.val, block)
+            found[name] = model.parameter_count(), result, score
+        parameters, result, score = found[self.name]
+        fewer, _, other = found[self.without]
+        metrics = {
+            "val_gain": other.nats - score.nats,
+            "val_nats": score.nats,
+            "val_perplexity": score.perplexity,
+            "val_nats_without": other.nats,
+            "parameters_without": float(fewer),
+        }
+        curve = [[step, loss] for step, loss in result.curve]
+        return Outcome(result.seconds, parameters, metrics, curve, "cpu")
+
+
 def _freeze(model: CharLM) -> None:
     for memory in _memories(model):
         memory.rows.raw.requires_grad_(False)

@@ -29,6 +29,12 @@ from trix.lab.checkpoint import (
 
 RoutingLoss = Callable[[Any, Route], Tensor]
 
+Draw = Callable[[int, int, torch.Generator], tuple[Tensor, Tensor]]
+"""Maps the number of sequences, their length and a generator to tokens and targets; -100 is none.
+
+Its `repr` says what it draws, so that a run does not go on with another one's checkpoint.
+"""
+
 ROUTING_LOSSES: dict[str, RoutingLoss] = {
     "load-balance": lambda layer, route: load_balance(route, layer.tiles),
     "diversity": lambda layer, route: diversity(layer.signatures),
@@ -97,14 +103,14 @@ class TrainResult:
 
 def train(
     model: CharLM,
-    data: Tensor,
+    data: Tensor | Draw,
     config: TrainConfig,
     seed: int = 0,
     folder: Path | None = None,
     save_every: int = 100,
     progress: bool = True,
 ) -> TrainResult:
-    """Train `model` in place on random windows of `data`.
+    """Train `model` in place on random windows of `data`, or on what `data` draws.
 
     The model's device decides where it runs; on CUDA the forward pass is in bfloat16. With a
     `folder` the run is saved there every `save_every` steps, and goes on from what is saved: a run
@@ -112,7 +118,7 @@ def train(
 
     Args:
         model: changed in place.
-        data: text as int64 `[length]`, longer than the context.
+        data: text as int64 `[length]`, longer than the context; or a function, see `Draw`.
         config: see `TrainConfig`.
         seed: decides windows and dropout.
         folder: where to keep the checkpoint.
@@ -125,13 +131,7 @@ def train(
         FloatingPointError: the loss is no longer finite; the last checkpoint is kept.
     """
     positive("save_every", save_every)
-    if data.ndim != 1 or len(data) <= config.context:
-        raise ValueError(
-            f"data must be [length > {config.context}] for that context, got {list(data.shape)}"
-        )
-    low, high = int(data.min()), int(data.max())
-    if low < 0 or high >= model.config.vocab_size:
-        raise ValueError(f"data must be in 0 … {model.config.vocab_size - 1}, got {low} … {high}")
+    draw = _windows(data, config.context, model) if isinstance(data, Tensor) else data
     if config.loss_weights and not model.routed_layers():
         raise ValueError(
             f"routing losses {sorted(config.loss_weights)} need a feed-forward that routes, "
@@ -145,7 +145,6 @@ def train(
         )
     identity = _identity(model, data, config, seed)
     device = next(model.parameters()).device
-    data = data.to(device)
     optimizer = make_optimizer(model, config)
     sampler = torch.Generator().manual_seed(seed)
     devices = [device] if device.type == "cuda" else []
@@ -163,7 +162,7 @@ def train(
             mininterval=0.5,
         )
         for step in bar:
-            loss = _step(model, data, config, optimizer, sampler, step)
+            loss = _step(model, draw, config, optimizer, sampler, step)
             done = step + 1
             if done % 20 == 0 or done == config.steps:
                 value = float(loss)
@@ -202,24 +201,42 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
+def _windows(data: Tensor, context: int, model: CharLM) -> Draw:
+    if data.ndim != 1 or len(data) <= context:
+        raise ValueError(
+            f"data must be [length > {context}] for that context, got {list(data.shape)}"
+        )
+    low, high = int(data.min()), int(data.max())
+    if low < 0 or high >= model.config.vocab_size:
+        raise ValueError(f"data must be in 0 … {model.config.vocab_size - 1}, got {low} … {high}")
+    data = data.to(next(model.parameters()).device)
+
+    def draw(batch: int, length: int, sampler: torch.Generator) -> tuple[Tensor, Tensor]:
+        first = torch.randint(len(data) - length, (batch,), generator=sampler)
+        offsets = torch.arange(length + 1, device=data.device)
+        tokens = data[first.to(data.device)[:, None] + offsets]
+        return tokens[:, :-1], tokens[:, 1:]
+
+    return draw
+
+
 def _step(
     model: CharLM,
-    data: Tensor,
+    draw: Draw,
     config: TrainConfig,
     optimizer: torch.optim.Optimizer,
     sampler: torch.Generator,
     step: int,
 ) -> Tensor:
-    first = torch.randint(len(data) - config.context, (config.batch,), generator=sampler)
-    window = first.to(data.device)[:, None] + torch.arange(config.context + 1, device=data.device)
-    tokens = data[window]
+    device = next(model.parameters()).device
+    tokens, targets = (t.to(device) for t in draw(config.batch, config.context, sampler))
     if config.anneal is not None:
         temperature = annealed(*config.anneal, step / max(1, config.steps - 1))
         for layer in model.routed_layers():
             layer.set_temperature(temperature)  # pyright: ignore[reportAttributeAccessIssue]
-    with torch.autocast(data.device.type, torch.bfloat16, enabled=data.device.type == "cuda"):
-        logits, routes, _ = model.routed(tokens[:, :-1])
-        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        logits, routes, _ = model.routed(tokens)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
     total = loss
     for name, weight in config.loss_weights.items():
         for layer, route in zip(model.routed_layers(), routes, strict=True):
@@ -241,12 +258,13 @@ def _step(
     return loss.detach()
 
 
-def _identity(model: CharLM, data: Tensor, config: TrainConfig, seed: int) -> dict[str, Any]:
+def _identity(model: CharLM, data: Tensor | Draw, config: TrainConfig, seed: int) -> dict[str, Any]:
+    text = data.cpu().numpy().tobytes() if isinstance(data, Tensor) else repr(data).encode()
     values = {
         "model": dataclasses.asdict(model.config),
         "train": dataclasses.asdict(config),
         "seed": seed,
-        "data": hashlib.sha256(data.cpu().numpy().tobytes()).hexdigest(),
+        "data": hashlib.sha256(text).hexdigest(),
     }
     return json.loads(json.dumps(values))  # as a checkpoint gives it back: tuples become lists
 

@@ -9,9 +9,13 @@ from torch.nn import functional as F
 from trix.address.checks import positive
 from trix.address.route import best
 from trix.memory.recurrence import MOST_FADING
+from trix.memory.streaming import check_part
 
 WIDTH = 4
 """Tokens that a short convolution sees: the present one and three before it."""
+
+BASE = 10_000.0
+"""Of rotation: the first pair turns a radian a token, the last little more than 1 / BASE."""
 
 
 def slot_shares(score: Tensor, top_k: int | None = None) -> Tensor:
@@ -60,10 +64,17 @@ class ShortConvolution(nn.Module):
         Args:
             x: tokens, `[batch, time, dim]`.
             past: the tokens just before, `[batch, width - 1, dim]`.
+
+        Raises:
+            ValueError: `past` has another shape or dtype than that.
         """
-        whole = torch.cat([past.to(x.dtype), x], dim=1)
-        kernel = self.kernel.to(x.dtype).unsqueeze(1)
-        seen = F.conv1d(whole.mT, kernel, groups=x.shape[-1]).mT
+        check_part("past", past, [len(x), self.kernel.shape[1] - 1, x.shape[-1]], x.dtype)
+        whole = torch.cat([past, x], dim=1)
+        kernel = self.kernel.to(x.dtype)
+        if x.shape[1] == 1:  # a step is one sum, and a convolution takes longer to set up
+            seen = (whole * kernel.T).sum(dim=1, keepdim=True)
+        else:
+            seen = F.conv1d(whole.mT, kernel.unsqueeze(1), groups=x.shape[-1]).mT
         return seen, whole[:, x.shape[1] :]
 
 
@@ -94,14 +105,76 @@ class OutputGate(nn.Module):
 
     Args:
         dim: features of a token.
+        features: of the answer, `dim` when not given.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, features: int | None = None) -> None:
         """See the class. It begins with a standard deviation of 1/√dim."""
         super().__init__()
-        positive("dim", dim)
-        self.weight = nn.Parameter(torch.randn(dim, dim) / math.sqrt(dim))
+        features = positive("dim", dim) if features is None else positive("features", features)
+        self.weight = nn.Parameter(torch.randn(features, dim) / math.sqrt(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map tokens `[batch, time, dim]` to factors of the same shape, the SiLU of a product."""
+        """Map tokens `[batch, time, dim]` to factors `[batch, time, features]`: a SiLU."""
         return F.silu(F.linear(x, self.weight.to(x.dtype)))
+
+
+class Rotation(nn.Module):
+    r"""Pairs of slots that turn with time, so that an address knows how long ago it was written.
+
+    Each token turns the two slots of a pair into one another, by an angle of the pair's own; the
+    angles go down from one radian, as those of rotary positions do (Su et al. 2021). What was
+    written :math:`n` tokens ago has been turned :math:`n` times, so the distance is told and the
+    position is not: no count is kept, and any length will do. Turned slots may be read with a
+    negative share.
+
+    Args:
+        slots: an even number.
+    """
+
+    def __init__(self, slots: int) -> None:
+        """See the class."""
+        super().__init__()
+        if positive("slots", slots) % 2:
+            raise ValueError(f"slots must be even to turn in pairs, got {slots}")
+        self.slots = slots
+
+    def back(self, address: Tensor) -> Tensor:
+        """Turn the first of `[…, time, slots]` addresses back by a token, each next by one more.
+
+        That is as good as turning all that was written before them on.
+        """
+        steps = torch.arange(1, address.shape[-2] + 1, device=address.device)
+        return self._turn(address, -steps.unsqueeze(1))
+
+    def on(self, slots: Tensor, tokens: int) -> Tensor:
+        """Turn slots `[…, slots, features]` as many tokens do."""
+        return self._turn(slots.mT, torch.full((1, 1), tokens, device=slots.device)).mT
+
+    def _turn(self, address: Tensor, steps: Tensor) -> Tensor:
+        half = self.slots // 2
+        # in float64, because the angles of late tokens are large
+        place = torch.arange(half, dtype=torch.float64, device=address.device) / half
+        angle = steps * BASE**-place
+        cos, sin = angle.cos().to(address.dtype), angle.sin().to(address.dtype)
+        one, two = address[..., :half], address[..., half:]
+        return torch.cat([one * cos - two * sin, one * sin + two * cos], dim=-1)
+
+
+class Strength(nn.Module):
+    """How much of what an address holds a token replaces, by the delta rule (Schlag et al. 2021).
+
+    Args:
+        dim: features of a token.
+        heads: strengths.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        """See the class. It begins near one half."""
+        super().__init__()
+        self.weight = nn.Parameter(0.02 * torch.randn(heads, dim))
+        self.bias = nn.Parameter(torch.zeros(heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens `[batch, time, dim]` to strengths in 0 … 1, `[batch, heads, time, 1]`."""
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype)).sigmoid().mT[..., None]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CHUNK = 64
-"""Tokens worked out at once where they share one fading a head."""
+LEAST, CHUNK = 16, 64
+"""Tokens worked out at once where they share one fading a head: as many as slots, within these."""
 SLOT_CHUNK = 32
 """The same where every slot fades by itself: within a chunk no fading may leave float32's range."""
 MOST_FADING = 5.0
@@ -55,27 +55,30 @@ def slot_scan(
         raise ValueError(
             f"fading must be {[*lead, time]} with 1 or {slots} more, got {list(fading.shape)}"
         )
+    if time == 1:  # a step: nothing to cut, nothing to mask
+        state = (state if fading is None else state * fading.exp().mT) + write.mT @ value
+        return read @ state, state
     each_slot = fading is not None and fading.shape[-1] > 1
-    size = min(time, chunk or (SLOT_CHUNK if each_slot else CHUNK))
+    size = min(time, chunk or (SLOT_CHUNK if each_slot else min(max(slots, LEAST), CHUNK)))
     read, write, value = (_chunks(t, size) for t in (read, write, value))
-    causal = torch.ones(size, size, dtype=torch.bool, device=value.device).tril()
+    later = torch.ones(size, size, dtype=torch.bool, device=value.device).triu(1)
     if fading is None:
-        mixed = (read @ write.mT).masked_fill(~causal, 0.0)
-        added, kept = write.mT @ value, None
+        mixed = (read @ write.mT).masked_fill(later, 0.0)
+        starts, state = _carry(write.mT @ value, None, state)
+        output = mixed @ value + read @ starts
     else:
         total = _chunks(fading, size).cumsum(dim=-2)  # from the chunk's start to each token
         last = total[..., -1:, :]
         if each_slot:
             middle = total[..., size // 2 : size // 2 + 1, :]
             mixed = (read * (total - middle).exp()) @ (write * (middle - total).exp()).mT
-            mixed = mixed.masked_fill(~causal, 0.0)
-        else:
-            between = (total - total.mT).masked_fill(~causal, -torch.inf)
-            mixed = (read @ write.mT) * between.exp()
-        added, kept = (write * (last - total).exp()).mT @ value, last.mT.exp()
-        read = read * total.exp()
-    starts, state = _carry(added, kept, state)
-    output = mixed @ value + read @ starts
+            mixed = mixed.masked_fill(later, 0.0)
+            starts, state = _carry((write * (last - total).exp()).mT @ value, last.mT.exp(), state)
+            output = mixed @ value + (read * total.exp()) @ starts
+        else:  # a head's fading is a number a token: it goes to the thinnest factor
+            mixed = (read @ write.mT) * (total - total.mT).masked_fill(later, -torch.inf).exp()
+            starts, state = _carry(write.mT @ (value * (last - total).exp()), last.exp(), state)
+            output = mixed @ value + (read @ starts) * total.exp()
     return output.flatten(-3, -2)[..., :time, :], state
 
 
@@ -135,12 +138,20 @@ def delta_scan(
         causal = torch.ones(size, size, dtype=torch.bool, device=value.device).tril()
         between = (total - total.mT).masked_fill(~causal, -torch.inf).exp()
         last = total[..., -1:, :]
-        met, mixed, used, read = met * between, mixed * between, used * total.exp(), read * total.exp()
+        met, mixed, used, read = (
+            met * between,
+            mixed * between,
+            used * total.exp(),
+            read * total.exp(),
+        )
         write, kept = write * (last - total).exp(), last.exp()
     system = torch.eye(size, dtype=value.dtype, device=value.device) + met.tril(-1)
     both = torch.cat([strength * value, used], dim=-1)
-    solved = torch.linalg.solve_triangular(system, both, upper=False, unitriangular=True)
-    news, used = solved.split([value.shape[-1], slots], dim=-1)
+    exact = torch.promote_types(both.dtype, torch.float32)  # the solver knows no shorter numbers
+    solved = torch.linalg.solve_triangular(
+        system.to(exact), both.to(exact), upper=False, unitriangular=True
+    )
+    news, used = solved.to(both.dtype).split([value.shape[-1], slots], dim=-1)
     outputs = []
     for number in range(value.shape[-3]):
         change = news[..., number, :, :] - used[..., number, :, :] @ state

@@ -8,20 +8,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.checks import positive, tokens
+from trix.address.checks import positive
 from trix.address.rows import SignatureRows
-from trix.memory.parts import Fading, OutputGate, ShortConvolution, slot_shares
-from trix.memory.recurrence import slot_scan
+from trix.memory.content import SlotKeys
+from trix.memory.parts import (
+    Fading,
+    OutputGate,
+    Rotation,
+    ShortConvolution,
+    Strength,
+    slot_shares,
+)
+from trix.memory.recurrence import delta_scan, slot_scan
+from trix.memory.streaming import check_state, check_tokens, head_width, not_finite
 
 PARTS = ("convolution", "fading", "gate")
+"""What a memory has unless it is told otherwise."""
+MORE_PARTS = ("rotation", "delta", "content")
+"""What it can have as well; content stands for the other two."""
 
 
 class MemoryState(NamedTuple):
     """What a routed memory carries on; its size does not depend on how much was read.
 
     Attributes:
-        slots: `[batch, heads, slots, dim / heads]`.
-        past: the latest tokens, for the convolution, `[batch, width - 1, dim]`; empty without one.
+        slots: `[batch, heads, slots, width]`; with content reads twice as wide, keys before values.
+        past: the latest tokens, for the convolution, `[batch, 3, dim]`; empty without one.
     """
 
     slots: Tensor
@@ -44,18 +56,27 @@ class RoutedMemory(nn.Module):
     the order is the convolution before the queries and the fading of the slots, and both go on past
     any length.
 
+    Three more parts change how slots are written and read:
+
+    - rotation: pairs of slots turn with time, so that a read address can ask how long ago;
+    - delta: a token replaces what its address holds rather than adding to it, by the gated delta
+      rule where slots fade;
+    - content: slots hold keys as well, and are read by those rather than by signatures.
+
     Args:
-        dim: features, a multiple of `heads`.
+        dim: features, a multiple of `heads` unless `width` is given.
         heads: memories side by side.
         slots: of each.
         top_k: slots that a token writes to and reads, each with its share of the softmax over all;
-            the others are left exactly as they are, but for fading. All when not given.
-        parts: which of `PARTS` the memory has.
+            the others are left exactly as they are, but for fading (and for turning in pairs). All
+            when not given.
+        parts: which of `PARTS` and `MORE_PARTS` the memory has.
+        width: features of a head, `dim / heads` when not given.
 
     Raises:
         TypeError: a count is not an integer.
-        ValueError: a count below 1, heads that do not divide `dim`, `top_k` above `slots`, or an
-            unknown part.
+        ValueError: a count below 1, heads that do not divide `dim`, `top_k` above `slots`, an
+            unknown part, parts that do not go together, or an odd number of slots to turn.
     """
 
     def __init__(
@@ -65,36 +86,40 @@ class RoutedMemory(nn.Module):
         slots: int = 64,
         top_k: int | None = None,
         parts: Sequence[str] = PARTS,
+        width: int | None = None,
     ) -> None:
         """See the class. Queries and values begin with a standard deviation of 1/√dim."""
         super().__init__()
-        if positive("dim", dim) % positive("heads", heads):
-            raise ValueError(f"dim must be a multiple of heads, got dim={dim}, heads={heads}")
+        width = head_width(dim, heads, width)
         positive("slots", slots)
         if top_k is not None and positive("top_k", top_k) > slots:
             raise ValueError(f"top_k must be at most the {slots} slots, got {top_k}")
-        if unknown := set(parts) - set(PARTS):
-            raise ValueError(f"parts must be of {PARTS}, got {sorted(unknown)}")
-        self.dim, self.heads, self.slots, self.top_k = dim, heads, slots, top_k
-        width = dim // heads
-        self.query = nn.Parameter(torch.randn(dim, dim) / math.sqrt(dim))
-        self.value = nn.Parameter(torch.randn(dim, dim) / math.sqrt(dim))
+        _check_parts(parts)
+        self.dim, self.heads, self.slots, self.top_k, self.width = dim, heads, slots, top_k, width
+        inner = heads * width
+        self.query = nn.Parameter(torch.randn(inner, dim) / math.sqrt(dim))
+        self.value = nn.Parameter(torch.randn(inner, dim) / math.sqrt(dim))
         self.write_rows = SignatureRows(heads * slots, width)
-        self.read_rows = SignatureRows(heads * slots, width)
+        by_content = "content" in parts
+        if not by_content:
+            self.read_rows = SignatureRows(heads * slots, width)
         self.log_sharpness = nn.Parameter(torch.zeros(2, heads, 1, 1))
         self.convolution = ShortConvolution(dim) if "convolution" in parts else None
         self.fading = Fading(dim, heads) if "fading" in parts else None
-        self.gate = OutputGate(dim) if "gate" in parts else None
-        self.norm = nn.Parameter(torch.ones(dim))
-        self.out = nn.Linear(dim, dim, bias=False)
+        self.gate = OutputGate(dim, inner) if "gate" in parts else None
+        self.rotation = Rotation(slots) if "rotation" in parts else None
+        self.strength = Strength(dim, heads) if "delta" in parts else None
+        self.keys = SlotKeys(dim, heads, width) if by_content else None
+        self.norm = nn.Parameter(torch.ones(inner))
+        self.out = nn.Linear(inner, dim, bias=False)
 
     def initial_state(self, batch: int) -> MemoryState:
         """Return the state before the first token: empty slots."""
-        shape = (batch, self.heads, self.slots, self.dim // self.heads)
+        kept = self.width if self.keys is None else 2 * self.width
         past = self.value.new_zeros(batch, 0, self.dim)
         if self.convolution is not None:
             past = self.convolution.initial_state(batch)
-        return MemoryState(self.value.new_zeros(shape), past)
+        return MemoryState(self.value.new_zeros(batch, self.heads, self.slots, kept), past)
 
     def forward(self, x: Tensor, state: MemoryState | None = None) -> tuple[Tensor, MemoryState]:
         """Write every token, then read it.
@@ -108,26 +133,20 @@ class RoutedMemory(nn.Module):
             not changed. Of a text with a token that is not finite, all is NaN from there on.
 
         Raises:
-            TypeError: `x` is not floating.
+            TypeError: `x` is not floating, or the state of another kind of layer.
             ValueError: `x` is not `[batch, time >= 1, dim]`, or the state is of another layer,
                 batch or dtype.
         """
-        tokens("x", x, self.dim)
-        if x.ndim != 3 or x.shape[1] == 0:
-            raise ValueError(f"x must be [batch, time >= 1, {self.dim}], got {list(x.shape)}")
+        check_tokens(x, self.dim)
         if state is None:
             state = MemoryState(*(part.to(x.dtype) for part in self.initial_state(len(x))))
-        self._check(x, state)
-        # zero as long as all was finite, then NaN: products with masks would carry it backwards
-        broken = (0 * x.detach().sum(dim=-1, keepdim=True)).cumsum(dim=1)
+        check_state(state, self.initial_state(len(x)), x.dtype)
+        broken = not_finite(x).cumsum(dim=1) + 0 * state.slots.detach()[:, 0, :1, :1]
         x = x.masked_fill(broken.isnan(), 0.0)
         seen, past = x, state.past
         if self.convolution is not None:
             seen, past = self.convolution(x, past)
-        write, read = self.addresses(seen)
-        value = self._heads(seen @ self.value.T.to(x.dtype))
-        fading = None if self.fading is None else self.fading(seen)
-        answer, slots = slot_scan(read, write, value, state.slots, fading)
+        answer, slots = self.remember(seen, state.slots)
         answer = F.rms_norm(answer, answer.shape[-1:], eps=1e-6)
         mixed = answer.transpose(1, 2).flatten(2) * self.norm.to(x.dtype)
         if self.gate is not None:
@@ -135,30 +154,74 @@ class RoutedMemory(nn.Module):
         slots = slots + broken[:, -1:, :, None]
         return self.out(mixed) + broken, MemoryState(slots, past)
 
-    def addresses(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def addresses(self, seen: Tensor, slots: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return how much of each slot tokens write and read, `[batch, heads, time, slots]` each.
 
         Args:
             seen: tokens as the convolution left them, `[batch, time, dim]`.
+            slots: those of the state before, which only content reads depend on; empty when not
+                given.
+        """
+        if slots is None:
+            slots = self.initial_state(len(seen)).slots.to(seen.dtype)
+        fading = None if self.fading is None else self.fading(seen)
+        query = self._heads(seen @ self.query.T.to(seen.dtype))
+        write, read, _ = self._address(seen, query, slots, fading)
+        return write, read
+
+    def remember(
+        self, seen: Tensor, slots: Tensor, value: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Write tokens to slots and read them, without what comes before and after in the layer.
+
+        Args:
+            seen: tokens as the convolution left them, `[batch, time, dim]`.
+            slots: those of the state before.
+            value: what is written, `[batch, heads, time, features]`, for slots as wide; the layer's
+                own values when not given. Answers are linear in it.
+
+        Returns:
+            The answers `[batch, heads, time, features]` and the slots after the last token.
         """
         query = self._heads(seen @ self.query.T.to(seen.dtype))
-        shares = []
-        for rows, sharpness in zip(
-            (self.write_rows, self.read_rows), self.log_sharpness.exp(), strict=True
-        ):
-            signatures = rows().view(self.heads, self.slots, -1).to(seen.dtype)
-            score = query @ signatures.mT * (sharpness.to(seen.dtype) / math.sqrt(query.shape[-1]))
-            shares.append(slot_shares(score, self.top_k))
-        return shares[0], shares[1]
+        if value is None:
+            value = self._heads(seen @ self.value.T.to(seen.dtype))
+        fading = None if self.fading is None else self.fading(seen)
+        write, read, keys = self._address(seen, query, slots, fading)
+        held = slots[..., keys.shape[-1] :]
+        if self.rotation is not None:
+            write, read = self.rotation.back(write), self.rotation.back(read)
+        if self.strength is None:
+            answer, held = slot_scan(read, write, value, held, fading)
+        else:
+            answer, held = delta_scan(read, write, value, self.strength(seen), held, fading)
+        if self.rotation is not None:
+            held = self.rotation.on(held, seen.shape[1])
+        return answer, held if self.keys is None else torch.cat([keys, held], dim=-1)
+
+    def _address(
+        self, seen: Tensor, query: Tensor, slots: Tensor, fading: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        # write and read addresses, and the keys of slots after the last token, of no width without
+        sharpness = self.log_sharpness.exp().to(seen.dtype) / math.sqrt(self.width)
+        write = slot_shares(self._match(query, self.write_rows, sharpness[0]), self.top_k)
+        if self.keys is None:
+            score, keys = self._match(query, self.read_rows, sharpness[1]), slots[..., :0]
+        else:
+            score, keys = self.keys(seen, query, write, slots[..., : self.width], fading)
+            score = score * sharpness[1]
+        return write, slot_shares(score, self.top_k), keys
+
+    def _match(self, query: Tensor, rows: SignatureRows, sharpness: Tensor) -> Tensor:
+        signatures = rows().view(self.heads, self.slots, -1).to(query.dtype)
+        return query @ (signatures * sharpness).mT  # few signatures are scaled, not many scores
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def _check(self, x: Tensor, state: MemoryState) -> None:
-        expected = self.initial_state(len(x))
-        for name, wanted, given in zip(state._fields, expected, state, strict=True):
-            if given.shape != wanted.shape or given.dtype != x.dtype:
-                raise ValueError(
-                    f"state.{name} must be {list(wanted.shape)} of {x.dtype}, "
-                    f"got {list(given.shape)} of {given.dtype}"
-                )
+
+def _check_parts(parts: Sequence[str]) -> None:
+    if unknown := set(parts) - {*PARTS, *MORE_PARTS}:
+        raise ValueError(f"parts must be of {(*PARTS, *MORE_PARTS)}, got {sorted(unknown)}")
+    if "content" in parts and {"rotation", "delta"} & set(parts):
+        raise ValueError(f"content goes with neither rotation nor delta, got {sorted(parts)}")

@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from trix.address.checks import positive, tokens
+from trix.address.checks import positive
 from trix.address.rows import SignatureRows
 from trix.memory.parts import slot_shares
+from trix.memory.streaming import check_tokens, head_width
 
 
 class StaticMemory(nn.Module):
@@ -35,14 +36,13 @@ class StaticMemory(nn.Module):
     ) -> None:
         """See the class. Contents begin normal, with a standard deviation of one."""
         super().__init__()
-        if positive("dim", dim) % positive("heads", heads):
-            raise ValueError(f"dim must be a multiple of heads, got dim={dim}, heads={heads}")
+        width = head_width(dim, heads)
         if positive("top_k", top_k) > positive("slots", slots):
             raise ValueError(f"top_k must be at most the {slots} slots, got {top_k}")
         self.dim, self.heads, self.slots, self.top_k = dim, heads, slots, top_k
         self.query = nn.Linear(dim, dim, bias=bias)
-        self.rows = SignatureRows(heads * slots, dim // heads)
-        self.contents = nn.Parameter(torch.randn(heads, slots, dim // heads))
+        self.rows = SignatureRows(heads * slots, width)
+        self.contents = nn.Parameter(torch.randn(heads, slots, width))
         self.out = nn.Linear(dim, dim, bias=bias)
 
     def initial_state(self, batch: int) -> tuple[()]:
@@ -50,15 +50,15 @@ class StaticMemory(nn.Module):
         return ()
 
     def forward(self, x: Tensor, state: tuple[()] | None = None) -> tuple[Tensor, tuple[()]]:
-        """Read the slots for tokens `[batch, time, dim]`; return the same shape, and no state.
+        """Read the slots for tokens `[batch, time >= 1, dim]`; return as many, and no state.
 
         Raises:
-            TypeError: `x` is not floating.
-            ValueError: `x` is not `[batch, time, dim]`.
+            TypeError: `x` is not floating, or the state of another kind of layer.
+            ValueError: `x` is not `[batch, time >= 1, dim]`.
         """
-        tokens("x", x, self.dim)
-        if x.ndim != 3:
-            raise ValueError(f"x must be [batch, time, {self.dim}], got {list(x.shape)}")
+        check_tokens(x, self.dim)
+        if state not in (None, ()):
+            raise TypeError(f"state must be (), got a {type(state).__name__}")
         read = self.addresses(x) @ self.contents.to(x.dtype)
         return self.out(read.transpose(1, 2).flatten(2)), ()
 

@@ -9,6 +9,7 @@ try:
     from trix.show.funnel import Funnel, Squeezed
     from trix.show.island_plane import IslandPlane
     from trix.show.live import live
+    from trix.show.memory_reader import MemoryReader
     from trix.show.page import glue, provenance
     from trix.show.plot import figure_html, show
     from trix.show.route_tree import RouteTree
@@ -30,6 +31,7 @@ __all__ = [
     "ContextLens",
     "Funnel",
     "IslandPlane",
+    "MemoryReader",
     "RouteTree",
     "SoftBlend",
     "SplineExplorer",

@@ -1,0 +1,163 @@
+"""Arms about recall: what is counted, on which texts, and that a run goes on as if never cut."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import trix
+from trix.lab import recall_arms
+from trix.lab.corpus import Corpus
+from trix.lab.recall import NOTHING, Asked, Task
+from trix.lab.recall_arms import Recalled, accuracy, state_bytes
+from trix.lab.train import TrainConfig, train
+
+CORPUS = Corpus("small", "typed", "no arm about recall reads this. " * 20)
+TASK = Task("mqar", 16, {"pairs": 2})
+MEMORY = {"mixer": "routed-memory", "dim": 12, "mixer_options": {"heads": 3, "slots": 5}}
+
+
+def arm(**changes) -> Recalled:
+    settings = {"model": {**MEMORY, "ffn": "none"}, "training": {"steps": 4, "batch": 3}}
+    return Recalled(TASK, (13, 29), 8, **{**settings, **changes})
+
+
+def model(**changes) -> trix.CharLM:
+    torch.manual_seed(0)
+    return trix.CharLM(trix.LMConfig(**{"vocab_size": 16, "positions": 0, **MEMORY, **changes}))
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(recall_arms, "JUDGED", 20)
+
+
+class Dictionary(nn.Module):
+    """Answers MQAR by a dictionary, but for the questions it is told to get wrong."""
+
+    def __init__(self, wrong: int = 0) -> None:
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(1))
+        self.wrong = wrong
+
+    def forward(self, tokens):
+        assert not self.training
+        logits = torch.zeros(*tokens.shape, 16)
+        for row, text in enumerate(tokens.tolist()):
+            known = {text[0]: text[1], text[2]: text[3]}
+            for at in range(4, len(text)):
+                if text[at]:
+                    self.wrong -= 1
+                    logits[row, at, known[text[at]] if self.wrong < 0 else 0] = 1.0
+        return logits
+
+
+def test_accuracy_is_the_share_of_questions_answered_right():
+    assert accuracy(Dictionary(), TASK, 13, 10, 0) == 1.0  # pyright: ignore[reportArgumentType]
+    found = accuracy(Dictionary(wrong=3), TASK, 13, 10, 0)  # pyright: ignore[reportArgumentType]
+    assert found == pytest.approx(17 / 20)
+
+
+def test_accuracy_leaves_the_model_in_its_mode():
+    for training in (True, False):
+        asked = model().train(training)
+        accuracy(asked, TASK, 13, 3, 0)
+        assert asked.training is training
+
+
+def test_a_routed_state_is_as_large_after_any_text():
+    routed: Any = model(layers=2)
+    parts = [part for block in routed.blocks for part in block.mixer.initial_state(1)]
+    expected = 4 * sum(part.numel() for part in parts)
+    assert expected > 4 * 2 * 3 * 5 * 4  # the slots alone
+    assert state_bytes(routed, 13) == state_bytes(routed, 29) == expected
+
+
+def test_a_cache_grows_with_the_text():
+    # two layers keep a key and a value, each of twelve numbers, of every token
+    attention = model(layers=2, mixer="attention", mixer_options={"heads": 3})
+    grown = state_bytes(attention, 29) - state_bytes(attention, 13)
+    assert grown == 4 * 2 * 2 * 12 * (29 - 13)
+
+
+def test_an_arm_judges_every_length(tmp_path):
+    outcome = arm().run(CORPUS, 0, "full", tmp_path)
+    names = {f"{name}_{n}" for name in ("accuracy", "state_bytes") for n in (13, 29)}
+    assert set(outcome.metrics) == names
+    again = arm().run(CORPUS, 0, "full", tmp_path / "again")
+    other = arm().run(CORPUS, 1, "full", tmp_path / "other")
+    assert again.curve == outcome.curve != other.curve
+    assert again.metrics == outcome.metrics
+
+
+def test_texts_of_the_judgement_are_not_those_of_training(tmp_path, monkeypatch):
+    seen: list[tuple[int, int, int]] = []
+
+    def note(model, task, length, texts, seed):
+        seen.append((length, texts, seed))
+        return 0.5
+
+    monkeypatch.setattr(recall_arms, "accuracy", note)
+    for seed in (0, 1):
+        arm().run(CORPUS, seed, "full", tmp_path / str(seed))
+    assert [length for length, _, _ in seen] == [13, 29, 13, 29]
+    assert all(texts == recall_arms.JUDGED for _, texts, _ in seen)
+    assert len({seed for _, _, seed in seen} | {0, 1}) == 4
+
+
+def test_a_run_that_was_cut_off_ends_in_the_same_bits(tmp_path):
+    config = TrainConfig(steps=6, batch=3, context=13)
+    whole, cut = model(), model()
+    train(whole, TASK, config, seed=3, progress=False)
+
+    class CutOff(Exception):
+        pass
+
+    left = [4]
+
+    class Failing(Task):
+        def __call__(self, batch, length, generator) -> Asked:
+            left[0] -= 1
+            if left[0] < 0:
+                raise CutOff
+            return super().__call__(batch, length, generator)
+
+        def __repr__(self) -> str:
+            return repr(TASK)
+
+    failing = Failing("mqar", 16, {"pairs": 2})
+    with pytest.raises(CutOff):
+        train(cut, failing, config, 3, tmp_path, save_every=2, progress=False)
+    later = model()
+    train(later, TASK, config, 3, tmp_path, save_every=2, progress=False)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, later.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_another_task_is_refused(tmp_path):
+    config = TrainConfig(steps=2, batch=3, context=13)
+    train(model(), TASK, config, 0, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="holds another run"):
+        train(model(), Task("mqar", 16, {"pairs": 3}), config, 0, tmp_path, progress=False)
+
+
+def test_the_loss_is_that_of_the_questions_alone():
+    still = model()  # and stays so, at a learning rate of zero
+    result = train(still, TASK, TrainConfig(20, 3, 13, lr=0.0), seed=5, progress=False)
+    dice = torch.Generator().manual_seed(5)
+    tokens, targets = [TASK(3, 13, dice) for _ in range(20)][-1]
+    with torch.no_grad():
+        said = still(tokens).log_softmax(dim=-1)
+    losses = [
+        -float(said[row, at, targets[row, at]])
+        for row in range(3)
+        for at in range(13)
+        if targets[row, at] != NOTHING
+    ]
+    assert result.curve == [(20, pytest.approx(sum(losses) / 6, rel=1e-5))]
+
+
+def test_a_quick_run_is_short():
+    assert arm(training={"steps": 4000}).config(CORPUS, "quick")["train"]["steps"] == 60
+    assert arm(training={"steps": 4000}).config(CORPUS, "full")["train"]["steps"] == 4000

@@ -1,0 +1,205 @@
+"""What `MemoryReader` checks and sends; what the page makes of it is tested in a browser."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from ipywidgets.embed import dependency_state
+
+from trix.lab.charlm import CharLM, LMConfig
+from trix.memory.reading import memory_reading
+from trix.memory.slots import RoutedMemory
+from trix.show.memory_reader import MOST_CHARACTERS, MemoryReader, Numbers
+
+TEXT, LAYERS, HEADS, SLOTS = "so sad\n", 2, 3, 5
+N = len(TEXT)
+RANDOM = np.random.default_rng(0)
+
+
+def shares(*shape: int) -> np.ndarray:
+    return RANDOM.dirichlet(np.full(shape[-1], 0.3), size=shape[:-1])
+
+
+WRITE, READ = shares(LAYERS, HEADS, N, SLOTS), shares(LAYERS, HEADS, N, SLOTS)
+BACK = np.tril(RANDOM.gamma(0.5, size=(LAYERS, HEADS, N, N)))
+
+
+def reader(
+    text=TEXT, write: Numbers = WRITE, read: Numbers = READ, back: Numbers = BACK, **options
+) -> MemoryReader:
+    return MemoryReader(text, write, read, back, **{"alt": "Seven characters.", **options})
+
+
+def largest(made: MemoryReader, name: str) -> np.ndarray:
+    sent = np.frombuffer(made.largest[name], "<u2").reshape(*WRITE.shape[:2], -1)
+    return sent / 65535
+
+
+def steps_of_cells(sent: bytes, count: int) -> list[int]:
+    return [int(digit, 16) for digit in sent.hex()][:count]
+
+
+def test_slots_are_sent_in_steps_of_the_largest():
+    made = reader()
+    for name, values in (("written", WRITE), ("read", READ)):
+        found = np.array(steps_of_cells(getattr(made, name), values.size)).reshape(values.shape)
+        top = largest(made, name)
+        np.testing.assert_allclose(top, values.max(axis=-1), atol=1e-5)
+        first = values.argmax(axis=-1)
+        assert (found.argmax(axis=-1) == first).all()
+        assert ((found == 15).sum(axis=-1) == 1).all()
+        near = found / 15 * top[..., None]
+        close = values > 14.5 / 15 * top[..., None]  # they give way to the first of the largest
+        assert np.abs(near - values)[~close].max() <= 0.5 / 15 + 1e-4
+        assert np.abs(near - values).max() <= 1 / 15 + 1e-4
+
+
+def test_an_odd_number_of_slots_fills_its_last_byte():
+    made = reader(TEXT[:1], WRITE[:1, :1, :1], READ[:1, :1, :1], BACK[:1, :1, :1, :1])
+    assert len(made.written) == 3
+    assert made.written[-1] % 16 == 0
+    assert made.back == bytes([255])
+
+
+def test_what_comes_back_is_sent_as_parts_of_all_that_does():
+    made = reader()
+    total = BACK.sum(axis=-1, keepdims=True)
+    sent = np.frombuffer(made.back, np.uint8).reshape(LAYERS, HEADS, N * (N + 1) // 2)
+    top = largest(made, "back")
+    for t in range(N):
+        row = sent[..., t * (t + 1) // 2 : (t + 1) * (t + 2) // 2] / 255 * top[..., t, None]
+        np.testing.assert_allclose(row, (BACK / total)[..., t, : t + 1], atol=0.5 / 255 + 1e-4)
+
+
+def test_where_nothing_comes_back_nothing_is_sent():
+    back = BACK.copy()
+    back[1, 2, 3] = 0
+    made = reader(back=back)
+    top = largest(made, "back")
+    assert [tuple(at) for at in np.argwhere(top == 0)] == [(1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "change", [torch.tensor, np.ndarray.tolist, lambda one: torch.tensor(one).requires_grad_()]
+)
+def test_tensors_arrays_and_lists_are_the_same(change):
+    state = reader(write=change(WRITE), read=change(READ), back=change(BACK)).get_state()
+    plain = reader().get_state()
+    for name in ("written", "read", "back", "largest"):
+        assert state[name] == plain[name]
+
+
+def test_layers_are_numbered():
+    assert reader().layers == [1, 2]
+    assert reader(layers=(3, 7)).layers == [3, 7]
+
+
+def test_the_largest_reader_is_small_enough_for_a_page():
+    layers, heads, slots, n = 4, 4, 64, MOST_CHARACTERS
+    write, read = shares(layers, heads, n, slots), shares(layers, heads, n, slots)
+    back = np.tril(RANDOM.uniform(size=(layers, heads, n, n)))
+    made = reader("x" * n, write, read, back)
+    (entry,) = [
+        one
+        for one in dependency_state([made], drop_defaults=False).values()
+        if "_esm" in one["state"]
+    ]
+    for code in ("_esm", "_css"):
+        del entry["state"][code]
+    assert len(json.dumps(entry)) < 300_000
+
+
+def model(**changes) -> CharLM:
+    torch.manual_seed(0)
+    settings = {
+        "vocab_size": 11,
+        "dim": 12,
+        "layers": 2,
+        "positions": 0,
+        "mixer": "routed-memory",
+        "mixer_options": {"heads": HEADS, "slots": SLOTS},
+        "dropout": 0.5,
+    }
+    return CharLM(LMConfig(**{**settings, **changes}))
+
+
+@pytest.mark.parametrize("positions", [0, N])
+def test_a_model_shows_the_memory_of_every_block(positions):
+    lm = model(positions=positions)
+    tokens = torch.arange(N) % 11
+    inputs = []
+    memories = [part for part in lm.modules() if isinstance(part, RoutedMemory)]
+    for memory in memories:
+        memory.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    lm.eval()(tokens[None])
+    lm.train()
+    with torch.no_grad():
+        found = [memory_reading(*pair) for pair in zip(memories, inputs, strict=True)]
+    expected = reader(TEXT, *(torch.cat(parts) for parts in zip(*found, strict=True)))
+    made = MemoryReader.from_model(lm, tokens, TEXT, alt="A model.")
+    assert lm.training
+    for name in ("written", "read", "back", "largest", "layers"):
+        assert getattr(made, name) == getattr(expected, name)
+
+
+def test_models_that_cannot_be_shown_are_named():
+    tokens = torch.arange(N) % 11
+    attention = model(mixer="attention", mixer_options={}, positions=N)
+    with pytest.raises(ValueError, match="expected a routed memory, received 'attention'"):
+        MemoryReader.from_model(attention, tokens, TEXT, alt="A model.")
+    with pytest.raises(ValueError, match=r"tokens: expected shape \[7\], .* received \[6\]"):
+        MemoryReader.from_model(model(), tokens[:-1], TEXT, alt="A model.")
+    with pytest.raises(ValueError, match="at most 3 positions"):
+        MemoryReader.from_model(model(positions=3), tokens, TEXT, alt="A model.")
+    lm = model()
+    with pytest.raises(IndexError, match="tokens must be in 0 … 10"):
+        MemoryReader.from_model(lm, tokens + 5, TEXT, alt="A model.")
+    assert lm.training
+    with pytest.raises(TypeError, match="model: expected a CharLM, received Linear"):
+        MemoryReader.from_model(torch.nn.Linear(2, 2), tokens, TEXT, alt="A model.")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"text": ""}, "text: expected 1 to 100 characters, received 0"),
+        ({"text": "x" * 101}, "text: .* received 101"),
+        ({"text": None}, "text: .* received None"),
+        ({"text": TEXT + "x"}, r"write: expected shape \[any, any, 8, any\], received \[2, 3, 7"),
+        ({"read": READ[..., :4]}, r"read: .* \[2, 3, 7, 5\], received \[2, 3, 7, 4\]"),
+        ({"write": WRITE[0]}, r"write: expected shape .* received \[3, 7, 5\]"),
+        ({"write": WRITE[..., :0]}, r"write: expected shape .* received \[2, 3, 7, 0\]"),
+        ({"write": WRITE * 2}, "write: expected numbers from 0 to 1, received 1"),
+        ({"read": WRITE - 1}, "read: expected finite numbers of at least 0, received .*-"),
+        ({"read": np.full_like(READ, math.nan)}, "read: expected finite .* received .*nan"),
+        ({"write": "many"}, "write: expected numbers of shape"),
+        ({"back": BACK[..., :6]}, r"back: expected shape \[2, 3, 7, 7\], .* \[2, 3, 7, 6\]"),
+        ({"back": BACK.swapaxes(-1, -2)}, "back: expected zeros where s comes after t"),
+        ({"back": -BACK}, "back: expected finite numbers of at least 0"),
+        ({"layers": (1,)}, r"layers: expected 2 whole numbers, received \[1\]"),
+        ({"layers": (1, 2.5)}, r"layers: .* received \[1, 2\.5\]"),
+        ({"alt": " "}, "alt: expected a description of the figure, received ' '"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        reader(**options)
+
+
+def test_too_many_slots_are_refused():
+    many = shares(4, 4, 1, 65)
+    with pytest.raises(ValueError, match=r"at most 1024 slots .* received 4 × 4 × 65"):
+        reader("x", many, many, np.ones((4, 4, 1, 1)))
+
+
+def test_what_is_chosen_stays_within_bounds():
+    made = reader()
+    assert (made.position, made.layer, made.head) == (N // 2, 0, 0)
+    for name, size in (("position", N), ("layer", LAYERS), ("head", HEADS)):
+        setattr(made, name, size - 1)
+        for wrong in (-1, size):
+            with pytest.raises(ValueError, match=f"{name}: expected 0 to {size - 1}, received"):
+                setattr(made, name, wrong)
+        assert getattr(made, name) == size - 1
