@@ -55,7 +55,7 @@ def _python_blocks(page: str) -> list[str]:
 
 def test_the_page_use_it_in_your_model_runs():
     blocks = _python_blocks("use-it.md")
-    module, routes, loss, lookup, inference, surgery, packed, hugging_face = blocks
+    module, routes, loss, lookup, inference, memory, surgery, packed, hugging_face = blocks
     space: dict = {}
     exec(module, space)
     space["block"] = space["Block"](8)
@@ -73,6 +73,10 @@ def test_the_page_use_it_in_your_model_runs():
     exec(inference, space)
     expected = space["lookup"](torch.ones(64)).detach()
     torch.testing.assert_close(space["packed_lookup"](torch.ones(64)), expected)
+    exec(memory, space)
+    first = space["memory"](torch.randn(1, 1, 64))[1]
+    assert [part.shape for part in space["state"]] == [part.shape for part in first]
+    assert space["both"].shape == (1, 100, 64)
     exec(surgery, space)
     assert space["claims"].get_claim_rate(3, 0) > 0.9
     assert not space["lookup"].is_frozen(3)

@@ -27,7 +27,7 @@ from trix.lab.train import train
 from trix.memory.attention import AttentionState
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import matplotlib.figure
 
 LENGTHS = (256, 1024, 4096, 16384)
 PASTS = (1024, 16384, 65536)
@@ -155,7 +155,7 @@ def _row(
     }
 
 
-def plot(rows: list[dict[str, Any]]) -> Figure:
+def plot(rows: list[dict[str, Any]]) -> matplotlib.figure.Figure:
     """Draw what `run` returned about layers and decoding, against length, both axes logarithmic."""
     from matplotlib.figure import Figure
 

@@ -23,7 +23,7 @@ DIM, HEADS = 256, 4
 LONG = 1024
 """Below it, what a call costs in itself hides what its tokens cost."""
 LONGEST_TRAINED = {"attention": 16384, "routed-memory": 65536}
-"""At 65,536 tokens a training step of attention takes minutes."""
+"""At 65,536 tokens a training step of attention takes about a minute."""
 PIECE = 4096
 """Tokens that a routed memory reads at once where it is only brought to a state."""
 

@@ -7,19 +7,15 @@ from trix.lab.memory_arms import Gain, Static
 from trix.lab.memory_cost import MemoryCost
 
 
-def _routed(slots: int, hidden: int, **changes: Any) -> TrainedLM:
+def _routed(slots: int, hidden: int) -> TrainedLM:
     # hidden units are given up until the model has no more numbers than that with attention
     options = {"mixer": "routed-memory", "mixer_options": {"slots": slots}, "positions": 0}
-    return TrainedLM("nano", {**options, "ffn_options": {"hidden": hidden}, **changes})
+    return TrainedLM("nano", {**options, "ffn_options": {"hidden": hidden}})
 
 
 def _seed(slots: int, hidden: int) -> TrainedLM:
     options = {"mixer": "routed-memory", "mixer_options": {"slots": slots}, "positions": 0}
     return TrainedLM("seed", {**options, "ffn_options": {"hidden": hidden, "bias": True}})
-
-
-def _convolved(**changes: Any) -> TrainedLM:
-    return TrainedLM("nano", {"mixer": "convolved-attention", **changes})
 
 
 def _part(mixer: str, hidden: int, positions: int = 64, **options: Any) -> TrainedLM:
@@ -58,14 +54,13 @@ MEMORY: dict[str, dict[str, Arm]] = {
         "static-no-past": Static(past=False),
         "random-signatures": Static(learned=False),
         "routed": _seed(64, 509),
+        # fewer numbers than attention by far, so that a step takes no longer either
         "routed-16": _seed(16, 384),
     },
     "memory-nano": {
         "routed": _routed(64, 451),
-        "attention-convolution": _convolved(),
+        "attention-convolution": TrainedLM("nano", {"mixer": "convolved-attention"}),
         "routed-16": _routed(16, 499),
-        "routed-16-wide": _routed(16, 499, ffn="wide-dense"),
-        "attention-convolution-wide": _convolved(ffn="wide-dense"),
     },
     "memory-cost": {
         "routed": MemoryCost("routed-memory", {"slots": 64}),

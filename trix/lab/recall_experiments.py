@@ -60,8 +60,6 @@ def _copying(name: str) -> Recalled:
     return Recalled(task, (64, 256), 8, model, _training(1200, 32))
 
 
-_SAME_SIZE = ("attention", "attention-positions", "window", "routed")
-
 RECALL: dict[str, dict[str, Arm]] = {
     "recall": {
         **{
@@ -71,7 +69,8 @@ RECALL: dict[str, dict[str, Arm]] = {
         },
         **{f"induction-{name}": _induction(name) for name in ("attention", "window", "routed")},
         **{
-            f"copying-{name}": _copying(name) for name in ("attention", "window", "routed", *ADDING)
+            f"copying-{name}": _copying(name)
+            for name in ("attention", "window", "routed", *ADDING, "attention-positions")
         },
     },
     "recall-large": {
