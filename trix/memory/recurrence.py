@@ -76,9 +76,10 @@ def slot_scan(
             starts, state = _carry((write * (last - total).exp()).mT @ value, last.mT.exp(), state)
             output = mixed @ value + (read * total.exp()) @ starts
         else:  # a head's fading is a number a token: it goes to the thinnest factor
-            mixed = (read @ write.mT) * (total - total.mT).masked_fill(later, -torch.inf).exp()
+            between = (total - total.mT).masked_fill_(later, -torch.inf).exp_()
+            mixed = (read @ write.mT) * between
             starts, state = _carry(write.mT @ (value * (last - total).exp()), last.exp(), state)
-            output = mixed @ value + (read @ starts) * total.exp()
+            output = torch.addcmul(mixed @ value, read @ starts, total.exp())
     return output.flatten(-3, -2)[..., :time, :], state
 
 

@@ -148,11 +148,12 @@ class RoutedMemory(nn.Module):
             seen, past = self.convolution(x, past)
         answer, slots = self.remember(seen, state.slots)
         answer = F.rms_norm(answer, answer.shape[-1:], eps=1e-6)
-        mixed = answer.transpose(1, 2).flatten(2) * self.norm.to(x.dtype)
+        answer = answer.transpose(1, 2).flatten(2)
+        mixed = torch.addcmul(broken, answer, self.norm.to(x.dtype))
         if self.gate is not None:
             mixed = mixed * self.gate(seen)
         slots = slots + broken[:, -1:, :, None]
-        return self.out(mixed) + broken, MemoryState(slots, past)
+        return self.out(mixed), MemoryState(slots, past)
 
     def addresses(self, seen: Tensor, slots: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return how much of each slot tokens write and read, `[batch, heads, time, slots]` each.
