@@ -7,15 +7,10 @@ from trix.lab.memory_arms import Gain, Static
 from trix.lab.memory_cost import MemoryCost
 
 
-def _routed(slots: int, hidden: int) -> TrainedLM:
+def _routed(protocol: str, slots: int, **ffn: Any) -> TrainedLM:
     # hidden units are given up until the model has no more numbers than that with attention
     options = {"mixer": "routed-memory", "mixer_options": {"slots": slots}, "positions": 0}
-    return TrainedLM("nano", {**options, "ffn_options": {"hidden": hidden}})
-
-
-def _seed(slots: int, hidden: int) -> TrainedLM:
-    options = {"mixer": "routed-memory", "mixer_options": {"slots": slots}, "positions": 0}
-    return TrainedLM("seed", {**options, "ffn_options": {"hidden": hidden, "bias": True}})
+    return TrainedLM(protocol, {**options, "ffn_options": ffn})
 
 
 def _part(mixer: str, hidden: int, positions: int = 64, **options: Any) -> TrainedLM:
@@ -53,14 +48,14 @@ MEMORY: dict[str, dict[str, Arm]] = {
         "static": Static(),
         "static-no-past": Static(past=False),
         "random-signatures": Static(learned=False),
-        "routed": _seed(64, 509),
+        "routed": _routed("seed", 64, hidden=509, bias=True),
         # fewer numbers than attention by far, so that a step takes no longer either
-        "routed-16": _seed(16, 384),
+        "routed-16": _routed("seed", 16, hidden=384, bias=True),
     },
     "memory-nano": {
-        "routed": _routed(64, 451),
+        "routed": _routed("nano", 64, hidden=451),
         "attention-convolution": TrainedLM("nano", {"mixer": "convolved-attention"}),
-        "routed-16": _routed(16, 499),
+        "routed-16": _routed("nano", 16, hidden=499),
     },
     "memory-cost": {
         "routed": MemoryCost("routed-memory", {"slots": 64}),

@@ -61,9 +61,8 @@ def slot_scan(
     each_slot = fading is not None and fading.shape[-1] > 1
     size = min(time, chunk or (SLOT_CHUNK if each_slot else min(max(slots, LEAST), CHUNK)))
     read, write, value = (_chunks(t, size) for t in (read, write, value))
-    later = torch.ones(size, size, dtype=torch.bool, device=value.device).triu(1)
     if fading is None:
-        mixed = (read @ write.mT).masked_fill(later, 0.0)
+        mixed = (read @ write.mT).tril()
         starts, state = _carry(write.mT @ value, None, state)
         output = mixed @ value + read @ starts
     else:
@@ -72,12 +71,11 @@ def slot_scan(
         if each_slot:
             middle = total[..., size // 2 : size // 2 + 1, :]
             mixed = (read * (total - middle).exp()) @ (write * (middle - total).exp()).mT
-            mixed = mixed.masked_fill(later, 0.0)
+            mixed = mixed.tril()
             starts, state = _carry((write * (last - total).exp()).mT @ value, last.mT.exp(), state)
             output = mixed @ value + (read * total.exp()) @ starts
         else:  # a head's fading is a number a token: it goes to the thinnest factor
-            between = (total - total.mT).masked_fill_(later, -torch.inf).exp_()
-            mixed = (read @ write.mT) * between
+            mixed = (read @ write.mT) * _kept_between(total)
             starts, state = _carry(write.mT @ (value * (last - total).exp()), last.exp(), state)
             output = torch.addcmul(mixed @ value, read @ starts, total.exp())
     return output.flatten(-3, -2)[..., :time, :], state
@@ -136,8 +134,7 @@ def delta_scan(
         mixed = mixed.tril()
     else:
         total = _chunks(fading, size).cumsum(dim=-2)  # from the chunk's start to each token
-        causal = torch.ones(size, size, dtype=torch.bool, device=value.device).tril()
-        between = (total - total.mT).masked_fill(~causal, -torch.inf).exp()
+        between = _kept_between(total)
         last = total[..., -1:, :]
         met, mixed, used, read = (
             met * between,
@@ -160,6 +157,13 @@ def delta_scan(
         state = state if kept is None else state * kept[..., number, :, :]
         state = state + write[..., number, :, :].mT @ change
     return torch.cat(outputs, dim=-2)[..., :time, :], state
+
+
+def _kept_between(total: Tensor) -> Tensor:
+    # what a chunk's slots keep from each token, a column, to each later one, a row; 0 to earlier
+    size = total.shape[-2]
+    later = torch.ones(size, size, dtype=torch.bool, device=total.device).triu(1)
+    return (total - total.mT).masked_fill_(later, -torch.inf).exp_()
 
 
 def _checked(read: Tensor, write: Tensor, value: Tensor, state: Tensor) -> list[int]:
