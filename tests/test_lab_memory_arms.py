@@ -8,8 +8,9 @@ import torch
 
 import trix
 from trix.lab import memory_arms
+from trix.lab.arms import TrainedLM
 from trix.lab.corpus import Corpus
-from trix.lab.memory_arms import Static, slots_used
+from trix.lab.memory_arms import Gain, Static, slots_used
 from trix.lab.protocols import protocol
 
 TEXT = "to be or not to be, that is the question. " * 60
@@ -98,3 +99,46 @@ def test_only_signatures_that_are_to_learn_move(tmp_path, monkeypatch, learned):
     )
     drawn = torch.cat([m.rows() for m in memory_arms._memories(fresh)]).detach()
     assert torch.equal(rows[0], drawn) is not learned
+
+
+MODELS = {
+    "attention": TrainedLM("seed", {"mixer_options": {"heads": 3}}),
+    "nothing": TrainedLM("seed", {"mixer": "none", "mixer_options": {}}),
+}
+
+
+def test_a_gain_is_what_the_loss_falls_by(tmp_path):
+    alone = {k: arm.run(CORPUS, 0, "full", tmp_path / k) for k, arm in MODELS.items()}
+    losses = {k: outcome.metrics["val_nats"] for k, outcome in alone.items()}
+    found = Gain("attention", "nothing", MODELS).run(CORPUS, 0, "full", tmp_path / "gain")
+    assert losses["nothing"] != losses["attention"]
+    assert found.metrics == pytest.approx(
+        {
+            "val_gain": losses["nothing"] - losses["attention"],
+            "val_nats": losses["attention"],
+            "val_perplexity": alone["attention"].metrics["val_perplexity"],
+            "val_nats_without": losses["nothing"],
+            "parameters_without": alone["nothing"].parameters,
+        }
+    )
+    assert found.parameters == alone["attention"].parameters
+
+
+def test_gains_share_their_models(tmp_path):
+    gain = Gain("attention", "nothing", MODELS)
+    first = gain.run(CORPUS, 0, "full", tmp_path / "one")
+    kept = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+    back = Gain("nothing", "attention", MODELS).run(CORPUS, 0, "full", tmp_path / "two")
+    assert back.metrics["val_gain"] == -first.metrics["val_gain"]
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == kept
+    assert len(kept) == 2
+
+
+def test_a_gain_of_an_unknown_model_is_refused_and_both_are_in_the_config():
+    with pytest.raises(ValueError, match=r"one of \['attention', 'nothing'\], got 'gate'"):
+        Gain("attention", "gate", MODELS)
+    config = Gain("attention", "nothing", MODELS).config(CORPUS, "full")
+    assert config == {
+        "with": MODELS["attention"].config(CORPUS, "full"),
+        "without": MODELS["nothing"].config(CORPUS, "full"),
+    }
