@@ -30,6 +30,8 @@ def book(root: Path, executed: Path, runs: list[Run], budget: str) -> dict[str, 
         files[f"notebooks/{run.source.name}"] = notebook(executed / run.source.name)
     for name, text in tables(root, runs, budget).items():
         files[f"book/_generated/{name}.md"] = text.encode()
+    for path in sorted((pages / "claims" / "records").glob("*.jsonl")):
+        files[f"book/_static/records/{path.name}"] = path.read_bytes()  # the ledger links to them
     return files
 
 
@@ -70,7 +72,6 @@ def tables(root: Path, runs: list[Run], budget: str) -> dict[str, str]:
     makers: Mapping[str, Callable[[], str]] = {
         "api": lambda: api(root / "trix"),
         "execution": lambda: seconds_table(runs, budget),
-        "scoreboard": lambda: scoreboard(root / "book" / "claims"),
     }
     return {name: maker() for name, maker in makers.items()}
 
@@ -90,13 +91,6 @@ def seconds_table(runs: list[Run], budget: str) -> str:
             "",
         ]
     )
-
-
-def scoreboard(ledger: Path) -> str:
-    """Return the claims and what the records say of them, as a Markdown table."""
-    from trix.lab import claims
-
-    return claims.ledger_table(claims.settle_all(ledger)) + "\n"
 
 
 ROOMS = {

@@ -1,6 +1,7 @@
 """Slow, obvious versions of what trix does fast: plain loops that a reader can check by eye."""
 
 import math
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -166,3 +167,47 @@ def nested_tiles(
         groups = [children[c] for c in sorted(chosen)]
     reached = [t for group in groups for t in group]
     return [reached[t] for t in best_tiles(token, signatures[reached], k)]
+
+
+def grams(text: list[int], n: int, folds: int = 1, left_out: int = -1) -> Counter:
+    """Count the n-grams of a text, but for those whose last character is in the block left out."""
+    found: Counter = Counter()
+    for last in range(n - 1, len(text)):
+        if last * folds // len(text) != left_out:
+            found[tuple(text[last - n + 1 : last + 1])] += 1
+    return found
+
+
+def continuations(counts: list[Counter]) -> list[Counter]:
+    """Return, below the longest n-grams, how many different characters stood before each."""
+    return [*(Counter(gram[1:] for gram in longer) for longer in counts[1:]), counts[-1]]
+
+
+def chen_goodman(counts: Counter) -> list[float]:
+    """Return what modified Kneser–Ney takes from counts of 0, 1, 2 and more."""
+    n = [sum(count == k for count in counts.values()) for k in range(5)]
+    if 0 in n[1:]:
+        return [0.0, 0.75, 0.75, 0.75]
+    y = n[1] / (n[1] + 2 * n[2])
+    return [0.0] + [min(max(k - (k + 1) * y * n[k + 1] / n[k], 0.1), k) for k in (1, 2, 3)]
+
+
+def kneser_ney(
+    weights: list[Counter], taken: list[list[float]], context: list[int], vocab_size: int
+) -> list[list[float]]:
+    """Return the distribution after a context, by the address of 0, 1, 2, … characters.
+
+    `weights` are `continuations`, `taken` the discounts of each order.
+    """
+    p, levels = [1 / vocab_size] * vocab_size, []
+    for n, (counts, discount) in enumerate(zip(weights, taken, strict=True)):
+        address = tuple(context[len(context) - n :])
+        after = [counts[(*address, c)] for c in range(vocab_size)]
+        if n <= len(context) and sum(after) > 0:
+            off = [discount[min(count, 3)] for count in after]
+            p = [
+                (count - less + sum(off) * q) / sum(after)
+                for count, less, q in zip(after, off, p, strict=True)
+            ]
+        levels.append(p)
+    return levels

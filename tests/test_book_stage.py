@@ -113,7 +113,19 @@ def test_the_staged_book_has_no_scripts_and_no_notebook_that_was_not_executed(tm
     assert not [name for name in files if name.startswith("book/claims")]
 
 
-@pytest.mark.parametrize("name", ["execution", "api", "scoreboard"])
+def test_the_records_that_the_ledger_links_to_are_staged(tmp_path):
+    files = stage.book(ROOT, tmp_path, [], "quick")
+    folder = ROOT / "book" / "claims" / "records"
+    staged = {
+        name: data for name, data in files.items() if name.startswith("book/_static/records/")
+    }
+    assert staged == {
+        f"book/_static/records/{path.name}": path.read_bytes() for path in folder.glob("*.jsonl")
+    }
+    assert staged
+
+
+@pytest.mark.parametrize("name", ["execution", "api"])
 def test_every_generated_part_is_shown_by_a_page(name):
     page = (ROOT / "book" / f"{name}.md").read_text()
     assert f"_generated/{name}.md" in page

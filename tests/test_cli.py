@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import trix.cli
+import trix.cli.common
 from tests.test_lab_claims import LEDGER
 from tests.test_lab_experiments import CORPUS, TINY, Noted
 from trix.cli import app
@@ -30,7 +30,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
     monkeypatch.setitem(EXPERIMENTS, "trial", {"new": TrainedLM("tiny"), "old": Noted()})
     monkeypatch.setitem(EXPERIMENTS, "control", {"simple": Noted(seeded=False)})
-    monkeypatch.setattr(trix.cli, "load", lambda name: CORPUS)
+    monkeypatch.setattr(trix.cli.common, "load", lambda name: CORPUS)
     return tmp_path
 
 
@@ -58,6 +58,11 @@ def test_help_names_every_option():
     for option in ("ID", "--budget", "--seeds", "--corpus", "--work"):
         assert option in run.output
     assert "where an earlier call stopped" in run.output
+    verify, sweep = _call("claims", "verify", "--help"), _call("sweep", "--help")
+    for option in ("--sample", "--seed", "--all", "--json", "--store"):
+        assert option in verify.output
+    for option in ("PROTOCOL", "--set", "--seeds", "--budget", "--jobs", "--backend", "--out"):
+        assert option in sweep.output
 
 
 def test_json_has_exactly_the_promised_keys(place):
@@ -191,7 +196,7 @@ def test_without_a_network_it_says_what_to_do(place, monkeypatch):
     def unavailable(name):
         raise Unavailable(f"{name} cannot be had")
 
-    monkeypatch.setattr(trix.cli, "load", unavailable)
+    monkeypatch.setattr(trix.cli.common, "load", unavailable)
     result = _call("claims", "run", "T1")
     assert result.exit_code == 1
     assert "tinyshakespeare cannot be had. Set $TRIX_DATA" in result.stderr

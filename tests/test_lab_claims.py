@@ -16,7 +16,7 @@ from trix.lab.claims import (
 )
 from trix.lab.experiments import EXPERIMENTS
 from trix.lab.records import Record, add_record
-from trix.lab.verdict import VERDICTS
+from trix.lab.verdict import VERDICTS, gain
 
 REPOSITORY = Path(__file__).parents[1] / "book" / "claims"
 
@@ -28,6 +28,7 @@ seed = "8.09 | 8.21"
 source = "a note"
 protocol = "seed"
 control = "something simple"
+chapter = "00-first"
 
 [claim.rule]
 metric = "val_nats"
@@ -80,6 +81,13 @@ def test_every_claim_says_what_it_claims_and_against_what():
         assert claim.statement.endswith("."), claim.id
 
 
+def test_every_claims_chapter_is_there_and_says_its_verdict():
+    for claim in load_claims(REPOSITORY):
+        chapter = REPOSITORY.parents[1] / "notebooks" / f"{claim.chapter}.ipynb"
+        assert chapter.is_file(), (claim.id, chapter)
+        assert claim.id in chapter.read_text(encoding="utf-8"), (claim.id, chapter)
+
+
 def test_arms_of_experiments_that_are_written_exist():
     for claim in load_claims(REPOSITORY):
         for arm in (claim.rule.claimed, claim.rule.baseline, *claim.rule.controls):
@@ -114,6 +122,7 @@ def test_a_claim_is_read_and_found_in_any_case(tmp_path):
         ('source = "a note"\n', "", "claim T1: expected .*'source'"),
         ('source = "a note"', 'sauce = "a note"', "claim T1: expected .*'sauce'"),
         ('id = "T1"\n', "", "claim number 1: expected .*'id'"),
+        ('chapter = "00-first"\n', "", "claim T1: expected .*'chapter'"),
         ('id = "T1"', "id = 1", "claim 1: id must be a string, got 1"),
         ('seed = "8.09 | 8.21"', "seed = 8.09", "claim T1: seed must be a string, got 8.09"),
         ("margin = 0.01", "margin = -1", "claim T1: margin must be .*got -1"),
@@ -190,6 +199,97 @@ def test_a_perturbed_record_changes_what_is_settled(tmp_path):
     planted = _planted()
     planted[0] = dataclasses.replace(planted[0], metrics={"val_nats": 2.4})
     assert settle(claim, planted).verdict == "open"
+
+
+def test_the_gains_are_those_of_the_rule(tmp_path):
+    (claim,) = load_claims(_folder(tmp_path))
+    planted = _planted()
+    settled = settle(claim, planted[:-3])  # of one seed, nothing but the new one's rivals are left
+    assert [(one.role, one.arm) for one in settled.compared] == [
+        ("baseline", "trial/old"),
+        ("control", "control/simple"),
+    ]
+    assert [one.gain for one in settled.compared] == [None, None]
+    settled = settle(claim, planted)
+    assert [one.gain for one in settled.compared] == [
+        gain(claim.rule, planted, arm) for arm in ("trial/old", "control/simple")
+    ]
+    assert (settled.reason, settled.command) == ("", "trix claims run T1")
+
+
+# Why a claim is open, and what would settle it
+
+
+def _known(monkeypatch):
+    for name in ("trial", "control"):
+        monkeypatch.setitem(EXPERIMENTS, name, {})
+
+
+def _why(tmp_path, records, **changes):
+    (claim,) = load_claims(_folder(tmp_path))
+    claim = dataclasses.replace(claim, rule=dataclasses.replace(claim.rule, **changes))
+    settled = settle(claim, records)
+    assert settled.verdict == "open"
+    return settled.reason, settled.command
+
+
+def test_an_experiment_that_is_missing_or_short_of_runs_is_named(tmp_path, monkeypatch):
+    assert _why(tmp_path, _planted()[:3]) == (
+        "not written yet: trial, control",
+        "trix claims run T1",
+    )
+    _known(monkeypatch)
+    assert _why(tmp_path, _planted()[:9]) == (
+        "too few runs on record of trial/new beside trial/old, control/simple",
+        "trix claims run T1",
+    )
+    some = [r for r in _planted() if r.arm != "simple"]
+    assert _why(tmp_path, some)[0] == ("too few runs on record of trial/new beside control/simple")
+
+
+@pytest.mark.parametrize(
+    ("kind", "old"),
+    # gains a little to the wrong side of each line that the kind of the claim draws
+    [("better", 1.913), ("no-worse", 1.893), ("equal", 1.893), ("equal", 1.9085)],
+)
+def test_so_many_seeds_would_take_the_interval_off_the_line(tmp_path, monkeypatch, kind, old):
+    _known(monkeypatch)
+    noise = (0.003, -0.002, 0.001, -0.004, 0.002)
+
+    def planted(copies: int):
+        return [
+            record
+            for seed in range(copies * len(noise))
+            for record in (
+                _record("new", seed, 1.9 + 2 * noise[seed % len(noise)]),
+                _record("old", seed, old),
+            )
+        ]
+
+    changes = {"kind": kind, "controls": ()}
+    reason, command = _why(tmp_path, planted(1), **changes)
+    assert reason == "the gain over baseline trial/old may lie on either side of the margin"
+    seeds = int(command.removeprefix("trix claims run T1 --seeds "))
+    (claim,) = load_claims(tmp_path)
+    rule = dataclasses.replace(claim.rule, kind=kind, controls=())
+    # the same spread in more runs: with half as many it is still open, with twice as many it is not
+    few, many = (1 + (n - 1) // len(noise) for n in (seeds // 2, 2 * seeds))
+    claim = dataclasses.replace(claim, rule=rule)
+    assert settle(claim, planted(few)).verdict == "open"
+    assert settle(claim, planted(many)).verdict != "open"
+
+
+def test_a_control_that_may_do_as_well_is_named_and_too_close_is_said(tmp_path, monkeypatch):
+    _known(monkeypatch)
+    records = _planted()
+    for i, record in enumerate(records):
+        if record.arm == "simple":  # gains around the margin itself
+            records[i] = dataclasses.replace(record, metrics={"val_nats": 1.91})
+    assert _why(tmp_path, records) == (
+        "the gain over control control/simple may lie on either side of the margin, "
+        "and 100 seeds would hardly tell",
+        "trix claims run T1 --seeds 100",
+    )
 
 
 def test_a_claim_without_records_is_open(tmp_path):

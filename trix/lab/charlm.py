@@ -1,7 +1,8 @@
 """A small character language model whose mixer and feed-forward are chosen by name."""
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
 
@@ -207,6 +208,16 @@ class CharLM(nn.Module):
             IndexError: a token is outside the vocabulary (on a GPU, torch stops by itself).
             ValueError: tokens are not two-dimensional, or run past the learned positions.
         """
+        x, routes, state = self.features(tokens, state)
+        return LMRouted(self.head(x), routes, state)
+
+    def features(
+        self, tokens: Tensor, state: LMState | None = None, told: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Route, ...], LMState]:
+        """Return what the head reads, `[batch, time, dim]`, with routes and state; see `routed`.
+
+        `told` `[batch, time, dim]` is added to the embeddings: what else is known at each place.
+        """
         if tokens.ndim != 2:
             raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
         seen, mixers = state if state is not None else (0, (None,) * len(self.blocks))
@@ -222,6 +233,8 @@ class CharLM(nn.Module):
             if end > self.config.positions:
                 raise ValueError(f"at most {self.config.positions} positions, got {end} tokens")
             x = x + self.position.weight[seen:end]
+        if told is not None:
+            x = x + told
         x = self.dropout(x)
         routes, states = [], []
         for block, mixer_state in zip(self.blocks, mixers, strict=True):
@@ -229,9 +242,8 @@ class CharLM(nn.Module):
             states.append(next_state)
             if route is not None:
                 routes.append(route)
-        return LMRouted(self.head(self.norm(x)), tuple(routes), LMState(end, tuple(states)))
+        return self.norm(x), tuple(routes), LMState(end, tuple(states))
 
-    @torch.no_grad()
     def generate(
         self,
         prompt: Tensor,
@@ -239,43 +251,8 @@ class CharLM(nn.Module):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Continue a prompt, one character at a time, each from the state before it.
-
-        A model with learned positions runs out of them: it then starts again from the latest half
-        of its context.
-
-        Args:
-            prompt: int64 `[batch, time]`, at least one token.
-            length: characters to add.
-            temperature: 0 always takes the likeliest character.
-            generator: source of randomness.
-
-        Returns:
-            int64 `[batch, time + length]`.
-
-        Raises:
-            ValueError: an empty prompt, a negative length or temperature.
-        """
-        if prompt.ndim != 2 or prompt.shape[1] == 0:
-            raise ValueError(f"prompt must be [batch, time >= 1], got {list(prompt.shape)}")
-        if length < 0 or temperature < 0:
-            raise ValueError(
-                f"length and temperature must not be negative, got {length} and {temperature}"
-            )
-        training = self.training
-        self.eval()
-        limit = self.config.positions or math.inf
-        tokens, state = prompt, None
-        half = max(1, self.config.positions // 2)
-        fresh = prompt if prompt.shape[1] <= limit else prompt[:, -half:]
-        for _ in range(length):
-            if state is not None and state.seen >= limit:
-                state, fresh = None, tokens[:, -half:]
-            logits, _, state = self.routed(fresh, state)
-            fresh = _choose(logits[:, -1], temperature, generator)
-            tokens = torch.cat([tokens, fresh], dim=1)
-        self.train(training)
-        return tokens
+        """Continue a prompt, one character at a time; see `generate`."""
+        return generate(self, prompt, length, temperature, generator)
 
     def routed_layers(self) -> list[RoutedLayer]:
         """Return the feed-forward layers that route, in the order of `LMRouted.routes`."""
@@ -284,6 +261,68 @@ class CharLM(nn.Module):
     def parameter_count(self) -> int:
         """Return the number of trained numbers, shared ones once."""
         return sum(p.numel() for p in self.parameters())
+
+
+@torch.no_grad()
+def characters(
+    model: Any,
+    prompt: Tensor,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """Yield the characters after a prompt, `[batch, 1]` each, without end.
+
+    Each comes from the state before it. A model with learned positions runs out of them: it then
+    starts again from the latest half of its context.
+
+    Args:
+        model: a `CharLM`, or what is called as one; put in evaluation mode.
+        prompt: int64 `[batch, time]`, at least one token.
+        temperature: 0 always takes the likeliest character.
+        generator: source of randomness.
+
+    Raises:
+        ValueError: an empty prompt or a negative temperature.
+    """
+    if prompt.ndim != 2 or prompt.shape[1] == 0:
+        raise ValueError(f"prompt must be [batch, time >= 1], got {list(prompt.shape)}")
+    if temperature < 0:
+        raise ValueError(f"temperature must not be negative, got {temperature}")
+    model.eval()
+    positions = getattr(model.config, "positions", 0)
+    limit, half = positions or math.inf, max(1, positions // 2)
+    fresh, state, tokens = prompt if prompt.shape[1] <= limit else prompt[:, -half:], None, prompt
+    while True:
+        if state is not None and state.seen >= limit:
+            state, fresh = None, tokens[:, -half:]
+        routed = model.routed(fresh, state)
+        state, fresh = routed.state, _choose(routed.logits[:, -1], temperature, generator)
+        if positions:
+            tokens = torch.cat([tokens, fresh], dim=1)[:, -half:]
+        yield fresh
+
+
+def generate(
+    model: Any,
+    prompt: Tensor,
+    length: int,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return a prompt and the `length` characters after it, int64 `[batch, time + length]`.
+
+    See `characters`; the model stays in the mode that it was in.
+
+    Raises:
+        ValueError: an empty prompt, a negative length or temperature.
+    """
+    if length < 0:
+        raise ValueError(f"length must not be negative, got {length}")
+    training = model.training
+    more = itertools.islice(characters(model, prompt, temperature, generator), length)
+    tokens = torch.cat([prompt, *more], dim=1)
+    model.train(training)
+    return tokens
 
 
 def _routes(layer: Any) -> TypeGuard[RoutedLayer]:

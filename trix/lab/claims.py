@@ -1,5 +1,6 @@
 """The claim ledger: what was claimed, what we measured, what could explain it, the verdict."""
 
+import dataclasses
 import math
 import os
 import tomllib
@@ -7,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scipy import stats
+
 from trix.lab.experiments import EXPERIMENTS
 from trix.lab.records import Record, read_all_records
-from trix.lab.verdict import DEVIATION, Rule, gain, rule_from_dict, verdict
+from trix.lab.verdict import DEVIATION, Interval, Rule, gain, rule_from_dict, verdict
 
-_FIELDS = ("id", "statement", "seed", "source", "protocol", "control", "rule")
+_FIELDS = ("id", "statement", "seed", "source", "protocol", "control", "chapter", "rule")
+
+MOST_SEEDS = 100
+"""As many runs of an arm as anybody is asked for."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Claim:
         source: where that figure stands.
         protocol: under which protocol it is tested.
         control: the control that decides it, in words.
+        chapter: the file name of the chapter that tells of it, without its suffix.
         rule: how records become a verdict.
     """
 
@@ -34,17 +41,47 @@ class Claim:
     source: str
     protocol: str
     control: str
+    chapter: str
     rule: Rule
 
 
+class Compared(NamedTuple):
+    """What the claimed arm gains over another; None where too few runs are on record."""
+
+    role: str
+    arm: str | float
+    gain: Interval | None
+
+    def __str__(self) -> str:
+        """Say it as the scoreboard does."""
+        over = f"gain over {self.role} {self.arm}"
+        if self.gain is None:
+            return f"{over}: too few runs on record"
+        return f"{over}: {self.gain.mean:+.3f} ({self.gain.low:+.3f} … {self.gain.high:+.3f})"
+
+
 class Settled(NamedTuple):
-    """A claim with what the records say of it."""
+    """A claim with what the records say of it.
+
+    Attributes:
+        claim: what was claimed.
+        ours: the claimed arm's figure, in words.
+        against: the gains over baseline and controls, in words.
+        verdict: one of `VERDICTS`.
+        records: the files that it rests on.
+        compared: the gains, the baseline's first.
+        reason: why it is open; "" where it is not.
+        command: what repeats it or, where it is open, what would settle it.
+    """
 
     claim: Claim
     ours: str
     against: str
     verdict: str
     records: list[str]
+    compared: tuple[Compared, ...]
+    reason: str
+    command: str
 
     def row(self) -> dict[str, Any]:
         """Return the row that `trix claims --json` prints."""
@@ -137,19 +174,58 @@ def settle(claim: Claim, records: list[Record]) -> Settled:
     """Return what the records say of a claim."""
     rule = claim.rule
     used = [r for r in records if r.experiment in rule.experiments()]
-    differences = []
-    for name, other in (("baseline", rule.baseline), *(("control", c) for c in rule.controls)):
-        found = gain(rule, used, other)
-        if found is not None:
-            spread = f"{found.mean:+.3f} ({found.low:+.3f} … {found.high:+.3f})"
-            differences.append(f"gain over {name} {other}: {spread}")
+    others = (("baseline", rule.baseline), *(("control", arm) for arm in rule.controls))
+    compared = tuple(Compared(role, arm, gain(rule, used, arm)) for role, arm in others)
+    word = verdict(rule, used)
+    reason, seeds = _why_open(rule, used, compared) if word == "open" else ("", 0)
     return Settled(
         claim,
         ours=summary(used, rule.claimed, rule.metric),
-        against="; ".join(differences),
-        verdict=verdict(rule, used),
+        against="; ".join(str(one) for one in compared if one.gain is not None),
+        verdict=word,
         records=sorted({f"{r.experiment}.jsonl" for r in used}),
+        compared=compared,
+        reason=reason,
+        command=f"trix claims run {claim.id}" + (f" --seeds {seeds}" if seeds else ""),
     )
+
+
+def _why_open(rule: Rule, used: list[Record], compared: tuple[Compared, ...]) -> tuple[str, int]:
+    # the reason, and how many seeds might settle it; 0 for as many as usual
+    if missing := [name for name in rule.experiments() if name not in EXPERIMENTS]:
+        return f"not written yet: {', '.join(missing)}", 0
+    if too_few := [str(one.arm) for one in compared if one.gain is None]:
+        return f"too few runs on record of {rule.claimed} beside {', '.join(too_few)}", 0
+    baseline, *controls = compared
+    undecided = [baseline]
+    if verdict(dataclasses.replace(rule, controls=()), used) != "open":
+        undecided = [one for one in controls if one.gain and one.gain.low <= rule.margin]
+    names = " and over ".join(f"{one.role} {one.arm}" for one in undecided)
+    reason = f"the gain over {names} may lie on either side of the margin"
+    needed = max(_seeds_needed(rule, one) for one in undecided)
+    if needed > MOST_SEEDS:
+        reason += f", and {MOST_SEEDS} seeds would hardly tell"
+    return reason, min(needed, MOST_SEEDS)
+
+
+def lines(rule: Rule, role: str) -> list[float]:
+    """Return where a gain must not lie on the wrong side, over the baseline or over a control."""
+    if role == "control" or rule.kind == "better":
+        return [rule.margin]
+    return [-rule.margin] if rule.kind == "no-worse" else [-rule.margin, rule.margin]
+
+
+def _seeds_needed(rule: Rule, one: Compared) -> int:
+    # how many seeds take the interval off the line, if mean and spread stay as they are
+    if one.gain is None:
+        return MOST_SEEDS + 1
+    distance = min(abs(one.gain.mean - line) for line in lines(rule, one.role))
+    width = one.gain.high - one.gain.mean
+    spread = width * math.sqrt(one.gain.seeds) / float(stats.t.ppf(0.975, one.gain.seeds - 1))
+    for seeds in range(one.gain.seeds + 1, MOST_SEEDS + 1):
+        if float(stats.t.ppf(0.975, seeds - 1)) * spread / math.sqrt(seeds) < distance:
+            return seeds
+    return MOST_SEEDS + 1
 
 
 def settle_all(folder: Path) -> list[Settled]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trix.address.checks import positive
 from trix.lab.charlm import CharLM
@@ -85,7 +85,7 @@ def evaluate_streaming(model: CharLM, data: Tensor, chunk: int = 256) -> Evaluat
     return Evaluation(total / (len(data) - 1), len(data) - 1)
 
 
-def model_log_probs(model: CharLM) -> LogProbs:
+def model_log_probs(model: nn.Module) -> LogProbs:
     """Return the function that `evaluate` needs from a model, put in evaluation mode."""
 
     def log_probs(tokens: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from trix.lab.arms import Counted, TrainedLM
 from trix.lab.arms import Outcome as Outcome
 from trix.lab.corpus import Corpus
 from trix.lab.files import locked
+from trix.lab.lookup_experiments import LOOKUP
 from trix.lab.memory_experiments import MEMORY
 from trix.lab.recall_experiments import RECALL
 from trix.lab.records import (
@@ -21,6 +22,7 @@ from trix.lab.records import (
     read_records,
 )
 from trix.lab.routing_cost import RoutingCost
+from trix.lab.speed import speed_arms
 from trix.lab.surgery_experiments import SURGERY
 from trix.lab.tile_experiments import TILES
 
@@ -73,6 +75,7 @@ EXPERIMENTS: dict[str, dict[str, Arm]] = {
     **SURGERY,
     **MEMORY,
     **RECALL,
+    **LOOKUP,
     "routing-cost": {name: RoutingCost(name) for name in ("flat", "hierarchical", "fractal")},
     "counts": {
         f"{smoothing}-{order}": Counted(order, smoothing)
@@ -80,6 +83,7 @@ EXPERIMENTS: dict[str, dict[str, Arm]] = {
         for order in range(1, 9)
     },
 }
+EXPERIMENTS["speed"] = speed_arms(EXPERIMENTS)
 
 
 def run_experiment(
@@ -119,8 +123,8 @@ def run_experiment(
         for seed in range(seeds) if arm.seeded else [None]:
             earlier = find_record(read_records(path), name, arm_name, seed)
             if earlier is None:
-                _run_arm(name, arm_name, arm, corpus, seed, budget, records, work)
-            elif earlier.config != (expected := _plain(arm.config(corpus, budget))):
+                run_arm(name, arm_name, arm, corpus, seed, budget, records, work)
+            elif earlier.config != (expected := plain(arm.config(corpus, budget))):
                 raise ValueError(
                     f"{path}: {arm_name} with seed {seed} was run with {earlier.config}, "
                     f"expected {expected}; remove that record to measure again"
@@ -128,11 +132,12 @@ def run_experiment(
     return read_records(path)
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(values))  # as a record gives it back: tuples become lists
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration as a record gives it back: tuples become lists."""
+    return json.loads(json.dumps(values))
 
 
-def _run_arm(
+def run_arm(
     name: str,
     arm_name: str,
     arm: Arm,
@@ -142,6 +147,7 @@ def _run_arm(
     records: Path,
     work: Path,
 ) -> None:
+    """Run one arm with one seed and write its record; see `run_experiment`."""
     folder = work / f"{name}-{arm_name}-seed{seed}-{corpus.sha256[:8]}-{budget}"
     with locked(folder, wait=False):
         outcome = arm.run(corpus, seed or 0, budget, folder)
@@ -149,7 +155,7 @@ def _run_arm(
             experiment=name,
             arm=arm_name,
             seed=seed,
-            config=_plain(arm.config(corpus, budget)),
+            config=plain(arm.config(corpus, budget)),
             corpus=corpus.provenance(),
             **environment(outcome.device),
             **{k: v for k, v in dataclasses.asdict(outcome).items() if k != "device"},

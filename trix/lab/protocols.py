@@ -55,6 +55,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "nano": _NANO,
     # the same, shorter: for ablations with many arms
     "probe": replace(_NANO, train=replace(_NANO.train, steps=600)),
+    # the network of a look-it-up model by itself, judged in the same blocks as the whole
+    "lookup-network": Protocol(LMConfig(positions=0), TrainConfig(), block=256),
     # nanoGPT's setting for a GPU: 10.6 million parameters
     "nano-gpu": Protocol(
         LMConfig(

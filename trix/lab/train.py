@@ -26,14 +26,22 @@ from trix.lab.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
+from trix.lab.interrupt import interrupt_later
+from trix.lab.lookup_lm import LookupLM
+
+LM = CharLM | LookupLM
 
 RoutingLoss = Callable[[Any, Route], Tensor]
 
-Draw = Callable[[int, int, torch.Generator], tuple[Tensor, Tensor]]
+Draw = Callable[[int, int, torch.Generator], tuple[Tensor, ...]]
 """Maps the number of sequences, their length and a generator to tokens and targets; -100 is none.
+
+What follows them is for the model: `BlockDraw` says which block of the text each window is from.
 
 Its `repr` says what it draws, so that a run does not go on with another one's checkpoint.
 """
+
+SCHEDULES = ("constant", "cosine", "linear")
 
 ROUTING_LOSSES: dict[str, RoutingLoss] = {
     "load-balance": lambda layer, route: load_balance(route, layer.tiles),
@@ -52,7 +60,7 @@ class TrainConfig:
         batch: sequences a step.
         context: characters a sequence.
         lr: peak learning rate of AdamW.
-        schedule: "constant", or "cosine" down to a tenth of the peak.
+        schedule: "constant", "cosine" down to a tenth of the peak, or "linear" down to zero.
         warmup: steps of linear warm-up.
         beta2: AdamW's second-moment decay.
         weight_decay: on matrices; vectors have none.
@@ -83,8 +91,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
         if not 0 <= self.beta2 < 1:
             raise ValueError(f"beta2 must be in [0, 1), got {self.beta2}")
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule must be constant or cosine, got {self.schedule!r}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}")
         if unknown := set(self.loss_weights) - set(ROUTING_LOSSES):
             raise ValueError(
                 f"unknown routing losses {sorted(unknown)}; known are {sorted(ROUTING_LOSSES)}"
@@ -102,7 +110,7 @@ class TrainResult:
 
 
 def train(
-    model: CharLM,
+    model: LM,
     data: Tensor | Draw,
     config: TrainConfig,
     seed: int = 0,
@@ -115,6 +123,7 @@ def train(
     The model's device decides where it runs; on CUDA the forward pass is in bfloat16. With a
     `folder` the run is saved there every `save_every` steps, and goes on from what is saved: a run
     that was killed and started again ends in the same bits as one that was not, on one machine.
+    Ctrl-C waits for the step that is under way, which is saved as well; a second one does not wait.
 
     Args:
         model: changed in place.
@@ -129,6 +138,7 @@ def train(
         ValueError: the text is too short or holds unknown characters, a routing loss is asked of a
             model that does not route, or the checkpoint is corrupt or of another run.
         FloatingPointError: the loss is no longer finite; the last checkpoint is kept.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
     positive("save_every", save_every)
     draw = _windows(data, config.context, model) if isinstance(data, Tensor) else data
@@ -161,18 +171,23 @@ def train(
             unit="step",
             mininterval=0.5,
         )
-        for step in bar:
-            loss = _step(model, draw, config, optimizer, sampler, step)
-            done = step + 1
-            if done % 20 == 0 or done == config.steps:
-                value = float(loss)
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"loss is {value} at step {done}")
-                curve.append((done, value))
-                speed = done * config.batch * config.context / (time.perf_counter() - began)
-                bar.set_postfix_str(f"loss {value:.3f}, {speed:,.0f} tokens/s", refresh=False)
-            if folder is not None and (done % save_every == 0 or done == config.steps):
-                _save(folder, model, optimizer, sampler, identity, done, curve, began)
+        with interrupt_later() as interrupted:
+            for step in bar:
+                loss = _step(model, draw, config, optimizer, sampler, step)
+                done = step + 1
+                if done % 20 == 0 or done == config.steps:
+                    value = float(loss)
+                    if not math.isfinite(value):
+                        raise FloatingPointError(f"loss is {value} at step {done}")
+                    curve.append((done, value))
+                    speed = done * config.batch * config.context / (time.perf_counter() - began)
+                    bar.set_postfix_str(f"loss {value:.3f}, {speed:,.0f} tokens/s", refresh=False)
+                stop = interrupted()
+                if folder is not None and (done % save_every == 0 or done == config.steps or stop):
+                    _save(folder, model, optimizer, sampler, identity, done, curve, began)
+                if stop:
+                    bar.close()
+                    break
         seconds = time.perf_counter() - began
     model.eval()
     return TrainResult(curve, seconds)
@@ -185,6 +200,8 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     if config.schedule == "constant":
         return config.lr
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    if config.schedule == "linear":
+        return config.lr * (1 - done)
     return config.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
 
 
@@ -201,7 +218,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
-def _windows(data: Tensor, context: int, model: CharLM) -> Draw:
+def _windows(data: Tensor, context: int, model: LM) -> Draw:
     if data.ndim != 1 or len(data) <= context:
         raise ValueError(
             f"data must be [length > {context}] for that context, got {list(data.shape)}"
@@ -221,7 +238,7 @@ def _windows(data: Tensor, context: int, model: CharLM) -> Draw:
 
 
 def _step(
-    model: CharLM,
+    model: LM,
     draw: Draw,
     config: TrainConfig,
     optimizer: torch.optim.Optimizer,
@@ -229,14 +246,15 @@ def _step(
     step: int,
 ) -> Tensor:
     device = next(model.parameters()).device
-    tokens, targets = (t.to(device) for t in draw(config.batch, config.context, sampler))
+    tokens, targets, *rest = (t.to(device) for t in draw(config.batch, config.context, sampler))
     if config.anneal is not None:
         temperature = annealed(*config.anneal, step / max(1, config.steps - 1))
         for layer in model.routed_layers():
             layer.set_temperature(temperature)  # pyright: ignore[reportAttributeAccessIssue]
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        logits, routes, _ = model.routed(tokens)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        routed = model.routed(tokens, None, *rest)
+        routes = routed.routes
+        loss = F.cross_entropy(routed.logits.flatten(0, 1), targets.flatten())
     total = loss
     for name, weight in config.loss_weights.items():
         for layer, route in zip(model.routed_layers(), routes, strict=True):
@@ -258,7 +276,7 @@ def _step(
     return loss.detach()
 
 
-def _identity(model: CharLM, data: Tensor | Draw, config: TrainConfig, seed: int) -> dict[str, Any]:
+def _identity(model: LM, data: Tensor | Draw, config: TrainConfig, seed: int) -> dict[str, Any]:
     text = data.cpu().numpy().tobytes() if isinstance(data, Tensor) else repr(data).encode()
     values = {
         "model": dataclasses.asdict(model.config),
@@ -286,7 +304,7 @@ def _difference(expected: dict[str, Any], received: dict[str, Any]) -> str:
 
 def _save(
     folder: Path,
-    model: CharLM,
+    model: LM,
     optimizer: torch.optim.Optimizer,
     sampler: torch.Generator,
     identity: dict[str, Any],
@@ -309,7 +327,7 @@ def _save(
 
 def _resume(
     folder: Path | None,
-    model: CharLM,
+    model: LM,
     optimizer: torch.optim.Optimizer,
     sampler: torch.Generator,
     identity: dict[str, Any],

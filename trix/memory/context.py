@@ -61,7 +61,7 @@ class CountTables:
             raise ValueError(f"vocab_size ** order must be below 2**63, got {vocab_size}**{order}")
         if tokens.ndim != 1 or len(tokens) < order:
             raise ValueError(f"tokens must be [length >= {order}], got {list(tokens.shape)}")
-        _check_range(tokens, vocab_size)
+        check_alphabet(tokens, vocab_size)
         text = tokens.cpu().numpy().astype(np.int64)
         self.tables = [_count(text, n, vocab_size) for n in range(1, order + 1)]
 
@@ -95,8 +95,8 @@ class CountTables:
             raise ValueError(f"smoothing must be one of {SMOOTHINGS}, got {smoothing!r}")
         if tokens.ndim != 2:
             raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
-        _check_range(tokens, self.vocab_size)
-        codes = _context_codes(tokens.cpu(), order, self.vocab_size)
+        check_alphabet(tokens, self.vocab_size)
+        codes = context_codes(tokens.cpu(), order, self.vocab_size)
         smooth = self._witten_bell if smoothing == "witten-bell" else self._add_one
         chunks = [smooth(part) for part in codes.flatten(0, 1).split(_CHUNK)]
         empty = torch.empty(0, self.vocab_size, dtype=torch.float64)
@@ -122,8 +122,8 @@ class CountTables:
         """
         if tokens.ndim != 2:
             raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
-        _check_range(tokens, self.vocab_size)
-        codes = _context_codes(tokens.cpu(), self.order, self.vocab_size)
+        check_alphabet(tokens, self.vocab_size)
+        codes = context_codes(tokens.cpu(), self.order, self.vocab_size)
         total = torch.zeros_like(codes)
         distinct = torch.zeros_like(codes)
         for n in range(self.order):
@@ -167,7 +167,8 @@ class CountTables:
         return counts
 
 
-def _check_range(tokens: Tensor, vocab_size: int) -> None:
+def check_alphabet(tokens: Tensor, vocab_size: int) -> None:
+    """Raise `TypeError` unless tokens are int64, `ValueError` unless below `vocab_size`."""
     if tokens.dtype != torch.int64:
         raise TypeError(f"tokens must be int64, got {tokens.dtype}")
     if tokens.numel() == 0:
@@ -192,10 +193,14 @@ def _count(text: np.ndarray, order: int, vocab_size: int) -> OrderTable:
     )
 
 
-def _context_codes(tokens: Tensor, order: int, vocab_size: int) -> Tensor:
-    # codes[..., n] is the address made of the last n characters, -1 where fewer are known
+def context_codes(tokens: Tensor, order: int, vocab_size: int) -> Tensor:
+    """Return the addresses of 0 to `order - 1` characters after every position of `[batch, time]`.
+
+    They are numbers in base `vocab_size`, `[batch, time, order]`; −1 where fewer characters are
+    known than an address has.
+    """
     time = tokens.shape[1]
-    codes = torch.full((*tokens.shape, order), -1, dtype=torch.int64)
+    codes = tokens.new_full((*tokens.shape, order), -1)
     codes[..., 0] = 0
     for n in range(1, min(order, time + 1)):
         code = torch.zeros_like(tokens[:, n - 1 :])

@@ -8,6 +8,7 @@ try:
     from trix.show.context_lens import ContextLens
     from trix.show.funnel import Funnel, Squeezed
     from trix.show.island_plane import IslandPlane
+    from trix.show.ledger import Ledger
     from trix.show.live import live
     from trix.show.memory_reader import MemoryReader
     from trix.show.page import glue, provenance
@@ -31,6 +32,7 @@ __all__ = [
     "ContextLens",
     "Funnel",
     "IslandPlane",
+    "Ledger",
     "MemoryReader",
     "RouteTree",
     "SoftBlend",

@@ -1,22 +1,15 @@
 // ContextLens: a passage, the last characters as an address, and what a count table reads there.
 //
-// One self-contained module, because it is loaded from a blob: in a notebook by anywidget, on a
-// page with no kernel by static-widgets.js. The model's traits are described in context_lens.py;
-// every number is in them already, so a move of the slider is a look-up. What the reader chooses
-// goes through the model, so that all views of it agree.
+// The text of passage.js stands before this one. Together they are one module, because it is loaded
+// from a blob: in a notebook by anywidget, on a page with no kernel by static-widgets.js. The
+// model's traits are described in context_lens.py; every number is in them already, so a move of
+// the slider is a look-up. What the reader chooses goes through the model, so that all views of it
+// agree.
 
 const MOST_NATS = 5; // where the passage's tint is strongest
 const MOST_TINT = 0.55; // its opacity there: text on it keeps a contrast of 4.5 : 1
-const GLYPHS = { "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d", " ": "\u2423" };
 
 // ---------------------------------------------------------------- reading the model
-
-/** The numbers behind a DataView, each `size` bytes wide, little-endian. */
-function numbersIn(view, size, read) {
-  const numbers = [];
-  for (let at = 0; at < view.byteLength; at += size) numbers.push(view[read](at, true));
-  return numbers;
-}
 
 /** Look-ups into the traits; `at` is a position in the passage, `order` from 1. */
 function readModel(model) {
@@ -58,18 +51,7 @@ function readModel(model) {
 
 // ---------------------------------------------------------------- in words
 
-const glyph = (character) => GLYPHS[character] ?? character;
-const quoted = (characters) => `\u201c${characters.map(glyph).join("")}\u201d`;
-const nats = (cost) => `${cost.toFixed(2)} nats`;
-const bits = (cost) => `${(cost / Math.LN2).toFixed(2)} bits`;
 const many = (count, things) => `${count.toLocaleString("en")} ${things}`;
-
-function percent(share) {
-  if (share < 0.001) return "<\u00a00.1\u00a0%";
-  if (share > 0.999) return ">\u00a099.9\u00a0%";
-  const plain = share >= 0.0995 && share < 0.995;
-  return `${(100 * share).toFixed(plain ? 0 : 1)}\u00a0%`;
-}
 
 /** What the reader's place is called aloud: the character, and the address before it. */
 function spoken(character, before, cost) {
@@ -110,41 +92,11 @@ function orderText(order) {
   return order === 2 ? "looks at the last character" : `looks at the last ${order - 1} characters`;
 }
 
-// ---------------------------------------------------------------- making elements
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(name, "");
-    else if (value !== false) made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
-const rgbOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)).join(" ");
-
-const code = (characters, kind) => element("code", { class: kind }, characters.map(glyph).join(""));
-
 // ---------------------------------------------------------------- the parts of the figure
 
-/** The passage: one focusable control, whose value is the position of the character to predict. */
-function makePassage(lens, surprise) {
-  const spans = lens.passage.map((character, at) =>
-    element("span", { "data-at": at }, character === " " ? " " : glyph(character)));
-  const box = element("div", {
-    class: "passage",
-    role: "slider",
-    tabindex: 0,
-    "aria-label": "Character to predict, in the passage",
-    "aria-orientation": "horizontal",
-    "aria-valuemin": 1,
-    "aria-valuemax": lens.passage.length,
-  });
-  spans.forEach((span, at) => {
-    box.append(span);
-    if (lens.passage[at] === "\n") box.append(element("br"));
-  });
+/** The passage, tinted by the cost of each character. */
+function makeTinted(lens, surprise) {
+  const { box, spans, listen } = makePassage(lens.passage, "Character to predict, in the passage");
 
   function update(position, order) {
     const begin = position - lens.reach(position, order);
@@ -157,71 +109,6 @@ function makePassage(lens, surprise) {
     const [next, before] = [lens.passage[position], lens.passage.slice(begin, position)];
     box.setAttribute("aria-valuenow", position + 1);
     box.setAttribute("aria-valuetext", spoken(next, before, lens.cost(position, order)));
-  }
-
-  /** The character nearest to a point: on the nearest line, then along it. */
-  function nearest(x, y, rects) {
-    const away = (low, high, value) => Math.max(low - value, 0, value - high);
-    let best = 0;
-    let least = Infinity;
-    rects.forEach((rect, at) => {
-      const far = 1e4 * away(rect.top, rect.bottom, y) + away(rect.left, rect.right, x);
-      if (far < least) [best, least] = [at, far];
-    });
-    return best;
-  }
-
-  /** The character above or below another; the same one where there is no such line. */
-  function beside(position, way) {
-    const rects = spans.map((span) => span.getBoundingClientRect());
-    const here = rects[position];
-    const middle = (rect) => (rect.top + rect.bottom) / 2;
-    const lines = rects.map(middle).filter((y) => way * (y - middle(here)) > here.height / 2);
-    if (lines.length === 0) return position;
-    const y = way > 0 ? Math.min(...lines) : Math.max(...lines);
-    return nearest((here.left + here.right) / 2, y, rects);
-  }
-
-  /** Tell `hand` where pointer and keys go. */
-  function listen(hand) {
-    let held = null; // the characters' places, and where to go back to, while a pointer is down
-    box.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
-      event.preventDefault();
-      box.focus({ preventScroll: true });
-      box.setPointerCapture(event.pointerId);
-      held = { rects: spans.map((span) => span.getBoundingClientRect()), from: hand.where() };
-      hand.move(nearest(event.clientX, event.clientY, held.rects));
-    });
-    box.addEventListener("pointermove", (event) => {
-      if (held) hand.move(nearest(event.clientX, event.clientY, held.rects));
-    });
-    box.addEventListener("pointerup", () => {
-      held = null;
-      hand.letGo();
-    });
-    box.addEventListener("pointercancel", () => {
-      if (held) hand.move(held.from); // the finger scrolled the page instead
-      held = null;
-    });
-    box.addEventListener("keydown", (event) => {
-      if (event.altKey || event.ctrlKey || event.metaKey) return;
-      const here = hand.where();
-      const last = lens.passage.length - 1;
-      const goes = {
-        ArrowLeft: () => here - 1,
-        ArrowRight: () => here + 1,
-        ArrowUp: () => beside(here, -1),
-        ArrowDown: () => beside(here, 1),
-        Home: () => 0,
-        End: () => last,
-      }[event.key];
-      if (!goes) return;
-      event.preventDefault();
-      event.stopPropagation(); // a notebook would move to another cell
-      hand.move(Math.min(last, Math.max(0, goes())));
-      hand.letGo();
-    });
   }
   return { box, update, listen };
 }
@@ -343,7 +230,7 @@ function makeReading(lens) {
 function render({ model, el }) {
   const lens = readModel(model);
   const colours = model.get("colours");
-  const passage = makePassage(lens, rgbOf(colours.surprise));
+  const passage = makeTinted(lens, rgbOf(colours.surprise));
   const legend = makeLegend(lens);
   const strip = makeStrip(lens, `order-${Math.random().toString(36).slice(2)}`);
   const reading = makeReading(lens);

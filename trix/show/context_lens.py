@@ -31,6 +31,11 @@ SHOWN = 6
 _HERE = Path(__file__).parent
 
 
+def lens_code(name: str) -> str:
+    """Return the code of a lens, `name` in this folder, and before it what all lenses share."""
+    return "\n".join((_HERE / part).read_text(encoding="utf-8") for part in ("passage.js", name))
+
+
 class ContextLens(anywidget.AnyWidget):
     """A passage of text as count tables see it, one character and one order at a time.
 
@@ -58,7 +63,7 @@ class ContextLens(anywidget.AnyWidget):
         alt: what the figure shows, for whoever cannot see it.
     """
 
-    _esm = _HERE / "context_lens.js"
+    _esm = lens_code("context_lens.js")
     _css = _HERE / "context_lens.css"
 
     passage = traitlets.Unicode().tag(sync=True)
@@ -99,7 +104,7 @@ class ContextLens(anywidget.AnyWidget):
             raise TypeError(f"tables: expected CountTables, received {type(tables).__name__}")
         if not isinstance(alt, str) or not alt.strip():
             raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
-        read = _read(tables, _encode(passage, alphabet, tables.vocab_size))
+        read = _read(tables, encoded(passage, alphabet, tables.vocab_size))
         super().__init__(
             passage=passage,
             alphabet=alphabet,
@@ -161,8 +166,13 @@ def _read(tables: CountTables, tokens: Tensor) -> _Reading:
     return _Reading(*(tensor.numpy() for tensor in (*stacked, *evidence)))
 
 
-def _encode(passage: str, alphabet: str, vocab_size: int) -> Tensor:
-    """The passage as int64 `[characters]`, or a ValueError naming what is wrong with it."""
+def encoded(passage: str, alphabet: str, vocab_size: int) -> Tensor:
+    """Return a passage as int64 `[characters]`.
+
+    Raises:
+        ValueError: the alphabet has not `vocab_size` different characters, or the passage has one
+            that is not among them, or is empty or too long.
+    """
     if not isinstance(alphabet, str) or len(alphabet) != vocab_size:
         raise ValueError(
             f"alphabet: expected the {vocab_size} characters of the tables, received {alphabet!r}"

@@ -1,0 +1,160 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from trix.lab.charlm import LMConfig
+from trix.lab.explain import explain, places, visible
+from trix.lab.lookup_lm import LookupConfig, LookupLM
+from trix.lab.storage import Stored
+from trix.memory.context_memory import ContextMemory
+
+COUNTED = "the cat sat on the mat, the hat sat on the cat and that was that. "
+ALPHABET = "".join(sorted(set(COUNTED + "z\n")))
+TEXT = "the cat\nzat on that mat"
+ORDER = 4
+
+
+def stored(network=True, order=ORDER):
+    """A model whose numbers are drawn, so that gate, tiles and slots differ from place to place."""
+    torch.manual_seed(12)
+    lm = LMConfig(
+        vocab_size=len(ALPHABET),
+        dim=12,
+        layers=3,
+        positions=0,
+        mixer="routed-memory",
+        mixer_options={"heads": 3, "slots": 5},
+        ffn="lookup",
+        ffn_options={"tiles": 7, "tiles_per_cluster": None, "cells": 4, "top_k": 2},
+    )
+    config = LookupConfig(len(ALPHABET), order, 0, 8, network=lm if network else None)
+    numbers = torch.tensor([ALPHABET.index(c) for c in COUNTED])
+    model = LookupLM(config, ContextMemory(numbers, order, len(ALPHABET), 0)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+        model.gate.score.bias.zero_()
+        model.gate.score.weight.mul_(0.3)
+    return Stored(model, ALPHABET, {})
+
+
+def _known(before, order):
+    # whether the counted text holds the last `order` - 1 characters, and something after them
+    last = before[len(before) - order + 1 :] if order > 1 else ""
+    return len(last) == order - 1 and last in COUNTED[:-1]
+
+
+@pytest.mark.parametrize("network", [True, False])
+def test_every_row_is_what_the_model_says_of_the_text_before_it(network):
+    model = stored(network).model
+    found = explain(stored(network), TEXT)
+    assert [row.character for row in found.rows] == list(TEXT)
+    assert found.rows[0][1:] == (None, None, None, (), (), ())
+    leaders = set()
+    for at, row in enumerate(found.rows[1:], start=1):
+        before = TEXT[:at]
+        with torch.no_grad():
+            said = model.routed(stored().encode(before))
+        given = said.logits[0, -1].double().exp()
+        assert row.probability == pytest.approx(float(given[ALPHABET.index(TEXT[at])]), rel=1e-4)
+        assert row.likeliest == ALPHABET[int(given.argmax())]
+        raw = dict(
+            zip(said.gate.index[0, -1].tolist(), said.gate.weight[0, -1].tolist(), strict=True)
+        )
+        weights = [0.0] * len(raw)
+        for place, weight in raw.items():
+            while place < ORDER and not _known(before, place + 1):
+                place -= 1
+            weights[place] += weight
+        assert row.weights == pytest.approx(weights, abs=1e-5)
+        assert row.leader == max(range(len(weights)), key=lambda i: weights[i])
+        assert row.tiles == tuple(int(route.index[0, -1, 0]) for route in said.routes)
+        leaders.add(row.leader)
+    assert len(leaders) > 2
+    assert len(found.rows[1].tiles) == (3 if network else 0)
+    losses = [-math.log(row.probability) for row in found.rows[1:] if row.probability]
+    assert len(losses) == len(TEXT) - 1
+    assert found.nats == pytest.approx(sum(losses) / len(losses))
+
+
+def test_an_order_that_is_not_known_says_what_the_next_shorter_one_says():
+    # why its weight may be counted there
+    model = stored(False).model
+    address = model.memory.addresses(stored().encode("tz"))[0, -1]
+    assert (address >= 0).tolist() == [True, False, False, False]
+    said = model.memory.read(address).probabilities
+    assert all(torch.equal(said[0], longer) for longer in said[1:])
+    assert explain(stored(False), "tza").rows[-1].leader == 0
+
+
+def test_the_slots_are_the_last_memorys_and_read_most():
+    model = stored().model
+    tokens = stored().encode(TEXT)[:, :-1]
+    network: Any = model.network
+    with torch.no_grad():
+        x = network.embed(tokens) + model._told(model.memory.read(model.memory.addresses(tokens)))
+        for block in network.blocks[:-1]:
+            x, _, _ = block(x)
+        memory = network.blocks[-1].mixer
+        seen = network.blocks[-1].mixer_norm(x)
+        seen, _ = memory.convolution(seen, memory.convolution.initial_state(1))
+        query = (seen[0] @ memory.query.T).view(len(tokens[0]), 3, 4)
+        rows = memory.read_rows().view(3, 5, 4)
+    found = explain(stored(), TEXT).rows[1:]
+    for t, row in enumerate(found):
+        assert row.slots == tuple(int((rows[h] @ query[t, h]).argmax()) for h in range(3))
+    assert len({row.slots for row in found}) > 2
+
+
+def test_a_model_without_memory_or_network_has_no_slots_and_is_left_as_it_was():
+    one = stored(False)
+    assert all(row.slots == () == row.tiles for row in explain(one, TEXT).rows)
+    other = stored()
+    explain(other, TEXT)
+    assert not any(m._forward_pre_hooks for m in other.model.modules())
+
+
+def test_an_order_that_was_taken_away_does_not_lead():
+    one = stored(False)
+    assert 2 in {row.leader for row in explain(one, TEXT).rows}
+    one.model.drop(3)
+    found = explain(one, TEXT)
+    assert 2 not in {row.leader for row in found.rows}
+    assert all(row.weights[2] == 0 for row in found.rows[1:])
+    assert all(sum(row.weights) == pytest.approx(1) for row in found.rows[1:])
+
+
+def test_what_later_characters_are_changes_nothing_before_them():
+    first, second = explain(stored(), TEXT + "the").rows, explain(stored(), TEXT + "zzz").rows
+    for a, b in zip(first[: len(TEXT)], second, strict=False):
+        assert (a.leader, a.tiles, a.slots) == (b.leader, b.tiles, b.slots)
+        assert a.weights == pytest.approx(b.weights, abs=1e-6)
+
+
+def test_places_have_names_marks_and_depths():
+    found = explain(stored(), TEXT)
+    assert found.places == ("order 1", "order 2", "order 3", "order 4", "network")
+    assert [found.mark(i) for i in (None, 0, 3, 4)] == ["·", "1", "4", "N"]
+    assert [found.depth(i) for i in range(5)] == [0, 1 / 3, 2 / 3, 1, None]
+    assert sum(found.led().values()) == len(TEXT) - 1
+    short = explain(stored(False, order=1), "the")
+    assert (short.places, short.depth(0)) == (("order 1",), 0)
+    assert places(stored(False).model) == found.places[:-1]
+    long = found._replace(places=tuple(f"order {n}" for n in range(1, 41)))
+    assert [long.mark(i) for i in (9, 10, 39)] == ["a", "b", "+"]
+
+
+def test_what_cannot_be_seen_is_shown():
+    assert "".join(map(visible, "a \n\té\x07")) == "a␣↵⇥é�"
+
+
+def test_bad_texts_are_refused():
+    for text, message in [
+        ("", "at least one character"),
+        ("t", "at least two characters, got 't'"),
+        ("the Cat", "character 'C' at 4 is not among the 16"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            explain(stored(), text)

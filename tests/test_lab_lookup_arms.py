@@ -1,0 +1,288 @@
+import json
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from tests import reference
+from trix.lab import lookup_arms, presets
+from trix.lab.charlm import LMConfig
+from trix.lab.corpus import Corpus
+from trix.lab.evaluate import model_log_probs
+from trix.lab.lookup_arms import (
+    Looked,
+    attention_step,
+    evaluate_dynamic,
+    forbidden_losses,
+    microseconds,
+    sizes,
+    weights,
+)
+from trix.lab.lookup_experiments import LOOKUP
+from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
+from trix.lab.presets import PRESETS, Preset, preset
+from trix.lab.train import TrainConfig
+from trix.memory.context_memory import ContextMemory
+
+CORPUS = Corpus("toy", "made up", "the cat sat on the mat, and the dog lay on the log. " * 30)
+VOCAB, ORDER, BLOCK = CORPUS.vocab_size, 3, 13
+NETWORK = LMConfig(
+    dim=12,
+    layers=1,
+    positions=0,
+    mixer="routed-memory",
+    mixer_options={"heads": 3, "slots": 5},
+    ffn="lookup",
+    ffn_options={"tiles": 7, "tiles_per_cluster": None, "top_k": 2},
+)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    """Presets, blocks and clocks that a test has time for."""
+    training = TrainConfig(steps=11, batch=5, context=7, lr=1e-2, warmup=2)
+    for name, network in (("tiny", NETWORK), ("tiny-tables", None)):
+        config = LookupConfig(order=ORDER, folds=3, hidden=5, network=network)
+        monkeypatch.setitem(PRESETS, name, Preset(config, training, "for tests"))
+    monkeypatch.setattr(lookup_arms, "BLOCK", BLOCK)
+    monkeypatch.setattr(lookup_arms, "QUICK_STEPS", 6)
+    monkeypatch.setattr(lookup_arms, "_TIMED", 7)
+
+
+def _model(network=True, **changes) -> Any:
+    settings = {"vocab_size": VOCAB, "order": ORDER, "folds": 3, "hidden": 5, **changes}
+    inner = LMConfig(**{**NETWORK.__dict__, "vocab_size": VOCAB}) if network else None
+    config = LookupConfig(**settings, network=inner)
+    memory = ContextMemory(CORPUS.train, config.order, VOCAB, config.folds)
+    torch.manual_seed(1)
+    model = LookupLM(config, memory).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def _slow_loss(log_probs, text, block):
+    # the mean loss, one prediction at a time
+    total = 0.0
+    with torch.no_grad():
+        for t in range(len(text) - 1):
+            row = text[t // block * block : t + 1]
+            total -= float(log_probs(row[None])[0, -1, text[t + 1]])
+    return total / (len(text) - 1)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-tables"])
+def test_a_run_measures_everything(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(lookup_arms, "attention_step", lambda: 0.25)
+    arm = Looked(name, closely=True)
+    outcome = arm.run(CORPUS, 1, "quick", tmp_path / "run")
+    found = outcome.metrics
+    places = [*range(1, ORDER + 1), *(["network"] if name == "tiny" else [])]
+    assert set(found) == {
+        *("val_nats", "val_perplexity", "val_nats_dynamic", "us_per_character", "tokens"),
+        *("seconds_counting", "seconds_in_all", "seconds_attention_step", "peak_megabytes"),
+        *(f"weight_{place}" for place in places),
+        *(f"val_nats_without_{place}" for place in places),
+        *("bytes", "bytes_tables", *(f"bytes_order_{n}" for n in range(1, ORDER + 1))),
+    }
+    assert all(math.isfinite(value) and value >= 0 for value in found.values())
+    # the same run again, by hand
+    model, result, _ = arm.fit(CORPUS, 1, "quick", tmp_path / "again")
+    assert not model.training
+    assert found["val_nats"] == pytest.approx(_slow_loss(model, CORPUS.val, BLOCK), abs=1e-5)
+    assert found["val_perplexity"] == pytest.approx(math.exp(found["val_nats"]))
+    assert found["val_nats_dynamic"] == evaluate_dynamic(model, CORPUS.val, BLOCK).nats
+    for metrics in (weights(model, CORPUS.val), forbidden_losses(model, CORPUS.val), sizes(model)):
+        assert metrics.items() <= found.items()
+    assert outcome.curve == [list(point) for point in result.curve]
+    assert outcome.curve[-1][0] == 6
+    assert found["tokens"] == 6 * 5 * 7
+    assert found["seconds_attention_step"] == 0.25
+    assert found["seconds_in_all"] > outcome.seconds
+    assert found["seconds_in_all"] > found["seconds_counting"] > 0
+    assert outcome.parameters == model.parameter_count()
+    other, _, _ = arm.fit(CORPUS, 2, "quick", tmp_path / "other")
+    assert not torch.equal(other.gate.read.weight, model.gate.read.weight)
+
+
+def test_training_leaves_each_window_s_own_block_out(tmp_path, monkeypatch):
+    given = []
+
+    def look(model, draw, config, seed, folder):
+        given.append((model, draw, config, seed, folder))
+
+    monkeypatch.setattr(lookup_arms, "train", look)
+    for changes in ({}, {"folds": 0}):
+        Looked("tiny", changes, {"steps": 22}).fit(CORPUS, 3, "full", tmp_path)
+    for (model, draw, config, seed, folder), folds in zip(given, (3, 0), strict=True):
+        assert isinstance(draw, BlockDraw)
+        assert torch.equal(draw.text, CORPUS.train)
+        assert draw.folds == model.memory.folds == model.config.folds == folds
+        assert (config.steps, seed, folder) == (22, 3, tmp_path)
+
+
+def test_an_order_can_be_gone_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(lookup_arms, "attention_step", lambda: 0.25)
+    arm = Looked("tiny-tables", without=2)
+    outcome = arm.run(CORPUS, 1, "quick", tmp_path)
+    assert outcome.metrics["weight_2"] == 0
+    assert outcome.metrics["weight_1"] > 0
+    assert not [name for name in outcome.metrics if "without" in name or "dynamic" in name]
+    model, _, _ = arm.fit(CORPUS, 1, "quick", tmp_path / "again")
+    assert model.dropped == {2}
+    whole, _, _ = Looked("tiny-tables").fit(CORPUS, 1, "quick", tmp_path / "whole")
+    assert not torch.equal(whole.gate.score.weight, model.gate.score.weight)
+
+
+def test_the_configuration_is_plain_and_says_what_differs():
+    arm = Looked("tiny", {"gate": "fixed"}, {"steps": 33}, without=1, closely=True)
+    config: dict[str, Any] = arm.config(CORPUS, "full")
+    assert json.loads(json.dumps(config)) == config
+    assert config["model"]["vocab_size"] == config["model"]["network"]["vocab_size"] == VOCAB
+    assert (config["model"]["gate"], config["without"], config["closely"]) == ("fixed", 1, True)
+    assert (config["train"]["steps"], config["block"]) == (33, BLOCK)
+    assert arm.config(CORPUS, "quick")["train"]["steps"] == 6
+    assert Looked("tiny", training={"steps": 3}).config(CORPUS, "quick")["train"]["steps"] == 3
+    assert Looked("tiny-tables").config(CORPUS, "full")["model"]["network"] is None
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_weights_are_means_over_the_first_blocks_and_sum_to_one(network):
+    model = _model(network)
+    got = weights(model, CORPUS.val, looked=3)
+    total = [0.0] * model.gate.places
+    with torch.no_grad():
+        for block in range(3):
+            route = model.routed(CORPUS.val[None, block * BLOCK : (block + 1) * BLOCK]).gate
+            for index, weight in zip(
+                route.index[0].tolist(), route.weight[0].tolist(), strict=True
+            ):
+                for place, share in zip(index, weight, strict=True):
+                    total[place] += share / (3 * BLOCK)
+    assert list(got) == ["weight_1", "weight_2", "weight_3", *(["weight_network"] * network)]
+    assert list(got.values()) == pytest.approx(total, abs=1e-6)
+    assert sum(got.values()) == pytest.approx(1, abs=1e-5)
+    short = weights(model, CORPUS.val[: 2 * BLOCK + 5])
+    assert short == pytest.approx(weights(model, CORPUS.val, looked=2))
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_losses_without_a_place_leave_the_model_as_it_was(network):
+    model, text = _model(network), CORPUS.val[:70]
+    before = model(text[None])
+    got = forbidden_losses(model, text)
+    assert torch.equal(model(text[None]), before)
+    assert model.dropped == frozenset()
+    assert not model.gate.forbidden.any()
+    assert len(got) == model.gate.places
+    for order in range(1, ORDER + 1):
+        gone = _model(network)
+        gone.drop(order)
+        loss = _slow_loss(model_log_probs(gone), text, BLOCK)
+        assert got[f"val_nats_without_{order}"] == pytest.approx(loss, abs=1e-5)
+    if network:
+        model.gate.forbid(ORDER)  # the tables may be asked, and tell the network in vain
+        loss = _slow_loss(model_log_probs(model), text, BLOCK)
+        assert got["val_nats_without_network"] == pytest.approx(loss, abs=1e-5)
+    assert len({round(loss, 6) for loss in got.values()}) == len(got)
+
+
+@pytest.mark.parametrize(("counted", "block", "length"), [(20, 7, 100), (5, 7, 22), (21, 7, 64)])
+def test_dynamic_evaluation_counts_what_it_has_read_and_no_more(
+    counted, block, length, monkeypatch
+):
+    monkeypatch.setattr(lookup_arms, "_COUNTED", counted)
+    # a model that says what the longest address says
+    model = _model(network=False)
+    torch.nn.init.zeros_(model.gate.score.weight)
+    torch.nn.init.zeros_(model.gate.score.bias)
+    model.gate.forbid(0)
+    model.gate.forbid(1)
+    memory = model.memory
+    train = CORPUS.train.tolist()
+    # words that the training text does not have, again and again
+    text = CORPUS.encode("gone, so many only. " * 9)[:length].tolist()
+    part = {20: 21, 5: 7, 21: 21}[counted]  # whole blocks
+    total = 0.0
+    for t in range(length - 1):
+        read = [text[first : first + part] for first in range(0, t // part * part, part)]
+        counts = [
+            sum((reference.grams(piece, n) for piece in [train, *read]), Counter())
+            for n in range(1, ORDER + 1)
+        ]
+        tables = reference.continuations(counts)
+        taken = [reference.chen_goodman(table) for table in tables]
+        row = text[t // block * block : t + 1]
+        p = reference.kneser_ney(tables, taken, row, VOCAB)[-1]
+        total -= math.log(p[text[t + 1]])
+    got = evaluate_dynamic(model, torch.tensor(text), block)
+    assert got.nats == pytest.approx(total / (length - 1), abs=1e-5)
+    assert got.tokens == length - 1
+    assert model.memory is memory
+    assert got.nats < _slow_loss(model_log_probs(model), torch.tensor(text), block)
+
+
+def test_dynamic_evaluation_of_a_text_too_short_to_count_is_the_plain_one():
+    model, text = _model(), CORPUS.val[:70]
+    loss = _slow_loss(model_log_probs(model), text, BLOCK)
+    assert evaluate_dynamic(model, text, BLOCK).nats == pytest.approx(loss, abs=1e-5)
+
+
+def test_a_character_takes_the_median_on_one_thread(monkeypatch):
+    ticks = iter([0.0, 9.0, 10.0, 11.0, 20.0, 22.0])
+    used = []
+
+    def clock():
+        used.append(torch.get_num_threads())
+        return next(ticks)
+
+    monkeypatch.setattr(lookup_arms, "_TIMED", 3)
+    monkeypatch.setattr(lookup_arms.time, "perf_counter", clock)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert microseconds(_model(), CORPUS.val) == 2e6  # of 9, 1 and 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert used == [1] * 6
+
+
+def test_an_attention_step_is_the_better_of_two_rounds(monkeypatch):
+    ticks = iter([0.0, 16.0, 20.0, 28.0])
+    trained = []
+    monkeypatch.setattr(lookup_arms.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(
+        lookup_arms, "train", lambda model, text, config, **_: trained.append((model, config))
+    )
+    assert attention_step() == 1.0  # 8 steps in 16 and in 8 seconds
+    for model, config in trained:
+        assert model.config.mixer == "attention"
+        assert (config.steps, config.batch) == (8, lookup_arms.protocol("nano").train.batch)
+
+
+def test_presets_are_known_by_name():
+    for name, known in PRESETS.items():
+        assert preset(name) is known
+    with pytest.raises(ValueError, match=r"preset must be one of \['base', .*, got 'large'"):
+        preset("large")
+    assert presets.BLOCK == 256
+
+
+def test_the_experiments_are_plain_and_their_parts_differ_in_what_they_say():
+    for arms in LOOKUP.values():
+        for arm in arms.values():
+            config = arm.config(CORPUS, "full")
+            json.dumps(config)
+    parts = {name: arm.config(CORPUS, "full") for name, arm in LOOKUP["lookup-parts"].items()}
+    whole = parts["all"]
+    for name, key, value in (("fixed-gate", "gate", "fixed"), ("nothing-left-out", "folds", 0)):
+        assert parts[name] == {**whole, "model": {**whole["model"], key: value}}
+    network = {**whole["model"]["network"], "mixer": "none", "mixer_options": {}}
+    changed = {**whole, "model": {**whole["model"], "network": network}}
+    assert parts["no-routed-memory"] == changed
+    assert parts["no-tables"]["model"] == whole["model"]["network"]
+    assert parts["no-tables"]["train"].items() <= whole["train"].items()

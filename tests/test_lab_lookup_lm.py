@@ -1,0 +1,397 @@
+import dataclasses
+import math
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests import reference
+from trix.lab.charlm import LMConfig
+from trix.lab.evaluate import evaluate, model_log_probs
+from trix.lab.lookup_arms import weights
+from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
+from trix.lab.train import TrainConfig, train
+from trix.memory.context_memory import ContextMemory
+
+VOCAB, ORDER, FOLDS = 11, 4, 3
+NETWORK = LMConfig(
+    vocab_size=VOCAB,
+    dim=12,
+    layers=2,
+    positions=0,
+    mixer="routed-memory",
+    mixer_options={"heads": 3, "slots": 5},
+    ffn="lookup",
+    ffn_options={"tiles": 7, "tiles_per_cluster": None, "top_k": 2},
+)
+KINDS: list[dict[str, Any]] = [
+    {"network": NETWORK},
+    {"network": None},
+    {"network": NETWORK, "gate": "fixed"},
+    {"network": None, "gate": "fixed", "order": 2},
+    {"network": None, "order": 2},
+    {"network": None, "order": 7},
+]
+
+
+def _text(length, vocab_size=VOCAB, seed=0):
+    # a chain of the second order, so that addresses say something
+    draw = random.Random(seed)
+    follow = {}
+    text = [0, 1]
+    while len(text) < length:
+        likely = follow.setdefault(tuple(text[-2:]), draw.choices(range(vocab_size), k=2))
+        text.append(draw.choice(likely) if draw.random() < 0.8 else draw.randrange(vocab_size))
+    return text
+
+
+def _model(**changes):
+    settings = {"vocab_size": VOCAB, "order": ORDER, "folds": FOLDS, "hidden": 13, **changes}
+    config = LookupConfig(**settings)
+    text = torch.tensor(_text(400))
+    memory = ContextMemory(text, config.order, VOCAB, config.folds, torch.float64)
+    torch.manual_seed(5)
+    model = LookupLM(config, memory).double().eval()
+    with torch.no_grad():  # as after training: no scale so small that an error could hide in it
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def _tokens(batch, time, seed=0):
+    text = torch.tensor(_text(400, seed=1))
+    first = torch.randint(400 - time, (batch, 1), generator=torch.Generator().manual_seed(seed))
+    return text[first + torch.arange(time)]
+
+
+def _only(model, place):
+    # a model that says what one place says: the others may not speak, and nothing is sharpened
+    for other in range(model.gate.places):
+        if other != place:
+            model.gate.forbid(other)
+    torch.nn.init.zeros_(model.gate.score.weight)
+    torch.nn.init.zeros_(model.gate.score.bias)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chunks", [[1] * 13, [5, 1, 7], [12, 1], [2, 11]])
+def test_chunks_equal_one_pass(kind, chunks):
+    model = _model(**kind)
+    tokens = _tokens(2, 13)
+    whole = model.routed(tokens)
+    state, parts = None, []
+    for part in tokens.split(chunks, dim=1):
+        parts.append(model.routed(part, state))
+        state = parts[-1].state
+    assert state is not None
+    joined = torch.cat([p.logits for p in parts], dim=1)
+    torch.testing.assert_close(joined, whole.logits, rtol=0, atol=1e-10)
+    assert torch.equal(torch.cat([p.gate.index for p in parts], dim=1), whole.gate.index)
+    assert torch.equal(torch.cat([p.gate.path for p in parts], dim=1), whole.gate.path)
+    for got, expected in (
+        ([p.gate.weight for p in parts], whole.gate.weight),
+        ([p.gate.score for p in parts], whole.gate.score),
+        ([p.sharpness for p in parts], whole.sharpness),
+    ):
+        torch.testing.assert_close(torch.cat(got, dim=1), expected, rtol=0, atol=1e-10)
+    for layer, route in enumerate(whole.routes):
+        chosen = torch.cat([p.routes[layer].index for p in parts], dim=1)
+        assert torch.equal(chosen, route.index)
+    assert len(whole.routes) == len(model.routed_layers()) == (2 if model.network else 0)
+    assert state.seen == whole.state.seen == 13
+    assert torch.equal(state.recent, whole.state.recent)
+    assert state.recent.shape[1] <= max(model.config.order - 1, 3)  # it does not grow
+    sums = whole.logits.exp().sum(dim=-1)
+    torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_future_changes_neither_outputs_nor_addresses_nor_routes(kind):
+    model = _model(**kind)
+    tokens = _tokens(2, 13)
+    changed = tokens.clone()
+    changed[:, 6:] = (changed[:, 6:] + 4) % VOCAB
+    whole, places = model.routed(tokens), model.memory.addresses(tokens)
+    for other in (changed, tokens[:, :6]):
+        got = model.routed(other)
+        torch.testing.assert_close(got.logits[:, :6], whole.logits[:, :6], rtol=0, atol=1e-10)
+        torch.testing.assert_close(
+            got.gate.weight[:, :6], whole.gate.weight[:, :6], rtol=0, atol=1e-10
+        )
+        assert torch.equal(got.gate.index[:, :6], whole.gate.index[:, :6])
+        assert torch.equal(model.memory.addresses(other)[:, :6], places[:, :6])
+        for route, expected in zip(got.routes, whole.routes, strict=True):
+            assert torch.equal(route.index[:, :6], expected.index[:, :6])
+    assert not torch.allclose(model(changed)[:, 6:], whole.logits[:, 6:])
+
+
+@pytest.mark.parametrize("place", range(ORDER))
+@pytest.mark.parametrize("block", [None, 0, 2])
+def test_what_is_looked_up_is_what_the_loop_counted(place, block):
+    model = _only(_model(), place)
+    tokens, text = _tokens(2, 13), _text(400)
+    left_out = None if block is None else torch.tensor([block, 1])
+    got = model.routed(tokens, None, left_out).logits
+    counts = [reference.grams(text, n) for n in range(1, ORDER + 1)]
+    taken = [reference.chen_goodman(c) for c in reference.continuations(counts)]
+    for b, gone in enumerate((-1, -1) if block is None else (block, 1)):
+        kept = [reference.grams(text, n, FOLDS, gone) for n in range(1, ORDER + 1)]
+        tables = reference.continuations(kept)
+        for t in range(13):
+            row = tokens[b, : t + 1].tolist()
+            p = reference.kneser_ney(tables, taken, row, VOCAB)[place]
+            assert got[b, t].exp().tolist() == pytest.approx(p, abs=1e-9)
+
+
+def test_the_network_is_told_what_the_tables_say():
+    model = _only(_model(network=NETWORK), ORDER)
+    tokens = _tokens(2, 7)
+    reading = model.memory.read(model.memory.addresses(tokens))
+    given = []
+    model.told.register_forward_hook(lambda _module, inputs, _told: given.append(inputs[0]))
+    before = model(tokens)
+    expected = torch.cat(
+        [reading.probabilities.sqrt().flatten(-2), 0.2 * reading.evidence.flatten(-2)], dim=-1
+    )
+    torch.testing.assert_close(given[0], expected)
+    assert model.network is not None
+    told = model.told(expected)
+    features, _, _ = model.network.features(tokens, None, told)
+    torch.testing.assert_close(before, F.log_softmax(model.network.head(features), dim=-1))
+    # only what is told differs
+    model.memory = ContextMemory(torch.tensor(_text(400, seed=9)), ORDER, VOCAB, 0, torch.float64)
+    assert not torch.allclose(model(tokens), before)
+    torch.nn.init.zeros_(model.told.weight)
+    torch.testing.assert_close(model(tokens), F.log_softmax(model.network(tokens), dim=-1))
+
+
+def test_a_gate_without_a_network_knows_the_latest_three_characters():
+    model = _model(order=2)
+    tokens = _tokens(1, 13)
+    whole = model.routed(tokens).gate.weight
+    for back, same in ((0, False), (1, False), (2, False), (3, True)):
+        changed = tokens.clone()
+        changed[:, 8 - back] = (changed[:, 8 - back] + 3) % VOCAB
+        weight = model.routed(changed).gate.weight
+        assert torch.equal(weight[:, 8], whole[:, 8]) == same
+    # before the first there is none, which is no character
+    with torch.no_grad():
+        model.latest.weight[VOCAB] += 1
+    moved = (model.routed(tokens).gate.weight != whole).any(dim=-1)
+    assert moved[0].tolist() == [True, True] + [False] * 11
+    later, whole = model.routed(tokens[:, 4:]).gate.weight, model.routed(tokens).gate.weight
+    for at, same in ((0, False), (1, False), (2, True), (5, True)):
+        assert torch.allclose(later[:, at], whole[:, 4 + at], rtol=0, atol=1e-12) == same
+
+
+@pytest.mark.parametrize("network", [NETWORK, None])
+def test_an_order_that_is_dropped_is_neither_found_nor_asked(network):
+    model = _model(network=network)
+    tokens = _tokens(2, 13)
+    before = model.routed(tokens)
+    read, places = [], model.memory.addresses(tokens)
+    model.memory.read = lambda address, left_out=None, read_it=model.memory.read: (
+        read.append(address.clone()) or read_it(address, left_out)
+    )
+    model.drop(3)
+    model.drop(1)
+    after = model.routed(tokens)
+    assert (read[0][..., [0, 2]] == -1).all()
+    assert torch.equal(read[0][..., [1, 3]], places[..., [1, 3]])
+    weight = torch.zeros_like(after.gate.weight).scatter(-1, after.gate.index, after.gate.weight)
+    assert not weight[..., [0, 2]].any()
+    assert not torch.allclose(after.logits, before.logits)
+    model.restore(1)
+    model.restore(3)
+    restored = model.routed(tokens)
+    assert torch.equal(restored.logits, before.logits)
+    assert torch.equal(restored.gate.index, before.gate.index)
+    assert model.dropped == frozenset()
+
+
+def test_the_last_place_cannot_be_dropped():
+    model = _model(order=1)
+    before = model(_tokens(2, 5))
+    with pytest.raises(ValueError, match="the last one"):
+        model.drop(1)
+    assert torch.equal(model(_tokens(2, 5)), before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_generation_equals_repeated_full_passes(kind):
+    model = _model(**kind).train()
+    prompt = _tokens(2, 3)
+    expected = prompt
+    for _ in range(21):
+        expected = torch.cat([expected, model(expected)[:, -1:].argmax(-1)], dim=1)
+    assert torch.equal(model.generate(prompt, 21, temperature=0), expected)
+    assert torch.equal(model.generate(prompt, 0), prompt)
+    assert model.training
+
+
+def test_sampling_follows_the_distribution_and_the_generator():
+    model = _model()
+    prompt = _tokens(1, 4).expand(4000, -1)
+    first, again = (
+        model.generate(prompt, 1, 0.7, torch.Generator().manual_seed(1))[:, -1] for _ in range(2)
+    )
+    assert torch.equal(first, again)
+    share = torch.bincount(first, minlength=VOCAB) / 4000
+    expected = torch.softmax(model(prompt[:1])[0, -1] / 0.7, dim=-1)
+    torch.testing.assert_close(share.double(), expected, rtol=0, atol=0.04)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_all_that_is_learned_and_forward_writes_nothing(kind):
+    model = _model(**kind)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    out = model.routed(_tokens(3, 13), None, torch.tensor([0, 1, 2]))
+    F.nll_loss(out.logits.flatten(0, 1), _tokens(3, 13, seed=1).flatten()).backward()
+    for name, parameter in model.named_parameters():
+        idle = kind.get("gate") == "fixed" and name.startswith(("gate.", "latest."))
+        expected = not idle or name == "gate.score.bias"
+        assert (parameter.grad is not None and bool(parameter.grad.any())) == expected, name
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_fresh_network_is_not_told_anything_and_tables_are_no_parameters():
+    config = LookupConfig(VOCAB, ORDER, 0, network=NETWORK)
+    memory = ContextMemory(torch.tensor(_text(400)), ORDER, VOCAB, 0)
+    torch.manual_seed(0)
+    model = LookupLM(config, memory).eval()
+    assert not model.told.weight.any()
+    assert model.network is not None
+    told = ORDER * (VOCAB + 3) * 12
+    gate = (4 * ORDER + 12 + 1) * 64 + 65 * 64 + 65 * (ORDER + 2)
+    assert model.parameter_count() == model.network.parameter_count() + told + gate
+    assert all("memory" not in name for name in model.state_dict())
+    alone = LookupLM(dataclasses.replace(config, network=None), memory)
+    gate = (4 * ORDER + 3 * 12 + 1) * 64 + 65 * 64 + 65 * (ORDER + 1)
+    assert alone.parameter_count() == 12 * (VOCAB + 1) + gate
+    assert alone.routed_layers() == []
+
+
+def test_bad_arguments_are_named():
+    for name in ("vocab_size", "order", "hidden"):
+
+        def changed(value, name=name) -> dict[str, Any]:
+            return {name: value}
+
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+            LookupConfig(**changed(0))
+        with pytest.raises(TypeError, match=f"{name} must be an integer, got 1.5"):
+            LookupConfig(**changed(1.5))
+    with pytest.raises(ValueError, match=r"gate must be one of \('routed', 'fixed'\), got 'open'"):
+        LookupConfig(gate="open")
+    with pytest.raises(ValueError, match="network must have 65 characters, got 11"):
+        LookupConfig(network=NETWORK)
+    text = torch.tensor(_text(400))
+    for order, vocab_size in ((3, VOCAB), (ORDER, VOCAB + 1)):
+        with pytest.raises(
+            ValueError, match=f"order 4 and 11 characters, got {order} and {vocab_size}"
+        ):
+            LookupLM(LookupConfig(VOCAB, ORDER), ContextMemory(text, order, vocab_size))
+    model = _model()
+    with pytest.raises(ValueError, match=r"\[batch, time\], got \[5\]"):
+        model(text[:5])
+    with pytest.raises(ValueError, match="0 … 10, got 3 … 11"):
+        model(torch.tensor([[3, 11]]))
+    for order in (0, 5):
+        with pytest.raises(IndexError, match=f"1 … 4, got {order}"):
+            model.drop(order)
+        with pytest.raises(IndexError, match=f"1 … 4, got {order}"):
+            model.restore(order)
+    with pytest.raises(ValueError, match="left_out needs a memory with folds"):
+        _model(folds=0).routed(_tokens(1, 5), None, torch.tensor([0]))
+
+
+@pytest.mark.parametrize(("size", "folds", "length"), [(97, 5, 7), (100, 8, 11), (61, 2, 13)])
+def test_windows_lie_in_one_block_and_every_character_is_drawn(size, folds, length):
+    text = torch.arange(size)  # a character says where it stands
+    draw = BlockDraw(text, folds)
+    tokens, targets, block = draw(3000, length, torch.Generator().manual_seed(0))
+    assert torch.equal(targets, tokens + 1)
+    assert torch.equal(tokens - tokens[:, :1], torch.arange(length).expand(3000, -1))
+    of = torch.arange(size) * folds // size
+    assert torch.equal(of[tokens], block[:, None].expand_as(tokens))
+    assert torch.equal(of[targets], block[:, None].expand_as(tokens))
+    assert sorted({*tokens.flatten().tolist(), *targets.flatten().tolist()}) == list(range(size))
+    again = draw(3000, length, torch.Generator().manual_seed(0))
+    other = draw(3000, length, torch.Generator().manual_seed(1))
+    assert torch.equal(tokens, again[0])
+    assert torch.equal(block, again[2])
+    assert not torch.equal(tokens, other[0])
+
+
+def test_blocks_are_cut_where_the_memory_cuts_them():
+    # every character is another one: what is left out is exactly what was counted in the block
+    size, folds = 53, 4
+    text = torch.arange(size)
+    memory = ContextMemory(text, 1, size, folds)
+    _, targets, block = BlockDraw(text, folds)(500, 5, torch.Generator().manual_seed(0))
+    counts = torch.from_numpy(memory.counts[0].count)
+    assert (counts[targets, block[:, None]] == 1).all()
+
+
+def test_without_folds_windows_are_anywhere():
+    draw = BlockDraw(torch.arange(17), 0)
+    tokens, targets = draw(500, 7, torch.Generator().manual_seed(0))
+    assert torch.equal(targets, tokens + 1)
+    assert set(tokens[:, 0].tolist()) == set(range(10))
+
+
+def test_a_draw_says_what_it_draws():
+    names = [repr(BlockDraw(torch.arange(17) % m, folds)) for m in (5, 6) for folds in (0, 2)]
+    assert len(set(names)) == 4
+    assert names[0] == repr(BlockDraw(torch.arange(17) % 5, 0))
+
+
+@pytest.mark.parametrize(("folds", "shortest"), [(0, 17), (2, 8), (3, 5)])
+def test_blocks_too_short_for_a_window_are_refused(folds, shortest):
+    draw = BlockDraw(torch.arange(17), folds)
+    assert len(draw(50, shortest - 1, torch.Generator())[0]) == 50
+    with pytest.raises(ValueError, match=f"longer than {shortest}, got {shortest}"):
+        draw(50, shortest, torch.Generator())
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Tables and a gate, learned with and without blocks left out; and a text they never saw."""
+    text = torch.tensor(_text(5000, 13, seed=4))
+    seen, unseen = text[:4000], text[4000:]
+    config = TrainConfig(steps=120, batch=16, context=32, lr=1e-2, warmup=10)
+    found = {}
+    for folds in (8, 0):
+        torch.manual_seed(0)
+        memory = ContextMemory(seen, 6, 13, folds)
+        model: Any = LookupLM(LookupConfig(13, 6, folds, 16), memory)
+        result = train(model, BlockDraw(seen, folds), config, progress=False)
+        loss = evaluate(model_log_probs(model), unseen, 256).nats
+        found[folds] = (model, result.curve[-1][1], loss, weights(model, unseen))
+    return found
+
+
+def test_without_leaving_one_out_the_router_trusts_the_longest_order_too_much(trained):
+    _, learned, loss, weight = trained[8]
+    _, learned_cheating, loss_cheating, weight_cheating = trained[0]
+    assert weight_cheating["weight_6"] > 2 * weight["weight_6"]
+    # it looked better on the text that it had counted, and is worse on any other
+    assert learned_cheating < learned - 0.2
+    assert loss_cheating > loss + 0.2
+
+
+def test_a_gate_that_learned_is_better_than_any_one_order(trained):
+    model, _, loss, _ = trained[8]
+    assert loss < math.log(13) - 0.5
+    text = torch.tensor(_text(5000, 13, seed=4))[4000:]
+    rows, targets = text[:-1].view(-1, 27), text[1:].view(-1, 27)
+    said = model.memory.read(model.memory.addresses(rows)).probabilities
+    index = targets[..., None, None].expand(*targets.shape, 6, 1)
+    alone = -said.gather(-1, index).log().mean(dim=(0, 1)).squeeze(-1)
+    model.eval()
+    mixed = F.nll_loss(model(rows).flatten(0, 1), targets.flatten())
+    assert mixed.item() < alone.min().item()

@@ -1,0 +1,318 @@
+import errno
+import json
+
+import pytest
+import torch
+
+from trix.lab.charlm import CharLM, LMConfig
+from trix.lab.checkpoint import INDEX, save_checkpoint
+from trix.lab.lookup_arms import sizes
+from trix.lab.lookup_lm import LookupConfig, LookupLM
+from trix.lab.storage import FORMAT, load_model, pack_tables, save_model, unpack_tables
+from trix.memory.context_memory import ContextMemory
+
+VOCAB, ORDER = 7, 4
+ALPHABET = "\n abcdé"
+READ = ("keys", "start", "character", "share", "back", "evidence")
+NETWORK = LMConfig(
+    vocab_size=VOCAB,
+    dim=12,
+    layers=1,
+    positions=0,
+    mixer="routed-memory",
+    mixer_options={"heads": 3, "slots": 5},
+    ffn="lookup",
+    ffn_options={"tiles": 7, "tiles_per_cluster": None, "top_k": 2},
+)
+
+
+def _text(length=300, vocab_size=VOCAB, seed=0):
+    # powers: some characters are frequent, others rare
+    drawn = torch.rand(length, generator=torch.Generator().manual_seed(seed))
+    return (drawn**3 * vocab_size).long()
+
+
+def _model(network: LMConfig | None = NETWORK, folds=3, **changes):
+    config = LookupConfig(VOCAB, ORDER, folds, 5, network=network, **changes)
+    torch.manual_seed(1)
+    model = LookupLM(config, ContextMemory(_text(), ORDER, VOCAB, folds))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def _contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _same(got, expected):
+    assert torch.equal(got.memory.keys, expected.memory.keys)
+    assert torch.equal(got.memory.share[:, -1], expected.memory.share[:, -1])
+    assert got.state_dict().keys() == expected.state_dict().keys()
+    for name, value in expected.state_dict().items():
+        assert torch.equal(got.state_dict()[name], value), name
+    tokens = _text(26, seed=5).view(2, 13)
+    a, b = got.eval().routed(tokens), expected.eval().routed(tokens)
+    assert torch.equal(a.logits, b.logits)
+    assert torch.equal(a.gate.index, b.gate.index)
+
+
+@pytest.mark.parametrize("network", [NETWORK, None])
+@pytest.mark.parametrize("gate", ["routed", "fixed"])
+def test_a_saved_model_comes_back_bit_for_bit(tmp_path, network, gate):
+    model = _model(network, gate=gate)
+    model.train()
+    about = {"text": "plays", "nats": 1.1234567890123456, "none": None}
+    save_model(tmp_path / "new" / "model", model, ALPHABET, about)
+    stored = load_model(tmp_path / "new" / "model")
+    assert (stored.alphabet, stored.about) == (ALPHABET, about)
+    assert stored.model.config == model.config
+    assert not stored.model.training
+    assert stored.model.memory.folds == 0
+    _same(stored.model, model)
+
+
+@pytest.mark.parametrize("network", [NETWORK, None])
+def test_what_was_taken_away_stays_away(tmp_path, network):
+    model = _model(network)
+    whole = model.eval()(_text(13)[None])
+    model.drop(2)
+    model.gate.forbid(0)  # not asked, but found: a network is still told of it
+    save_model(tmp_path, model, ALPHABET, {})
+    got = load_model(tmp_path).model
+    assert got.dropped == {2}
+    _same(got, model)
+    got.restore(2)
+    got.gate.allow(0)
+    assert torch.equal(got(_text(13)[None]), whole)
+
+
+def test_characters_have_numbers_and_back(tmp_path):
+    save_model(tmp_path, _model(None), ALPHABET, {})
+    stored = load_model(tmp_path)
+    tokens = stored.encode("éa\n\n")
+    assert torch.equal(tokens, torch.tensor([[6, 2, 0, 0]]))
+    assert stored.decode(tokens) == stored.decode(tokens[0]) == "éa\n\n"
+    assert stored.decode(tokens[:, 2:2]) == ""
+    with pytest.raises(ValueError, match=r"'Z' at 1 is not among the 7 that the model knows: '\\n"):
+        stored.encode("aZq")
+    with pytest.raises(ValueError, match="at least one character, got none"):
+        stored.encode("")
+
+
+def test_a_model_is_replaced(tmp_path):
+    save_model(tmp_path, _model(), ALPHABET, {"nats": 2})
+    save_model(tmp_path, _model(None), ALPHABET, {"nats": 1})
+    stored = load_model(tmp_path)
+    assert stored.about == {"nats": 1}
+    assert stored.model.network is None
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+@pytest.mark.parametrize("damage", [_flip, _truncate])
+def test_damage_is_refused_by_name(tmp_path, damage):
+    save_model(tmp_path, _model(), ALPHABET, {})
+    (path,) = tmp_path.glob("*.safetensors")
+    damage(path)
+    with pytest.raises(ValueError, match=rf"{path.name}.*expected SHA-256 .*, got"):
+        load_model(tmp_path)
+
+
+def test_damaged_settings_are_refused(tmp_path):
+    save_model(tmp_path, _model(), ALPHABET, {"nats": 1.5})
+    index = tmp_path / INDEX
+    index.write_text(index.read_text().replace("1.5", "0.5"))
+    with pytest.raises(ValueError, match=rf"{INDEX}: expected SHA-256"):
+        load_model(tmp_path)
+
+
+def test_what_is_no_such_model_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"a model in {tmp_path}, but there is none"):
+        load_model(tmp_path)
+    network = CharLM(NETWORK)
+    save_checkpoint(tmp_path, {f"model.{k}": v for k, v in network.state_dict().items()}, {})
+    with pytest.raises(ValueError, match=f"{tmp_path} must hold a '{FORMAT}', got None"):
+        load_model(tmp_path)
+
+
+def _values(folder):
+    return json.loads((folder / INDEX).read_text())["values"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"order": 3}}, "order 3 and 7 characters, got 4 and 7"),
+        ({"config": {"hidden": 6}}, "(?s)does not fit its settings: .*size mismatch"),
+        ({"config": {"depth": 6}}, "does not fit its settings: .*depth"),
+        ({"config": {"gate": "open"}}, "gate must be one of"),
+        ({"config": {"network": None}}, "does not fit its settings"),
+        ({"alphabet": "abc"}, "expected 7 characters, got 'abc'"),
+        ({"alphabet": list("abcdefg")}, "expected 7 characters, got"),
+        ({"alphabet": ...}, "does not fit its settings: 'alphabet'"),
+        ({"config": ...}, "does not fit its settings: 'config'"),
+        ({"format": "trix look-it-up model, 2"}, "must hold a .*, got 'trix look-it-up model, 2'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tmp_path, change, message):
+    model = _model()
+    save_model(tmp_path, model, ALPHABET, {})
+    values = _values(tmp_path)
+    for key, value in change.items():
+        if value is ...:
+            del values[key]
+        else:
+            values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    save_checkpoint(tmp_path, tensors | pack_tables(model.memory), values)
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["model.gate.read.weight", "tables.2.count", "tables.1.children"])
+def test_a_model_that_lacks_a_tensor_is_refused(tmp_path, lost):
+    model = _model()
+    save_model(tmp_path, model, ALPHABET, {})
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | pack_tables(model.memory)
+    del tensors[lost]
+    save_checkpoint(tmp_path, tensors, _values(tmp_path))
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        load_model(tmp_path)
+
+
+def test_another_alphabet_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="alphabet must have 7 characters, got 3"):
+        save_model(tmp_path / "model", _model(), "abc", {})
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("fails", [".safetensors", INDEX])
+def test_a_full_disk_leaves_the_old_model(tmp_path, monkeypatch, fails):
+    model = _model()
+    save_model(tmp_path, model, ALPHABET, {"nats": 2})
+    before = _contents(tmp_path)
+
+    def full(kept):
+        def write(path, *args, **options):
+            if fails in path.name:
+                kept(path, *(a[: len(a) // 2] for a in args), **options)  # as far as it went
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return kept(path, *args, **options)
+
+        return write
+
+    for name in ("write_bytes", "write_text"):
+        monkeypatch.setattr(f"pathlib.Path.{name}", full(getattr(type(tmp_path), name)))
+    with pytest.raises(OSError, match="No space left"):
+        save_model(tmp_path, _model(None), ALPHABET, {"nats": 1})
+    monkeypatch.undo()
+    stored = load_model(tmp_path)
+    assert stored.about == {"nats": 2}
+    _same(stored.model, model)
+    assert before.items() <= _contents(tmp_path).items()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("text", "order", "vocab_size"),
+    [
+        (_text(), 4, VOCAB),
+        (_text(3000, 300, 2), 3, 300),  # characters that a byte does not hold
+        (torch.zeros(700).long(), 3, 2),  # counts that a byte does not hold
+        (torch.tensor([2]), 1, 5),
+        # a character that all 256 follow: as many as a byte does not hold
+        (torch.stack([torch.zeros(256).long(), torch.arange(256)], dim=1).flatten(), 2, 256),
+        (torch.arange(256).repeat(2), 4, 256),
+    ],
+)
+@pytest.mark.parametrize("folds", [0, 2])
+def test_packed_tables_come_back_bit_for_bit(text, order, vocab_size, folds):
+    if len(text) < 2 and folds:
+        folds = 0
+    memory = ContextMemory(text, order, vocab_size, folds)
+    got = unpack_tables(pack_tables(memory), vocab_size)
+    expected = ContextMemory(text, order, vocab_size, 0)
+    for a, b in zip(got.counts, expected.counts, strict=True):
+        assert (a.code == b.code).all()
+        assert (a.count == b.count).all()
+    for name in READ:
+        assert torch.equal(getattr(got, name), getattr(expected, name)), name
+    assert got.folds == 0
+
+
+def test_tables_that_went_on_counting_are_packed_too():
+    memory = ContextMemory(_text(), 4, VOCAB, 3).with_text(_text(50, seed=8))
+    got = unpack_tables(pack_tables(memory), VOCAB)
+    for name in READ:
+        assert torch.equal(getattr(got, name), getattr(memory, name)), name
+
+
+def test_most_of_it_is_single_bytes():
+    packed = pack_tables(ContextMemory(_text(), 4, VOCAB, 3))
+    assert {t.dtype for name, t in packed.items() if name.endswith("character")} == {torch.uint8}
+    assert {t.dtype for name, t in packed.items() if name.endswith("children")} == {torch.uint8}
+    assert packed["tables.4.count"].dtype == torch.uint8
+    assert "tables.4.children" not in packed
+
+
+def _set(name, change):
+    def damage(packed):
+        packed[name] = change(packed[name].clone())
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_set("tables.3.character", lambda t: t[:-1]), r"order 3 must have \d+ entries, got \d+"),
+        (_set("tables.2.count", lambda t: t[1:]), r"order 2 must have \d+ entries, got \d+"),
+        (_set("tables.1.count", lambda t: t[1:]), r"order 1 must have \d+ entries, got \d+"),
+        (_set("tables.2.children", lambda t: t + 1), r"order 3 must have \d+ entries, got \d+"),
+        (_set("tables.2.character", lambda t: t.flip(0)), "order 2 must be sorted"),
+        (_set("tables.1.character", lambda t: t * 0), "order 1 must be sorted"),
+        (_set("tables.1.character", lambda t: t + VOCAB), "sorted and of 7 characters"),
+        (_set("tables.4.character", lambda t: t.index_fill(0, torch.tensor([-1]), 9)), "order 4"),
+    ],
+)
+def test_tables_that_do_not_fit_each_other_are_refused(damage, message):
+    packed = pack_tables(ContextMemory(_text(), 4, VOCAB))
+    damage(packed)
+    with pytest.raises(ValueError, match=message):
+        unpack_tables(packed, VOCAB)
+
+
+def test_empty_tables_are_refused():
+    none = torch.zeros(0, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="order 1"):
+        unpack_tables({"tables.1.character": none, "tables.1.count": none}, VOCAB)
+
+
+@pytest.mark.parametrize("network", [NETWORK, None])
+def test_sizes_are_those_of_the_file_but_for_its_header(tmp_path, network):
+    model = _model(network)
+    save_model(tmp_path, model, ALPHABET, {})
+    (path,) = tmp_path.glob("*.safetensors")
+    content = path.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    stated = sizes(model)
+    assert stated["bytes"] == len(content) - header
+    names = json.loads(content[8:header])
+    for order in range(1, ORDER + 1):
+        spans = [
+            n["data_offsets"] for name, n in names.items() if name.startswith(f"tables.{order}.")
+        ]
+        assert stated[f"bytes_order_{order}"] == sum(end - begin for begin, end in spans)
+    assert stated["bytes_tables"] == sum(stated[f"bytes_order_{n}"] for n in range(1, ORDER + 1))
+    assert set(stated) == {"bytes", "bytes_tables", *(f"bytes_order_{n}" for n in range(1, 5))}

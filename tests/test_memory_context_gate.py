@@ -1,0 +1,273 @@
+import math
+
+import pytest
+import torch
+
+from trix.memory.context_gate import ContextGate
+from trix.memory.context_memory import ContextReading
+
+ORDER, STATE, VOCAB = 5, 7, 13
+
+
+def _gate(**options):
+    torch.manual_seed(3)
+    gate = ContextGate(**{"order": ORDER, "state_dim": STATE, "hidden": 11, **options}).double()
+    with torch.no_grad():  # as after training: no place, and no unit, that is like another
+        for parameter in gate.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    return gate
+
+
+def _asked(shape=(2, 3), seed=0, network=True, dtype=torch.float64):
+    draw = torch.Generator().manual_seed(seed)
+
+    def randn(*size):
+        return torch.randn(*shape, *size, generator=draw, dtype=dtype)
+
+    probabilities = torch.softmax(2 * randn(ORDER, VOCAB), dim=-1)
+    reading = ContextReading(probabilities, randn(ORDER, 3).abs())
+    return reading, randn(STATE), randn(VOCAB) if network else None
+
+
+def _mlp(gate, seen):
+    # two layers of GELUs and what is read off them, unit by unit
+    for layer in (gate.read, gate.think):
+        lines = [
+            sum(w * s for w, s in zip(row, seen, strict=True)) + bias
+            for row, bias in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)
+        ]
+        seen = [0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in lines]
+    return [
+        sum(w * s for w, s in zip(row, seen, strict=True)) + bias
+        for row, bias in zip(gate.score.weight.tolist(), gate.score.bias.tolist(), strict=True)
+    ]
+
+
+def _slow(gate, reading, state, own, forbidden=()):
+    # one position: log-probabilities, weights in the places' order, scores, sharpness
+    said = [[math.log(p) for p in row] for row in reading.probabilities.tolist()]
+    seen: list[float] = []
+    for row, logs, evidence in zip(
+        reading.probabilities.tolist(), said, reading.evidence.tolist(), strict=True
+    ):
+        undecided = sum(p * log for p, log in zip(row, logs, strict=True))
+        seen += [0.3 * v for v in (*evidence, undecided)]
+    if own is not None:
+        total = sum(math.exp(v) for v in own.tolist())
+        said.append([v - math.log(total) for v in own.tolist()])
+    *scores, loud = gate.score.bias.tolist() if gate.fixed else _mlp(gate, seen + state.tolist())
+    powers = [0.0 if i in forbidden else math.exp(s) for i, s in enumerate(scores)]
+    weights = [power / sum(powers) for power in powers]
+    blend = [
+        math.exp(loud) * sum(w * logs[x] for w, logs in zip(weights, said, strict=True))
+        for x in range(VOCAB)
+    ]
+    total = math.log(sum(math.exp(b) for b in blend))
+    return [b - total for b in blend], weights, scores, math.exp(loud)
+
+
+def _by_place(route):
+    # weights in the places' order
+    return torch.zeros_like(route.weight).scatter(-1, route.index, route.weight)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("network", [False, True])
+@pytest.mark.parametrize("forbidden", [(), (1,), (0, 2, 4)])
+def test_the_blend_equals_the_loop(fixed, network, forbidden):
+    gate = _gate(fixed=fixed, network=network)
+    for place in forbidden:
+        gate.forbid(place)
+    reading, state, own = _asked(network=network)
+    got = gate(reading, state, own)
+    weights = _by_place(got.route)
+    for b in range(2):
+        for t in range(3):
+            asked = ContextReading(reading.probabilities[b, t], reading.evidence[b, t])
+            alone = None if own is None else own[b, t]
+            logs, weight, scores, sharpness = _slow(gate, asked, state[b, t], alone, forbidden)
+            assert got.log_probabilities[b, t].tolist() == pytest.approx(logs, abs=1e-9)
+            assert weights[b, t].tolist() == pytest.approx(weight, abs=1e-9)
+            assert got.sharpness[b, t].item() == pytest.approx(sharpness)
+            for place, score in zip(
+                got.route.index[b, t].tolist(), got.route.score[b, t].tolist(), strict=True
+            ):
+                expected = -math.inf if place in forbidden else scores[place]
+                assert score == pytest.approx(expected, abs=1e-9)
+    sums = got.log_probabilities.exp().sum(dim=-1)
+    torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-12)
+
+
+def test_the_route_names_all_places_best_first():
+    got = _gate()(*_asked((4, 9))).route
+    assert got.index.shape == got.weight.shape == got.score.shape == (4, 9, ORDER + 1)
+    assert torch.equal(
+        got.index.sort(dim=-1).values, torch.arange(ORDER + 1).expand(4, 9, ORDER + 1)
+    )
+    assert (got.weight.diff(dim=-1) <= 0).all()
+    assert (got.score.diff(dim=-1) <= 0).all()
+    assert torch.equal(got.path, got.index.unsqueeze(-1))
+    torch.testing.assert_close(got.weight, got.score.softmax(dim=-1))
+    assert got.index[..., 0].unique().numel() > 1  # not one place everywhere
+
+
+def test_a_forbidden_place_has_no_weight_and_the_others_share_it():
+    gate, asked = _gate(), _asked()
+    before = gate(*asked)
+    gate.forbid(2)
+    gate.forbid(5)
+    after = gate(*asked)
+    old, new = _by_place(before.route), _by_place(after.route)
+    assert not new[..., [2, 5]].any()
+    assert torch.equal(after.route.index[..., -2:].sort(dim=-1).values[0, 0], torch.tensor([2, 5]))
+    rest = [0, 1, 3, 4]
+    expected = old[..., rest] / old[..., rest].sum(dim=-1, keepdim=True)
+    torch.testing.assert_close(new[..., rest], expected, rtol=0, atol=1e-12)
+    # what a forbidden place says is not listened to
+    reading, state, own = asked
+    assert own is not None
+    other = gate(reading, state, own.flip(-1))
+    assert torch.equal(other.log_probabilities, after.log_probabilities)
+    gate.allow(5)
+    assert gate.forbidden.tolist() == [False, False, True, False, False, False]
+    gate.allow(2)
+    restored = gate(*asked)
+    assert torch.equal(restored.log_probabilities, before.log_probabilities)
+    assert torch.equal(restored.route.weight, before.route.weight)
+
+
+def test_the_last_place_cannot_be_forbidden():
+    gate = _gate(network=False)
+    for place in (0, 1, 3, 4):
+        gate.forbid(place)
+        gate.forbid(place)  # twice is once
+    with pytest.raises(ValueError, match="got 2, the last one"):
+        gate.forbid(2)
+    assert gate.forbidden.tolist() == [True, True, False, True, True]
+    reading, state, _ = _asked(network=False)
+    got = gate(reading, state)
+    assert (got.route.weight[..., 0] == 1).all()
+    blend = got.sharpness.unsqueeze(-1) * reading.probabilities[..., 2, :].log()
+    torch.testing.assert_close(got.log_probabilities, blend.log_softmax(dim=-1))
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_it_begins_with_the_orders_blended_evenly_and_the_network_beside_them(fixed):
+    reading, state, own = _asked()
+    evenly = reading.probabilities.log().mean(dim=-2)
+    got = ContextGate(ORDER, STATE, network=False, fixed=fixed).double()(reading, state)
+    torch.testing.assert_close(got.log_probabilities, evenly.log_softmax(dim=-1))
+    torch.testing.assert_close(got.route.weight, torch.full_like(got.route.weight, 0.2))
+    assert own is not None
+    got = ContextGate(ORDER, STATE, fixed=fixed).double()(reading, state, own)
+    # a new network that says nothing leaves what the tables say as it is
+    expected = (evenly + own).log_softmax(dim=-1)
+    torch.testing.assert_close(got.log_probabilities, expected, rtol=0, atol=1e-6)
+
+
+def test_a_fixed_gate_is_the_same_everywhere_and_a_routed_one_is_not():
+    reading, state, own = _asked((4, 9))
+    fixed, routed = (_gate(fixed=fixed)(reading, state, own) for fixed in (True, False))
+    assert torch.equal(_by_place(fixed.route), _by_place(fixed.route)[:1, :1].expand(4, 9, -1))
+    assert fixed.sharpness.unique().numel() == 1
+    assert _by_place(routed.route)[..., 0].unique().numel() == 36
+    assert routed.sharpness.unique().numel() == 36
+
+
+@pytest.mark.parametrize("what", ["state", "evidence", "probabilities"])
+def test_a_routed_gate_listens_to_state_evidence_and_how_undecided_they_are(what):
+    reading, state, own = _asked()
+    if what == "state":
+        other = (reading, state + 0.1, own)
+    elif what == "evidence":
+        other = (reading._replace(evidence=reading.evidence + 0.1), state, own)
+    else:
+        flatter = 0.5 * reading.probabilities + 0.5 / VOCAB
+        other = (reading._replace(probabilities=flatter), state, own)
+    for fixed in (False, True):
+        gate = _gate(fixed=fixed)
+        same = torch.allclose(
+            _by_place(gate(*other).route), _by_place(gate(reading, state, own).route)
+        )
+        assert same == fixed
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_gradients_reach_what_is_learned(fixed):
+    gate = _gate(fixed=fixed)
+    reading, state, own = _asked()
+    assert own is not None
+    state.requires_grad_(True)
+    own.requires_grad_(True)
+    gate(reading, state, own).log_probabilities[..., 0].sum().backward()
+    moved = {name for name, p in gate.named_parameters() if p.grad is not None and p.grad.any()}
+    every = {name for name, _ in gate.named_parameters()}
+    assert moved == ({"score.bias"} if fixed else every)
+    assert own.grad is not None
+    assert own.grad.any()
+    assert fixed == (state.grad is None)
+
+
+def test_what_is_forbidden_is_saved_with_the_rest():
+    gate, asked = _gate(), _asked()
+    gate.forbid(1)
+    fresh = ContextGate(ORDER, STATE, hidden=11).double()
+    fresh.load_state_dict(gate.state_dict())
+    assert fresh.forbidden.tolist() == [False, True, False, False, False, False]
+    got, expected = fresh(*asked), gate(*asked)
+    assert torch.equal(got.log_probabilities, expected.log_probabilities)
+    assert torch.equal(got.route.index, expected.route.index)
+
+
+def test_a_probability_of_zero_stays_finite():
+    reading, state, own = _asked()
+    reading.probabilities[..., 0] = 0.0
+    got = ContextGate(ORDER, STATE).double()(reading, state, own)
+    assert got.log_probabilities.isfinite().all()
+    assert (got.log_probabilities[..., 0] < -10).all()  # as five of six say
+
+
+def test_coarser_numbers_come_near():
+    gate = _gate()
+    expected = gate(*_asked()).log_probabilities
+    reading, state, own = _asked()
+    assert own is not None
+    single = ContextReading(reading.probabilities.float(), reading.evidence.float())
+    got = gate.float()(single, state.float(), own.float()).log_probabilities
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_forward_writes_nothing_and_is_one_graph():
+    gate, asked = _gate(), _asked()
+    gate.forbid(3)
+    before = {name: value.clone() for name, value in gate.state_dict().items()}
+    expected = gate(*asked)
+    compiled = torch.compile(gate, fullgraph=True, backend="eager")(*asked)
+    assert torch.equal(compiled.log_probabilities, expected.log_probabilities)
+    for name, value in gate.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_bad_arguments_are_named():
+    gate = _gate()
+    reading, state, own = _asked()
+    for place in (-1, 6):
+        with pytest.raises(IndexError, match=f"0 … 5, got {place}"):
+            gate.forbid(place)
+        with pytest.raises(IndexError, match=f"0 … 5, got {place}"):
+            gate.allow(place)
+    with pytest.raises(ValueError, match="5 orders and 7 features, got 5 and 6"):
+        gate(reading, state[..., :6], own)
+    short = ContextReading(reading.probabilities[..., :4, :], reading.evidence[..., :4, :])
+    with pytest.raises(ValueError, match="5 orders and 7 features, got 4 and 7"):
+        gate(short, state, own)
+    with pytest.raises(ValueError, match="logits must be given, got None"):
+        gate(reading, state)
+    with pytest.raises(ValueError, match=r"logits must be left out, got \[2, 3, 13\]"):
+        _gate(network=False)(reading, state, own)
+    for name in ("order", "state_dim", "hidden"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+            _gate(**{name: 0})
+        with pytest.raises(TypeError, match=f"{name} must be an integer, got 'a'"):
+            _gate(**{name: "a"})

@@ -1,0 +1,100 @@
+"""The picture of an explanation says what the explanation says."""
+
+import io
+
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from tests.test_lab_explain import TEXT, stored
+from trix.lab.explain import explain
+from trix.show.explained import COLUMNS, alt, explained, laid_out, tint
+from trix.show.style import contrast
+
+
+@pytest.fixture
+def found():
+    return explain(stored(), TEXT)
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def test_every_character_stands_in_a_cell_of_its_leaders_colour(found):
+    (ax,) = explained(found).axes
+    written = [(text.get_text(), text.get_position()) for text in ax.texts]
+    cells = [p for p in ax.patches if isinstance(p, Rectangle) and p.get_gid() is None]
+    assert len(cells) == len(TEXT)
+    for cell, row in zip(cells, found.rows, strict=True):
+        assert to_hex(cell.get_facecolor()).upper() == tint(found, row.leader).upper()
+        inside = [
+            text
+            for text, (x, y) in written
+            if cell.get_x() < x < cell.get_x() + 0.94 and cell.get_y() < y < cell.get_y() + 0.94
+        ]
+        character = {" ": "␣", "\n": "↵"}.get(row.character, row.character)
+        marks = [] if row.leader is None else [found.mark(row.leader)]
+        assert inside == [character, *marks]
+
+
+def test_the_line_is_as_long_as_the_probability(found):
+    (ax,) = explained(found).axes
+    widths = [
+        p.get_width()
+        for p in ax.patches
+        if isinstance(p, Rectangle) and p.get_gid() == "probability"
+    ]
+    assert widths == pytest.approx([0.8 * (row.probability or 0) for row in found.rows[1:]])
+
+
+def test_lines_end_where_the_text_ends_them_and_at_the_width(found):
+    places = [(line, column) for line, column, _ in laid_out(found, 5)]
+    assert places == [
+        *[(0, i) for i in range(5)],
+        *[(1, i) for i in range(3)],  # up to the end of the line, which is shown
+        *[(2, i) for i in range(5)],
+        *[(3, i) for i in range(5)],
+        *[(4, i) for i in range(5)],
+    ]
+    assert len(TEXT) == len(places)
+    exactly = explain(stored(), TEXT[:8])
+    assert [line for line, _, _ in laid_out(exactly, 8)] == [0] * 8
+    assert COLUMNS > 40
+
+
+def test_ink_is_read_on_every_tint_and_tints_differ(found):
+    tints = [tint(found, place) for place in (None, *range(len(found.places)))]
+    assert len(set(tints)) == len(tints)
+    for ground in tints:
+        assert max(contrast(ink, ground) for ink in ("#000000", "#FFFFFF")) > 4.5
+    (ax,) = explained(found).axes
+    cells = [p for p in ax.patches if p.get_gid() is None]
+    letters = [text for text in ax.texts if text.get_fontsize() == 10]
+    for cell, letter in zip(cells, letters, strict=True):
+        assert contrast(to_hex(letter.get_color()), to_hex(cell.get_facecolor())) > 4.5
+
+
+def test_the_legend_and_the_sentence_count_who_led(found):
+    figure = explained(found)
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    led = found.led()
+    assert names == [
+        f"{found.mark(found.places.index(name))}  {name} ({n})" for name, n in led.items()
+    ]
+    assert "network" in led
+    for name, n in led.items():
+        assert f"{name}: {n}" in alt(found)
+    assert f"{len(TEXT)} characters" in alt(found)
+
+
+def test_signs_that_matplotlib_would_read_are_written_as_they_are():
+    one = stored()
+    dollars = one._replace(alphabet=one.alphabet.replace("z", "$"))
+    figure = explained(explain(dollars, "t$a$t"))
+    figure.savefig(io.BytesIO(), format="svg")
+    assert [text.get_text() for text in figure.axes[0].texts].count("$") == 2

@@ -1,0 +1,206 @@
+"""`trix claims`: the ledger, and the runs that a claim needs."""
+
+import json
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from trix.cli.common import Budget, clear_errors, load_corpus
+from trix.lab import claims as ledger
+from trix.lab import verify
+from trix.lab.experiments import EXPERIMENTS, run_experiment
+from trix.lab.files import write_text
+from trix.lab.records import environment, read_all_records
+
+app = typer.Typer(
+    help="Print the claim ledger, or run what a claim needs.", invoke_without_command=True
+)
+
+BEGIN, END = "<!-- scoreboard -->", "<!-- /scoreboard -->"
+STYLES = {
+    "holds": "green",
+    "exceeded": "bold green",
+    "explained away": "yellow",
+    "refuted": "red",
+    "open": "dim",
+    "within": "green",
+    "off": "red",
+}
+
+
+@app.callback()
+def show_claims(
+    context: typer.Context,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list, one object a claim.")
+    ] = False,
+    update: Annotated[
+        Path | None, typer.Option(help="Rewrite the scoreboard in this Markdown file instead.")
+    ] = None,
+) -> None:
+    """Print every claim with the source's figure, ours, the control and the verdict so far."""
+    if context.invoked_subcommand is not None:
+        return
+    with clear_errors():
+        rows = ledger.settle_all(ledger.find_ledger())
+        if update is not None:
+            update_scoreboard(update, rows)
+            typer.echo(f"{update}: {len(rows)} claims")
+        elif as_json:
+            typer.echo(json.dumps([row.row() for row in rows], indent=1, ensure_ascii=False))
+        else:
+            _print_table(rows)
+
+
+@app.command("run")
+def run_claim(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="The claim's id, as M1; or an experiment's name, as sources-nano."
+        ),
+    ],
+    budget: Annotated[
+        Budget, typer.Option(help="full: measure; quick: a few steps, kept apart, to see it work.")
+    ] = Budget.full,
+    seeds: Annotated[int, typer.Option(help="Runs of each trained arm.", min=1)] = 5,
+    corpus: Annotated[str, typer.Option(help="Text to measure on.")] = "tinyshakespeare",
+    work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs"),
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the records, as for another text; the ledger's if not given."
+        ),
+    ] = None,
+) -> None:
+    """Run what a claim needs, going on where an earlier call stopped, and print the verdict."""
+    with clear_errors():
+        folder = ledger.find_ledger()
+        claims = ledger.load_claims(folder)
+        if name in EXPERIMENTS:
+            experiments = [name]
+            claims = [claim for claim in claims if name in claim.rule.experiments()]
+        else:
+            claims = [ledger.find_claim(claims, name)]
+            experiments = ledger.runnable(claims[0])
+        text = load_corpus(corpus)
+        if records is None:
+            records = folder / "records" if budget is Budget.full else work / "quick-records"
+        for experiment in experiments:
+            typer.echo(
+                f"{experiment} on {text.name}, {seeds} seeds, budget {budget.value}", err=True
+            )
+            run_experiment(experiment, text, records, work, seeds, budget.value)
+        if budget is Budget.quick:
+            typer.echo("a few steps only: these figures settle nothing", err=True)
+        found = read_all_records(records)
+        typer.echo(f"{records}: {sum(r.experiment in experiments for r in found)} runs", err=True)
+        if claims:
+            _print_table([ledger.settle(claim, found) for claim in claims])
+
+
+@app.command("verify")
+def verify_records(
+    sample: Annotated[int, typer.Option(help="How many stored runs to repeat.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="Decides which.")] = 0,
+    everything: Annotated[bool, typer.Option("--all", help="Repeat all of them.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list, one object a metric.")
+    ] = False,
+    store: Annotated[
+        bool, typer.Option("--store", help="Run and store what is missing instead.")
+    ] = False,
+    work: Annotated[Path, typer.Option(help="Folder for checkpoints of --store.")] = Path("runs"),
+) -> None:
+    """Repeat a few stored quick runs; exit with 1 if one does not come out as it did.
+
+    A metric may differ from its record by the prediction interval of the other seeds. Times are not
+    compared. The text is plays, which needs no network.
+    """
+    with clear_errors():
+        folder = ledger.find_ledger() / "quick"
+        text = load_corpus(verify.CORPUS)
+        if store:
+            typer.echo(f"{folder}: {len(verify.store(text, folder, work))} runs", err=True)
+            return
+        stored = verify.stored_runs(text, folder)
+        chosen = verify.choose(stored, len(stored) if everything else sample, seed)
+        checks = verify.verify(text, chosen, stored)
+        if as_json:
+            typer.echo(json.dumps([check._asdict() for check in checks], indent=1))
+        else:
+            _print_checks(checks)
+        off = sum(check.verdict == "off" for check in checks)
+        typer.echo(
+            f"{len(chosen)} of {len(stored)} runs repeated on {text.name}: "
+            f"{off} of {len(checks)} metrics off",
+            err=True,
+        )
+        if off:
+            here = environment()
+            then = {key: getattr(chosen[0], key) for key in here}
+            typer.echo(f"stored with {then}\nrepeated with {here}", err=True)
+            raise typer.Exit(1)
+
+
+def update_scoreboard(path: Path, rows: list[ledger.Settled]) -> None:
+    """Replace what stands between the scoreboard markers of a Markdown file.
+
+    Raises:
+        ValueError: the file has no markers.
+    """
+    text = path.read_text(encoding="utf-8")
+    if END not in text.partition(BEGIN)[2]:
+        raise ValueError(f"{path} must hold {BEGIN} and, after it, {END}")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    write_text(path, f"{before}{BEGIN}\n{ledger.ledger_table(rows)}\n{END}{after}")
+
+
+def _print_table(rows: list[ledger.Settled]) -> None:
+    table = Table(show_lines=True)
+    for column in ("claim", "statement", "source's figure", "ours", "control", "verdict"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        style = STYLES[row.verdict]
+        cells = row.row()
+        table.add_row(
+            *(escape(str(cells[key])) for key in ("id", "statement", "seed", "ours", "control")),
+            f"[{style}]{row.verdict}[/]",
+        )
+    Console().print(table)
+
+
+def _print_checks(checks: list[verify.Check]) -> None:
+    # what is the same to the last bit fills one line a run, everything else a line of its own
+    table = Table()
+    table.add_column("arm", overflow="fold")
+    for column in ("seed", "metric", "stored", "may lie in", "received", "verdict"):
+        table.add_column(column, no_wrap=True)
+    for run, mine in groupby(checks, key=lambda check: (check.experiment, check.arm, check.seed)):
+        named = (escape(f"{run[0]}/{run[1]}"), "–" if run[2] is None else str(run[2]))
+        same, other = [], []
+        for check in mine:
+            (same if check.verdict == "same" else other).append(check)
+        if same:
+            table.add_row(*named, f"{len(same)} metrics", "", "", "", "[green]same[/]")
+        for check in other:
+            stored, low, high, received = (
+                "–" if value is None else f"{value:.6g}"
+                for value in (check.stored, check.low, check.high, check.received)
+            )
+            style = STYLES[check.verdict]
+            table.add_row(
+                *named,
+                escape(check.metric),
+                stored,
+                f"{low} … {high}",
+                received,
+                f"[{style}]{check.verdict}[/]",
+            )
+    Console().print(table)

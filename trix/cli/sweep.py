@@ -1,0 +1,94 @@
+"""`trix sweep`: a grid of settings, trained and compared."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import joblib
+import typer
+
+from trix.cli.common import Budget, clear_errors, load_corpus, print_rows, save_figure
+from trix.lab import sweep as lab
+from trix.lab.sweep_grid import grid, parse_settings, read_grid
+
+
+def sweep(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROTOCOL",
+            help="A protocol, as nano; or a TOML file with protocol and a table [set].",
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE,…",
+            help="Values to try, as layers=2,4; once for each setting of LMConfig or TrainConfig. "
+            "Single options have a dot: mixer_options.slots=16,64.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each combination.", min=1)] = 3,
+    budget: Annotated[
+        Budget, typer.Option(help="full: as the protocol says; quick: a few steps.")
+    ] = Budget.full,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time; one a core if not given.", min=1)
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="loky: processes on this machine; dask: workers of a cluster, that of "
+            "$DASK_SCHEDULER_ADDRESS if it is set."
+        ),
+    ] = "loky",
+    corpus: Annotated[str, typer.Option(help="Text to measure on.")] = "tinyshakespeare",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for records, table and figure; runs/sweep-NAME if not given."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list, one object a combination.")
+    ] = False,
+) -> None:
+    """Train every combination of some settings, going on where an earlier call stopped."""
+    with clear_errors():
+        chosen = {}
+        if name.endswith(".toml"):
+            name, chosen = read_grid(file := Path(name))
+            out = out or Path("runs") / f"sweep-{file.stem}"
+        points = grid(name, chosen | parse_settings(settings or []))
+        out = out or Path("runs") / f"sweep-{name}"
+        text = load_corpus(corpus)
+        typer.echo(f"{len(points)} combinations on {text.name}, {seeds} seeds: {out}", err=True)
+        records, diverged = lab.run_sweep(
+            points, text, out, seeds, budget.value, jobs or joblib.cpu_count(), backend
+        )
+        rows = lab.summarize(points, records)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        elif rows:
+            print_rows(_shown(rows))
+        if rows:
+            lab.write_csv(points, records, out / "sweep.csv")
+            save_figure(lab.plot, rows, out / "sweep.svg")
+        for line in diverged:
+            typer.echo(f"trix: {line}", err=True)
+        if diverged:
+            raise typer.Exit(1)
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    # what is the same in every row is left out, and so is the list of runs; the figures that are
+    # compared need more digits than others
+    same = [key for key in rows[0] if all(row[key] == rows[0][key] for row in rows[1:])]
+    hidden = {"runs", *(same if len(rows) > 1 else [])} - {"seeds", lab.METRIC}
+    return [
+        {
+            key: f"{value:.4f}" if key in (lab.METRIC, "spread") and value is not None else value
+            for key, value in row.items()
+            if key not in hidden
+        }
+        for row in rows
+    ]

@@ -1,0 +1,223 @@
+"""What `trix train` does: count, plan, train, evaluate, save; interrupted anywhere, it goes on.
+
+A folder holds, from the beginning, `plan.json` (what was asked, and how many steps that is), while
+training `training/` (the trainer's checkpoint), and in the end the model.
+"""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trix.lab.checkpoint import INDEX, load_checkpoint
+from trix.lab.corpus import Corpus
+from trix.lab.evaluate import evaluate, model_log_probs
+from trix.lab.files import locked, write_text
+from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
+from trix.lab.presets import BLOCK, preset
+from trix.lab.records import environment
+from trix.lab.storage import save_model
+from trix.lab.train import TrainConfig, train
+from trix.memory.context_memory import ContextMemory
+
+PLAN, TRAINING = "plan.json", "training"
+_MEASURED = 3.0
+"""Seconds for which the speed of training is measured, about."""
+_LARGEST = 2**63
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be trained.
+
+    Attributes:
+        preset: a name in `PRESETS`.
+        corpus: the text.
+        seed: decides initial weights, windows and dropout.
+        steps: how many; the preset's if None.
+        minutes: how long all of it may take, instead of `steps`.
+        order: longest n-gram of the memory; the preset's if None.
+    """
+
+    preset: str
+    corpus: Corpus
+    seed: int = 0
+    steps: int | None = None
+    minutes: float | None = None
+    order: int | None = None
+
+    def asked(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        text = {key: self.corpus.provenance()[key] for key in ("name", "sha256")}
+        return {**vars(self), "corpus": text}
+
+    def model(self) -> LookupConfig:
+        """Return the model's settings, with the text's alphabet.
+
+        Raises:
+            ValueError: there is no such preset, or the order is too high for the alphabet.
+        """
+        config, vocab_size = preset(self.preset).model, self.corpus.vocab_size
+        network = config.network and replace(config.network, vocab_size=vocab_size)
+        order = config.order if self.order is None else self.order
+        highest = order
+        while highest > 1 and max(highest, vocab_size) * vocab_size ** (highest - 1) >= _LARGEST:
+            highest -= 1
+        if highest < order:
+            raise ValueError(
+                f"order must be at most {highest} for an alphabet of {vocab_size} characters, got "
+                f"{order}"
+            )
+        return replace(config, order=order, vocab_size=vocab_size, network=network)
+
+
+def fit(
+    wish: Wish,
+    out: Path,
+    afresh: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train what is wished for and leave it in a folder; return what is known about it.
+
+    Where the same was begun there, it goes on; where it is finished, nothing is done.
+
+    Args:
+        wish: what to train.
+        out: the folder; made if needed.
+        afresh: whether what an earlier call left there is removed first.
+        progress: whether training shows a bar.
+        say: told what happens, a line at a time.
+
+    Raises:
+        ValueError: the folder holds something else, or the text is too short.
+        KeyboardInterrupt: Ctrl-C; the step reached is saved.
+        OSError: a file cannot be written; the last checkpoint stands.
+    """
+    began = time.perf_counter()
+    config, settings = wish.model(), preset(wish.preset).train
+    _check_text(wish.corpus, config, settings)
+    with locked(out, wait=False):
+        if afresh:
+            _clear(out)
+        plan = _read_plan(out, wish)
+        if (out / INDEX).exists():
+            shutil.rmtree(out / TRAINING, ignore_errors=True)
+            saved = load_checkpoint(out)
+            say(f"{out} is finished")
+            return saved.values["about"] if saved else {}
+        say(f"counting n-grams of 1 … {config.order} characters in {wish.corpus.name}")
+        memory = ContextMemory(wish.corpus.train, config.order, config.vocab_size, config.folds)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        memory.to(device)
+        steps, speed = wish.steps or settings.steps, None
+        if plan is None and wish.minutes is not None:
+            say("measuring how fast this machine trains")
+            left = 60 * wish.minutes - (time.perf_counter() - began)
+            steps, speed = steps_within(left, wish, config, memory, device)
+            say(f"{steps} steps of {speed:.3g} s fit in {wish.minutes:g} minutes")
+        if plan is None:
+            plan = {"asked": wish.asked(), "steps": steps, "seconds_a_step": speed}
+            write_text(out / PLAN, json.dumps(plan, indent=1) + "\n")
+        torch.manual_seed(wish.seed)
+        model: Any = LookupLM(config, memory).to(device)  # trained as a CharLM is
+        draw = BlockDraw(wish.corpus.train, config.folds)
+        settings = replace(settings, steps=plan["steps"])
+        result = train(model, draw, settings, wish.seed, out / TRAINING, progress=progress)
+        say(f"evaluating on {len(wish.corpus.val_text)} characters that it has not seen")
+        loss = evaluate(model_log_probs(model), wish.corpus.val.to(device), BLOCK).nats
+        about = {
+            "preset": wish.preset,
+            "corpus": wish.corpus.provenance(),
+            "seed": wish.seed,
+            "steps": plan["steps"],
+            "seconds": result.seconds,
+            "parameters": model.parameter_count(),
+            "val_nats": loss,
+            "val_perplexity": math.exp(loss),
+            "block": BLOCK,
+            **environment(device),
+        }
+        save_model(out, model, wish.corpus.alphabet, about)
+        shutil.rmtree(out / TRAINING)
+    return about
+
+
+def steps_within(
+    seconds: float, wish: Wish, config: LookupConfig, memory: ContextMemory, device: str
+) -> tuple[int, float]:
+    """Return how many steps fit into some seconds, and how long one takes.
+
+    A model that is thrown away is trained and evaluated for a few seconds, which count.
+
+    Raises:
+        ValueError: not one step fits.
+    """
+    began = time.perf_counter()
+    model: Any = LookupLM(config, memory).to(device)
+    draw, settings = BlockDraw(wish.corpus.train, config.folds), preset(wish.preset).train
+    first = train(model, draw, replace(settings, steps=2), progress=False).seconds / 2
+    timed = min(max(round(_MEASURED / first), 2), 50)
+    speed = train(model, draw, replace(settings, steps=timed), progress=False).seconds / timed
+    piece = wish.corpus.val[: 16 * BLOCK + 1].to(device)
+    evaluating = time.perf_counter()
+    evaluate(model_log_probs(model), piece, BLOCK)
+    now = time.perf_counter()
+    rest = (now - evaluating) * len(wish.corpus.val) / len(piece)
+    # a tenth more for the evaluation and for checkpoints: it is an upper limit that was asked for
+    steps = int((seconds - (now - began) - 1.1 * rest) / (1.02 * speed))
+    if steps < 1:
+        needed = 60 * (wish.minutes or 0) - seconds + now - began + rest
+        raise ValueError(
+            f"minutes must leave time for a step, got {wish.minutes:g}: counting, measuring and "
+            f"evaluating take about {needed:.0f} s"
+        )
+    return steps, speed
+
+
+def _clear(out: Path) -> None:
+    if (out / INDEX).exists() and not (out / PLAN).exists():
+        raise ValueError(f"{out} holds a checkpoint but no {PLAN}: nothing is removed")
+    for pattern in (INDEX, "tensors-*.safetensors", PLAN):
+        for path in out.glob(pattern):
+            path.unlink()
+    shutil.rmtree(out / TRAINING, ignore_errors=True)
+
+
+def _read_plan(out: Path, wish: Wish) -> dict[str, Any] | None:
+    path = out / PLAN
+    if not path.exists():
+        if (out / INDEX).exists():
+            raise ValueError(f"{out} holds a checkpoint of something else; choose another folder")
+        return None
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        asked, _ = plan["asked"], int(plan["steps"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"corrupt plan {path}: {error!r}") from error
+    expected = wish.asked()
+    different = [k for k in expected if expected[k] != asked.get(k)]
+    if different:
+        named = "; ".join(f"{k} {expected[k]!r}, got {asked.get(k)!r}" for k in different)
+        raise ValueError(
+            f"{out} holds another model, finished or begun, expected {named}; choose another "
+            "folder, or --force to begin anew in this one"
+        )
+    return plan
+
+
+def _check_text(corpus: Corpus, config: LookupConfig, settings: TrainConfig) -> None:
+    # every block that is left out must hold a window and the character after it
+    needed = max(config.folds, 1) * (settings.context + 2)
+    needed = max(needed, config.order + 1)
+    if len(corpus.train_text) < needed or len(corpus.val_text) < 2:
+        raise ValueError(
+            f"corpus {corpus.name!r}: expected at least {needed} characters to train on and 2 to "
+            f"evaluate on, got {len(corpus.train_text)} and {len(corpus.val_text)}"
+        )

@@ -1,0 +1,177 @@
+"""What everything that was built costs, beside how well it predicts."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trix.lab.records import Record
+from trix.lab.speed import PROTOCOLS, built
+
+FAMILIES: tuple[str, ...] = ("everything at once", "a soft address", "a hard address", "counted")
+"""How things find what they read, from differentiable throughout to not at all."""
+
+LABELS = {
+    "attention-nano/attention": "attention",
+    "hybrid/none": "attention alone",
+    "hybrid/hierarchical-trix": "HierarchicalTriX",
+    "hybrid/hybrid-kan": "HybridKAN",
+    "memory-nano/routed": "memory, 64 slots",
+    "memory-nano/routed-16": "memory, 16 slots",
+    "memory-nano/attention-convolution": "attention, convolved",
+    "sparse-lookup/sparse-lookup": "SparseLookup of the notes",
+    "sparse-lookup/quality": "SparseLookup",
+    "sparse-lookup/half": "SparseLookup, half",
+    "sparse-lookup/dense-same-size": "small dense",
+    "sources-nano/narrow-dense": "narrow dense",
+    "sources-nano/token-hash": "token hash",
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """Something that was built and measured.
+
+    Attributes:
+        name: `experiment/arm`.
+        family: one of `FAMILIES`.
+        protocol: by which it was trained, "" where it was not.
+        nats: mean validation loss over the seeds.
+        size: bytes; see `everything_built`.
+        microseconds: for each character it writes; NaN where that is not on record.
+        form: "" as it was trained; "packed" in a file of two-bit and sixteen-bit numbers,
+            "compiled" for inference.
+    """
+
+    name: str
+    family: str
+    protocol: str
+    nats: float
+    size: float
+    microseconds: float
+    form: str = ""
+
+    @property
+    def label(self) -> str:
+        """A name short enough for a figure."""
+        label = LABELS.get(self.name, self.name.split("/")[1].replace("-", " "))
+        if self.name.startswith("counts/"):
+            label = f"order {self.name.rsplit('-', 1)[1]}"
+        return f"{label}, {self.form}" if self.form else label
+
+
+def everything_built(records: Sequence[Record]) -> list[Built]:
+    """Return what was trained as `nano` or `probe`, counted, or measured with its bytes.
+
+    All of it is judged on the same text in the same blocks. A size is four bytes for each number,
+    two bits for each that is only read through its ternary cut; tables and whatever has the metric
+    `bytes` state theirs. Where a packed file was measured, it comes as a thing of its own, with
+    the loss that was measured when it was read back. Speed is the metric `us_per_character`, or
+    comes from the records of the experiment `speed` about the same model.
+
+    Arms that share one training appear once, models that were damaged on purpose not at all.
+    """
+    timed = [r for r in records if r.experiment == "speed"]
+    found: list[Built] = []
+    seen: list[tuple[float, ...]] = []
+    for name in dict.fromkeys((r.experiment, r.arm) for r in records):
+        runs = [r for r in records if (r.experiment, r.arm) == name and "val_nats" in r.metrics]
+        losses = tuple(r.metrics["val_nats"] for r in runs)
+        if not runs or losses in seen or not _comparable(runs[0]):
+            continue
+        seen.append(losses)
+        found += _forms("/".join(name), runs, timed)
+    return found
+
+
+def _comparable(record: Record) -> bool:
+    config = record.config.get("with", record.config)
+    if {"bytes", "us_per_character"} & record.metrics.keys():
+        return True
+    if "smoothing" in config:
+        return config["smoothing"] == "witten-bell"
+    sound = config.get("after") != "shuffle" and built(record.config) is not None
+    return sound and config.get("protocol") in PROTOCOLS
+
+
+def _forms(name: str, runs: list[Record], timed: list[Record]) -> list[Built]:
+    first = runs[0]
+    config = first.config.get("with", first.config)
+    speeds = {False: math.nan, True: math.nan}
+    size = math.nan
+    if (key := built(first.config)) is not None:
+        for record in timed:
+            if record.config["built"] == key:
+                speeds[record.config["compiled"]] = record.metrics["us_per_character"]
+                size = record.metrics.get("bytes", size)
+    if not math.isnan(own := _mean(runs, "us_per_character")):
+        speeds[False] = own
+    plain = Built(
+        name=name,
+        family=_family(config),
+        protocol=config.get("protocol", ""),
+        nats=_mean(runs, "val_nats"),
+        size=_size(runs, size),
+        microseconds=speeds[False],
+    )
+    forms = [plain]
+    if "bytes_file" in first.metrics:
+        packed = {"nats": _mean(runs, "val_nats_packed"), "size": _mean(runs, "bytes_file")}
+        forms.append(replace(plain, form="packed", microseconds=math.nan, **packed))
+    if not math.isnan(speeds[True]):
+        forms.append(replace(plain, form="compiled", size=math.nan, microseconds=speeds[True]))
+    return forms
+
+
+def _mean(runs: Iterable[Record], metric: str) -> float:
+    values = [r.metrics[metric] for r in runs if metric in r.metrics]
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def _size(runs: list[Record], of_tables: float) -> float:
+    metrics = runs[0].metrics
+    if "bytes" in metrics:
+        return _mean(runs, "bytes")
+    if "order" in runs[0].config:
+        return of_tables
+    if "bytes_ternary" in metrics:  # the rest was written in sixteen bits: here it has all its own
+        halved = metrics["bytes_scales"] + metrics["bytes_bfloat16"]
+        return metrics["bytes_ternary"] + 2 * halved + metrics["bytes_other"]
+    return 4.0 * runs[0].parameters
+
+
+def _family(config: Mapping[str, Any]) -> str:
+    model = config.get("model", {})
+    if "mixer" not in model:
+        return "counted"
+    options, ffn = model.get("mixer_options", {}), model.get("ffn_options", {})
+    if model["mixer"] in ("static-memory", "convolved-static"):
+        return "a soft address" if options.get("top_k", 1) > 1 else "a hard address"
+    if model["mixer"] in ("routed-memory", "hybrid"):
+        return "a hard address" if options.get("top_k") == 1 else "a soft address"
+    if model.get("ffn") in ("dense", "wide-dense", "none"):
+        return "everything at once"
+    reads_all = ffn.get("top_k", 1) == ffn.get("tiles") and not config.get("after")
+    return "a soft address" if model.get("ffn") == "tiled" and reads_all else "a hard address"
+
+
+TELLS = 0.001
+"""Losses that lie closer, in nats, count as the same."""
+
+
+def front(points: Sequence[Built], cost: str) -> list[Built]:
+    """Return what nothing else beats in both cost and loss, the cheapest first.
+
+    What costs more must be better by `TELLS`. Packed files take no part: what is not ternary in
+    them is written in half the bytes, and nobody has written the others so.
+
+    Args:
+        points: what to choose from; what has no such cost on record takes no part.
+        cost: "size" or "microseconds".
+    """
+    known = [p for p in points if not math.isnan(getattr(p, cost)) and p.form != "packed"]
+    best: list[Built] = []
+    for point in sorted(known, key=lambda p: (getattr(p, cost), p.nats)):
+        if not best or point.nats <= best[-1].nats - TELLS:
+            best.append(point)
+    return best

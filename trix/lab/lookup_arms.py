@@ -1,0 +1,236 @@
+"""Arms about look-it-up models: how they are trained, and everything that is measured on them."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import resource
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trix.lab.arms import QUICK_STEPS, Outcome
+from trix.lab.charlm import CharLM, characters
+from trix.lab.corpus import Corpus
+from trix.lab.evaluate import Evaluation, evaluate, model_log_probs
+from trix.lab.files import locked
+from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
+from trix.lab.presets import BLOCK, preset
+from trix.lab.protocols import protocol
+from trix.lab.storage import pack_tables
+from trix.lab.train import TrainConfig, TrainResult, train
+from trix.memory.context_memory import ContextMemory
+
+_TIMED = 200
+"""Characters that are generated to time one."""
+_COUNTED = 8192
+"""Characters after which tables that go on counting are brought up to date."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A look-it-up model: tables, a gate, and a network where the preset has one.
+
+    Attributes:
+        preset: what is trained, a name in `PRESETS`.
+        changes: to the model's `LookupConfig`.
+        training: what differs in the training, see `TrainConfig`.
+        without: an order whose table is taken away before training; None leaves all.
+        closely: whether the loss is measured as well with each order gone, and with tables that go
+            on counting the text that they have read.
+        block: characters of a block of the evaluation.
+    """
+
+    preset: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    without: int | None = None
+    closely: bool = False
+    block: int = BLOCK
+    seeded: bool = True
+
+    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
+        """Return the settings of model and training."""
+        return {
+            "model": dataclasses.asdict(self._model(corpus)),
+            "train": dataclasses.asdict(self.training_config(budget)),
+            "without": self.without,
+            "closely": self.closely,
+            "block": self.block,
+        }
+
+    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
+        """Count and train; evaluate on the whole validation text, in blocks and by order."""
+        baseline = attention_step()
+        kept = self.kept(corpus, seed, budget, work)
+        with locked(kept):
+            model, result, counting = self.fit(corpus, seed, budget, kept)
+        device = next(model.parameters()).device
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        text = corpus.val.to(device)
+        score = evaluate(model_log_probs(model), text, self.block)
+        train_config = self.training_config(budget)
+        metrics = {
+            "val_nats": score.nats,
+            "val_perplexity": score.perplexity,
+            "seconds_counting": counting,
+            "seconds_in_all": counting + result.seconds,
+            "seconds_attention_step": baseline,
+            "tokens": float(train_config.steps * train_config.batch * train_config.context),
+            "peak_megabytes": peak,
+            **weights(model, text),
+        }
+        if self.closely:
+            metrics |= forbidden_losses(model, text)
+        model = model.cpu()
+        model.memory.to("cpu")
+        metrics |= sizes(model)
+        metrics["us_per_character"] = microseconds(model, corpus.val)
+        if self.closely:
+            metrics["val_nats_dynamic"] = evaluate_dynamic(model, corpus.val, self.block).nats
+        curve = [[step, loss] for step, loss in result.curve]
+        return Outcome(result.seconds, model.parameter_count(), metrics, curve, device.type)
+
+    def kept(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Path:
+        """Return the folder beside `work` where a trained model stays for arms that need it too."""
+        said = json.dumps({**self.config(corpus, budget), "closely": None}, sort_keys=True)
+        digest = hashlib.sha256(said.encode()).hexdigest()[:12]
+        return work.parent / f"looked-{digest}-{seed}-{corpus.sha256[:8]}"
+
+    def fit(
+        self, corpus: Corpus, seed: int, budget: str, folder: Path
+    ) -> tuple[LookupLM, TrainResult, float]:
+        """Return the trained model, what its training left, and the seconds of counting."""
+        began = time.perf_counter()
+        config = self._model(corpus)
+        memory = ContextMemory(corpus.train, config.order, config.vocab_size, config.folds)
+        counting = time.perf_counter() - began
+        torch.manual_seed(seed)
+        model = LookupLM(config, memory)
+        if self.without is not None:
+            model.drop(self.without)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        memory.to(device)
+        draw = BlockDraw(corpus.train, config.folds)
+        result = train(model.to(device), draw, self.training_config(budget), seed, folder)
+        return model, result, counting
+
+    def _model(self, corpus: Corpus) -> LookupConfig:
+        config = replace(preset(self.preset).model, **self.changes)
+        network = config.network
+        if network is not None:
+            network = replace(network, vocab_size=corpus.vocab_size)
+        return replace(config, vocab_size=corpus.vocab_size, network=network)
+
+    def training_config(self, budget: str) -> TrainConfig:
+        """Return the settings of the training."""
+        config = replace(preset(self.preset).train, **self.training)
+        return (
+            replace(config, steps=min(QUICK_STEPS, config.steps)) if budget == "quick" else config
+        )
+
+
+@torch.no_grad()
+def weights(model: LookupLM, text: Tensor, looked: int = 40) -> dict[str, float]:
+    """Return the mean weight of each place of a model's gate, `weight_<order>` and the network's.
+
+    Args:
+        model: in evaluation mode.
+        text: int64 `[length]`, at least a block.
+        looked: blocks from the start that are averaged over.
+    """
+    rows = text[: min(looked, len(text) // BLOCK) * BLOCK].view(-1, BLOCK)
+    route = model.routed(rows).gate
+    places = model.gate.places
+    total = route.weight.new_zeros(places).index_add(
+        0, route.index.flatten(), route.weight.flatten()
+    )
+    mean = (total / rows.numel()).tolist()
+    names = [f"weight_{n + 1}" for n in range(model.config.order)] + ["weight_network"]
+    return dict(zip(names, mean, strict=False))
+
+
+def forbidden_losses(model: LookupLM, text: Tensor) -> dict[str, float]:
+    """Return the loss when one order's table is gone, or the gate may not ask the network.
+
+    `val_nats_without_<order>` and `val_nats_without_network`. Nothing is trained again.
+    """
+    found = {}
+    for order in range(1, model.config.order + 1):
+        model.drop(order)
+        found[f"val_nats_without_{order}"] = evaluate(model_log_probs(model), text, BLOCK).nats
+        model.restore(order)
+    if model.network is not None:
+        model.gate.forbid(model.config.order)
+        found["val_nats_without_network"] = evaluate(model_log_probs(model), text, BLOCK).nats
+        model.gate.allow(model.config.order)
+    return found
+
+
+def sizes(model: LookupLM) -> dict[str, float]:
+    """Return the bytes of a model on disk: `bytes` in all, of the tables, and of each order."""
+    tables = pack_tables(model.memory)
+    own = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    by_order = {f"bytes_order_{n}": 0.0 for n in range(1, model.config.order + 1)}
+    for name, tensor in tables.items():
+        by_order[f"bytes_order_{name.split('.')[1]}"] += tensor.numel() * tensor.element_size()
+    in_all = sum(by_order.values())
+    return {"bytes": own + in_all, "bytes_tables": in_all, **by_order}
+
+
+def microseconds(model: nn.Module, text: Tensor) -> float:
+    """Return the median microseconds that one more character takes, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        more = characters(model, text[None, :64], generator=torch.Generator().manual_seed(0))
+        spent = []
+        for _ in range(_TIMED):
+            began = time.perf_counter()
+            next(more)
+            spent.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return sorted(spent)[len(spent) // 2] * 1e6
+
+
+def attention_step() -> float:
+    """Return the seconds of one training step of `nano`'s attention model, on this machine, now."""
+    nano = protocol("nano")
+    model = CharLM(nano.model)
+    text = torch.randint(nano.model.vocab_size, (4096,), generator=torch.Generator().manual_seed(0))
+    steps = 8
+    best = math.inf
+    for _ in range(2):
+        began = time.perf_counter()
+        train(model, text, replace(nano.train, steps=steps), progress=False)
+        best = min(best, (time.perf_counter() - began) / steps)
+    return best
+
+
+def evaluate_dynamic(model: LookupLM, text: Tensor, block: int) -> Evaluation:
+    """Measure a model whose tables also count what they have read, causally.
+
+    The text is read in blocks that see nothing before them but through the tables, which are
+    brought up to date every few thousand characters.
+
+    Args:
+        model: on the CPU; its memory stays as it is.
+        text: int64 `[length]`.
+        block: predictions in a block.
+    """
+    kept = model.memory
+    part = -(-_COUNTED // block) * block
+    total = 0.0
+    with torch.no_grad():
+        for first in range(0, len(text) - 1, part):
+            piece = text[first : first + part + 1]
+            total += evaluate(model_log_probs(model), piece, block).nats * (len(piece) - 1)
+            if first + part < len(text) - 1:
+                model.memory = model.memory.with_text(piece[:-1])
+    model.memory = kept
+    return Evaluation(total / (len(text) - 1), len(text) - 1)

@@ -1,0 +1,166 @@
+"""A trained look-it-up model on disk: one folder, its tables included, nothing unpickled.
+
+Tables are kept as a tree rather than as numbers of n-grams: for each n-gram its last character, its
+count, and how many n-grams of the next order go on from it. In sorted order that is all there is to
+know, and most of it fits in single bytes.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trix.lab.charlm import LMConfig
+from trix.lab.checkpoint import load_checkpoint, save_checkpoint
+from trix.lab.lookup_lm import LookupConfig, LookupLM
+from trix.memory.context_memory import ContextMemory, OrderCounts
+
+FORMAT = "trix look-it-up model, 1"
+
+
+class Stored(NamedTuple):
+    """A model from disk, the characters that its numbers stand for, and what is said of it."""
+
+    model: LookupLM
+    alphabet: str
+    about: dict[str, Any]
+
+    def encode(self, text: str) -> Tensor:
+        """Return the number of each character, int64 `[1, len(text)]`.
+
+        Raises:
+            ValueError: the text is empty, or a character is not in the alphabet; it is named.
+        """
+        if not text:
+            raise ValueError("expected at least one character, got none")
+        for at, character in enumerate(text):
+            if character not in self.alphabet:
+                raise ValueError(
+                    f"character {character!r} at {at} is not among the {len(self.alphabet)} that "
+                    f"the model knows: {self.alphabet!r}"
+                )
+        return torch.tensor([[self.alphabet.index(character) for character in text]])
+
+    def decode(self, tokens: Tensor) -> str:
+        """Return the text of numbers, of any shape."""
+        return "".join(self.alphabet[number] for number in tokens.flatten().tolist())
+
+
+def save_model(folder: Path, model: LookupLM, alphabet: str, about: dict[str, Any]) -> None:
+    """Write a model and its tables to a folder, all of it or nothing.
+
+    Args:
+        folder: made if needed; a model already there is replaced.
+        model: on any device.
+        alphabet: its characters, in order.
+        about: JSON values to keep with it, as the text and the loss.
+
+    Raises:
+        ValueError: the alphabet is not as long as the model's.
+        OSError: the disk is full or read-only; what stood there before still stands.
+    """
+    if len(alphabet) != model.config.vocab_size:
+        raise ValueError(
+            f"alphabet must have {model.config.vocab_size} characters, got {len(alphabet)}"
+        )
+    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
+    tensors |= pack_tables(model.memory)
+    values = {
+        "format": FORMAT,
+        "config": dataclasses.asdict(model.config),
+        "alphabet": alphabet,
+        "dropped": sorted(model.dropped),
+        "about": about,
+    }
+    save_checkpoint(folder, tensors, values)
+
+
+def load_model(folder: Path) -> Stored:
+    """Return a saved model, on the CPU and in evaluation mode.
+
+    Raises:
+        FileNotFoundError: there is no model in the folder.
+        ValueError: it is damaged, or something else than a model of this kind.
+    """
+    saved = load_checkpoint(folder)
+    if saved is None:
+        raise FileNotFoundError(f"expected a model in {folder}, but there is none")
+    tensors, values = saved
+    if values.get("format") != FORMAT:
+        raise ValueError(f"{folder} must hold a {FORMAT!r}, got {values.get('format')!r}")
+    try:
+        network = values["config"]["network"]
+        config = LookupConfig(
+            **{**values["config"], "network": LMConfig(**network) if network else None}
+        )
+        tables = {k: t for k, t in tensors.items() if k.startswith("tables.")}
+        model = LookupLM(config, unpack_tables(tables, config.vocab_size))
+        weights = {
+            k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")
+        }
+        model.load_state_dict(weights)
+        for gone in values.get("dropped", ()):
+            model.drop(gone)
+        alphabet, about = values["alphabet"], values["about"]
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder} holds a model that does not fit its settings: {error}"
+        ) from error
+    if not isinstance(alphabet, str) or len(alphabet) != config.vocab_size:
+        raise ValueError(f"{folder}: expected {config.vocab_size} characters, got {alphabet!r}")
+    return Stored(model.eval(), alphabet, about)
+
+
+def pack_tables(memory: ContextMemory) -> dict[str, Tensor]:
+    """Return the counts of a memory as small tensors, `tables.<order>.<what>`."""
+    letter = np.uint8 if memory.vocab_size <= 256 else np.int32
+    packed: dict[str, Tensor] = {}
+    for n, table in enumerate(memory.counts, start=1):
+        count = table.count.sum(axis=1)
+        packed[f"tables.{n}.character"] = _tensor(table.code % memory.vocab_size, letter)
+        packed[f"tables.{n}.count"] = _tensor(count, _narrow(int(count.max())))
+        if n < memory.order:
+            parent = memory.counts[n].code // memory.vocab_size
+            children = np.diff(
+                np.searchsorted(parent, np.append(table.code, np.iinfo(np.int64).max))
+            )
+            packed[f"tables.{n}.children"] = _tensor(children, _narrow(int(children.max())))
+    return packed
+
+
+def unpack_tables(packed: dict[str, Tensor], vocab_size: int) -> ContextMemory:
+    """Return the memory that `pack_tables` packed; it has no folds.
+
+    Raises:
+        ValueError: the tables do not fit each other.
+    """
+    counts: list[OrderCounts] = []
+    children = np.array([packed["tables.1.character"].numel()])
+    code = np.zeros(1, dtype=np.int64)
+    order = sum(name.endswith(".count") for name in packed)
+    for n in range(1, order + 1):
+        character = packed[f"tables.{n}.character"].numpy().astype(np.int64)
+        count = packed[f"tables.{n}.count"].numpy().astype(np.int64)
+        if children.sum() != len(character) or len(count) != len(character):
+            raise ValueError(
+                f"order {n} must have {children.sum()} entries, got {len(character)} and "
+                f"{len(count)}"
+            )
+        code = np.repeat(code, children) * vocab_size + character
+        if len(code) == 0 or (np.diff(code) <= 0).any() or (character >= vocab_size).any():
+            raise ValueError(f"order {n} must be sorted and of {vocab_size} characters")
+        counts.append(OrderCounts(code, count[:, None]))
+        if n < order:
+            children = packed[f"tables.{n}.children"].numpy().astype(np.int64)
+    return ContextMemory.from_counts(counts, vocab_size)
+
+
+def _narrow(largest: int) -> type[np.generic]:
+    return np.uint8 if largest < 2**8 else np.int32 if largest < 2**31 else np.int64
+
+
+def _tensor(values: np.ndarray, kind: type[np.generic]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values.astype(kind)))

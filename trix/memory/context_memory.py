@@ -1,0 +1,300 @@
+r"""Context memory: the last 0, 1, 2, … characters are an address, at every length at once.
+
+A longer address is a finer cell of the same hierarchy. What stands at an address of :math:`n`
+characters is a distribution over the next one, by modified Kneser–Ney smoothing (Chen and Goodman
+1999): with :math:`c(hx)` for how often :math:`x` came after the address :math:`h`,
+
+.. math:: p_n(x \mid h) = \frac{c(hx) - D_{c(hx)}}{c(h)} + \lambda(h)\, p_{n-1}(x \mid h'), \qquad
+          p_{-1}(x) = 1 / V
+
+where :math:`h'` lacks the oldest character, the discounts :math:`D_1, D_2, D_{3+}` come from how
+many counts are one, two, three and four, and :math:`\lambda(h)` is the discounted mass. Below the
+longest address, :math:`c(hx)` is the number of *different* characters that stood before
+:math:`hx`: a shorter address is only asked when the longer one does not know, and then common
+strings are no better evidence than rare ones.
+
+A memory that is to train a router on the very text that it has counted must not show it the
+answer. The text is therefore cut into `folds` blocks, and everything is kept once more without
+each block.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trix.address.checks import positive
+from trix.memory.context import check_alphabet, context_codes
+
+
+class ContextReading(NamedTuple):
+    """What a memory says after each position; `[...]` is the shape of the positions.
+
+    Attributes:
+        probabilities: of the next character, by the address of each length, shortest first,
+            `[..., order, vocab_size]`; each distribution sums to one.
+        evidence: what stands at those addresses, `[..., order, 3]`: how often a character
+            followed, how many different ones did, and how often the commonest, each as
+            `log(1 + x)`; 0 where the address is not known.
+    """
+
+    probabilities: Tensor
+    evidence: Tensor
+
+
+class OrderCounts(NamedTuple):
+    """Counted n-grams of one order, sorted; the contexts are the n-grams of the order below.
+
+    Attributes:
+        code: the n-gram as a number in base `vocab_size`, int64 `[entries]`.
+        count: how often it occurs in each part of the text, int32 or int64 `[entries, parts]`.
+    """
+
+    code: np.ndarray
+    count: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+class ContextMemory:
+    """N-gram tables of every order up to the longest, read all at once.
+
+    The tables are flat, sorted tensors: one search finds the addresses of all lengths, one gather
+    fetches what stands there.
+
+    Args:
+        tokens: the text to count, int64 `[length]`, values below `vocab_size`.
+        order: the longest n-gram; addresses have 0 to `order - 1` characters.
+        vocab_size: number of distinct characters.
+        folds: blocks of the text that can be left out, see `read`; 0 for none.
+        dtype: of what is read.
+
+    Raises:
+        TypeError: tokens are not int64.
+        ValueError: the text is shorter than `order`, a token is out of range, `folds` is 1 or
+            below 0, or numbers of `order` characters do not fit in 63 bits.
+    """
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        order: int,
+        vocab_size: int,
+        folds: int = 8,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """See the class."""
+        _check_size(order, vocab_size)
+        if tokens.ndim != 1 or len(tokens) < order:
+            raise ValueError(f"tokens must be [length >= {order}], got {list(tokens.shape)}")
+        if folds < 0 or folds == 1:
+            raise ValueError(f"folds must be 0 or at least 2, got {folds}")
+        check_alphabet(tokens, vocab_size)
+        text = tokens.cpu().numpy()
+        counts = [_count(text, n, vocab_size, max(folds, 1)) for n in range(1, order + 1)]
+        self._settle(counts, vocab_size, folds, dtype)
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: Sequence[OrderCounts],
+        vocab_size: int,
+        folds: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> "ContextMemory":
+        """Return the memory of counts that were taken before, as `counts` holds them."""
+        _check_size(len(counts), vocab_size)
+        memory = cls.__new__(cls)
+        memory._settle(list(counts), vocab_size, folds, dtype)
+        return memory
+
+    def with_text(self, tokens: Tensor) -> "ContextMemory":
+        """Return a memory that has counted another text as well; this one stays as it is.
+
+        Raises:
+            TypeError: tokens are not int64.
+            ValueError: the text is shorter than the order or has other characters.
+        """
+        other = ContextMemory(tokens, self.order, self.vocab_size, 0)
+        merged = [
+            _merge(OrderCounts(a.code, a.count.sum(axis=1, keepdims=True)), b)
+            for a, b in zip(self.counts, other.counts, strict=True)
+        ]
+        memory = ContextMemory.from_counts(merged, self.vocab_size, 0, self.share.dtype)
+        return memory.to(self.share.device)
+
+    def to(self, device: torch.device | str) -> "ContextMemory":
+        """Move what is read to a device; return the memory itself."""
+        for name in ("keys", "start", "character", "share", "back", "evidence"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
+    def memory(self) -> list[int]:
+        """Return the bytes of what is read at each order, in memory, shortest address first."""
+        contexts = [len(np.unique(c.code // self.vocab_size)) for c in self.counts]
+        columns, width = self.folds + 1, self.share.element_size()
+        return [
+            n * (8 * 2 + 4 * columns * width) + entries * (8 + columns * width)
+            for n, entries in zip(contexts, (len(c.code) for c in self.counts), strict=True)
+        ]
+
+    def addresses(self, tokens: Tensor) -> Tensor:
+        """Return where to look after every position.
+
+        Nothing from before `tokens[:, 0]` is used.
+
+        Args:
+            tokens: int64 `[batch, time]`.
+
+        Returns:
+            int64 `[batch, time, order]`: the place of the address of 0, 1, … characters, or −1
+            where the counted text has no such address.
+
+        Raises:
+            TypeError: tokens are not int64.
+            ValueError: bad shape or token.
+        """
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
+        check_alphabet(tokens, self.vocab_size)
+        codes = context_codes(tokens, self.order, self.vocab_size)
+        keys = codes + self._first_key.to(codes.device)
+        place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        return torch.where((self.keys[place] == keys) & (codes >= 0), place, -1)
+
+    def read(self, address: Tensor, left_out: Tensor | None = None) -> ContextReading:
+        """Return what stands at addresses.
+
+        Args:
+            address: from `addresses`, `[..., order]`; −1 passes the question on to the next
+                shorter address.
+            left_out: block of the text that is not to be counted, int64 `[...]`; none when not
+                given.
+
+        Raises:
+            ValueError: the address is not `[..., order]`, or there is nothing to leave out.
+        """
+        if address.shape[-1] != self.order:
+            raise ValueError(f"address must be [..., {self.order}], got {list(address.shape)}")
+        if left_out is not None and self.folds == 0:
+            raise ValueError("left_out needs a memory with folds, got one without")
+        shape, address = address.shape[:-1], address.reshape(-1, self.order)
+        column = address.new_full((len(address), 1), self.folds)
+        if left_out is not None:
+            column = left_out.expand(shape).reshape(-1, 1).to(address.device)
+        known = address >= 0
+        address = address.clamp(min=0)
+        back = torch.where(known, self.back[address, column], 1.0)
+        evidence = self.evidence[address, column] * known.unsqueeze(-1)
+        share = self._shares(address, known, column)
+        p = share.new_full((len(address), self.vocab_size), 1 / self.vocab_size)
+        levels = []
+        for n in range(self.order):
+            p = torch.addcmul(share[:, n], back[:, n, None], p)
+            levels.append(p)
+        return ContextReading(
+            torch.stack(levels, dim=1).view(*shape, self.order, self.vocab_size),
+            evidence.view(*shape, self.order, 3),
+        )
+
+    def _shares(self, address: Tensor, known: Tensor, column: Tensor) -> Tensor:
+        # discounted shares of the characters that followed each address, as dense rows
+        begin = self.start[address]
+        length = torch.where(known, self.start[address + 1] - begin, 0).flatten()
+        row = torch.repeat_interleave(length)
+        entry = torch.arange(len(row), device=row.device)
+        entry += (begin.flatten() - length.cumsum(0) + length)[row]
+        share = self.share.new_zeros(address.numel(), self.vocab_size)
+        wanted = column.expand_as(address).reshape(-1)[row]
+        share[row, self.character[entry]] = self.share[entry, wanted]
+        return share.view(*address.shape, self.vocab_size)
+
+    def _settle(
+        self, counts: list[OrderCounts], vocab_size: int, folds: int, dtype: torch.dtype
+    ) -> None:
+        self.counts, self.vocab_size, self.folds = counts, vocab_size, folds
+        self.order = len(counts)
+        # per order: occurrences without each block, and, in the last column, all of them
+        seen = [
+            np.concatenate([t - c.count if folds else t[:, :0], t], axis=1)
+            for c in counts
+            for t in (c.count.sum(axis=1, keepdims=True, dtype=np.int32),)
+        ]
+        parts, entries = [], 0
+        for n, table in enumerate(counts):
+            weight = seen[n]
+            if n + 1 < self.order:
+                shorter = counts[n + 1].code % vocab_size ** (n + 1)
+                longer = np.searchsorted(table.code, shorter)
+                weight = _sums(seen[n + 1] > 0, longer, len(table.code))
+            contexts, start = np.unique(table.code // vocab_size, return_index=True)
+            key = n * vocab_size ** (self.order - 1) + contexts
+            whole = (key, start + entries, table.code % vocab_size)
+            real = (*_discounted(weight, start), _evidence(seen[n], start))
+            parts.append(
+                [torch.from_numpy(x) for x in whole] + [torch.from_numpy(x).to(dtype) for x in real]
+            )
+            entries += len(table.code)
+        keys, start, character, share, back, evidence = (
+            torch.cat(part) for part in zip(*parts, strict=True)
+        )
+        self.keys, self.character = keys, character
+        self.start = torch.cat([start, torch.tensor([entries])])
+        self.share, self.back, self.evidence = share, back, evidence
+        self._first_key = torch.arange(self.order) * vocab_size ** (self.order - 1)
+
+
+def _check_size(order: int, vocab_size: int) -> None:
+    positive("order", order)
+    positive("vocab_size", vocab_size)
+    if max(order, vocab_size) * vocab_size ** (order - 1) >= 2**63:
+        raise ValueError(f"vocab_size ** order must be below 2**63, got {vocab_size}**{order}")
+
+
+def _count(text: np.ndarray, order: int, vocab_size: int, folds: int) -> OrderCounts:
+    windows = len(text) - order + 1
+    code = np.zeros(windows, dtype=np.int64)
+    for i in range(order):
+        code = code * vocab_size + text[i : i + windows]
+    code, entry = np.unique(code, return_inverse=True)
+    fold = np.arange(order - 1, len(text)) * folds // len(text)  # of the last character
+    count = np.bincount(entry * folds + fold, minlength=len(code) * folds)
+    return OrderCounts(code, count.reshape(-1, folds).astype(np.int32))
+
+
+def _merge(a: OrderCounts, b: OrderCounts) -> OrderCounts:
+    code, entry = np.unique(np.concatenate([a.code, b.code]), return_inverse=True)
+    return OrderCounts(code, _sums(np.concatenate([a.count, b.count]), entry, len(code)))
+
+
+def _sums(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    columns = [np.bincount(group, weights=column, minlength=groups) for column in values.T]
+    return np.stack(columns, axis=1).astype(np.int32)
+
+
+def _discounted(weight: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # the share of each entry once discounted, and the mass that each context passes on
+    size = np.diff(np.append(start, len(weight)))
+    discount = np.minimum(_discounts(weight[:, -1])[np.minimum(weight, 3)], weight)
+    total = np.add.reduceat(weight, start, axis=0)
+    back = np.add.reduceat(discount, start, axis=0)
+    back = np.where(total > 0, back / np.maximum(total, 1), 1.0)
+    share = (weight - discount) / np.repeat(np.maximum(total, 1), size, axis=0)
+    return share, back
+
+
+def _discounts(weight: np.ndarray) -> np.ndarray:
+    # what is taken from a count of 0, 1, 2, and 3 or more; Ney's constant where the text is small
+    one, two, three, four = (int((weight == k).sum()) for k in (1, 2, 3, 4))
+    if min(one, two, three, four) == 0:
+        return np.array([0.0, 0.75, 0.75, 0.75])
+    y = one / (one + 2 * two)
+    wanted = [0.0, 1 - 2 * y * two / one, 2 - 3 * y * three / two, 3 - 4 * y * four / three]
+    return np.clip(wanted, [0.0, 0.1, 0.1, 0.1], [0.0, 1.0, 2.0, 3.0])
+
+
+def _evidence(seen: np.ndarray, start: np.ndarray) -> np.ndarray:
+    total = np.add.reduceat(seen, start, axis=0)
+    distinct = np.add.reduceat((seen > 0).astype(np.int64), start, axis=0)
+    largest = np.maximum.reduceat(seen, start, axis=0)
+    return np.log1p(np.stack([total, distinct, largest], axis=-1))

@@ -1,0 +1,328 @@
+// MixtureLens: lines of text as a look-it-up model sees them, and whom its gate believed where.
+//
+// The text of passage.js stands before this one. Together they are one module, because it is loaded
+// from a blob: in a notebook by anywidget, on a page with no kernel by static-widgets.js. The
+// model's traits are described in mixture_lens.py; every number is in them already. What the reader
+// chooses goes through the model, so that all views of it agree.
+
+const FAINTEST = 0.1; // the tint of the shortest order
+const STRONGEST = 0.55; // of the longest, and of the network: text on it keeps 4.5 : 1
+const LETTERS_OF_LINE = 40; // in the list of lines
+const PAGE = Math.random().toString(36).slice(2); // by which this page asks for a kernel
+
+// ---------------------------------------------------------------- reading the model
+
+const upTo = (count) => Array.from({ length: count }, (_, i) => i);
+
+/** The places of the model: their names, what stands below a character, and their tint. */
+function readPlaces(model) {
+  const orders = model.get("orders");
+  const colours = model.get("colours");
+  const [tables, network] = [rgbOf(colours.tables), rgbOf(colours.network)];
+  const places = upTo(orders).map((i) => {
+    const tint = FAINTEST + ((STRONGEST - FAINTEST) * i) / Math.max(1, orders - 1);
+    return { name: `order ${i + 1}`, mark: String(i + 1), reach: i, tint: `rgb(${tables} / ${tint.toFixed(3)})` };
+  });
+  if (model.get("network")) {
+    places.push({ name: "network", mark: "N", reach: null, tint: `rgb(${network} / ${STRONGEST})` });
+  }
+  return places;
+}
+
+/** Look-ups into one line; `at` is a position from 1, the last source is the blend. */
+function readLine(entry, alphabet, places) {
+  const text = Array.from(entry.text);
+  const sources = places.length + 1;
+  const orders = places.filter((place) => place.reach !== null).length;
+  const costs = numbersIn(entry.costs, 4, "getFloat32");
+  const weights = numbersIn(entry.weights, 2, "getUint16");
+  const likeliest = numbersIn(entry.likeliest, 2, "getUint16");
+  const shares = numbersIn(entry.shares, 2, "getUint16");
+  const totals = numbersIn(entry.totals, 4, "getUint32");
+  const sharpness = numbersIn(entry.sharpness, 4, "getFloat32");
+  const shown = shares.length / costs.length;
+
+  const cost = (at, source) => costs[(at - 1) * sources + source];
+  const weight = (at, place) => weights[(at - 1) * places.length + place] / 65535;
+  const predicted = upTo(text.length).slice(1);
+  const leads = predicted.map((at) =>
+    upTo(places.length).reduce((best, i) => (weight(at, i) > weight(at, best) ? i : best), 0));
+  return {
+    text,
+    cost,
+    weight,
+    blend: places.length,
+    mean: predicted.reduce((sum, at) => sum + cost(at, places.length), 0) / predicted.length,
+    leader: (at) => leads[at - 1],
+    led: (place) => leads.filter((one) => one === place).length,
+    /** How often an order's address was seen; 0 too where the line has not so many characters. */
+    total: (at, order) => totals[(at - 1) * orders + order],
+    sharpness: (at) => sharpness[at - 1],
+    likeliest(at, source) {
+      const from = ((at - 1) * sources + source) * shown;
+      return upTo(shown).map((i) => {
+        const character = alphabet[likeliest[from + i]];
+        return { character, share: shares[from + i] / 65535, isNext: character === text[at] };
+      });
+    },
+  };
+}
+
+// ---------------------------------------------------------------- in words
+
+const NAMES = { " ": "space", "\n": "line break", "\t": "tab" };
+const named = (character) => NAMES[character] ?? character;
+const times = (count) => (count === 1 ? "once" : `${count.toLocaleString("en")} times`);
+
+/** Who has most weight at a character, what that one has seen, and what the blend makes of it. */
+function sentence(line, places, at) {
+  const lead = line.leader(at);
+  const { name, reach } = places[lead];
+  let text = `Before \u201c${glyph(line.text[at])}\u201d most weight is with `;
+  text += reach === null ? "the network" : name;
+  text += ` (${percent(line.weight(at, lead))})`;
+  if (reach > 0) {
+    text += `: its address ${quoted(line.text.slice(at - reach, at))} was seen ${times(line.total(at, lead))}`;
+  }
+  const price = line.cost(at, line.blend);
+  text += `. The blend, to the power ${line.sharpness(at).toFixed(2)}, gives `;
+  return `${text}\u201c${glyph(line.text[at])}\u201d ${percent(Math.exp(-price))}: ${nats(price)}.`;
+}
+
+// ---------------------------------------------------------------- the parts of the figure
+
+/** Which line: one of those given, or, where somebody reads it, one that is typed. */
+function makeControls(id) {
+  const select = element("select", { id: `${id}-line` });
+  const input = element("input", {
+    id: `${id}-typed`, type: "text", maxlength: 300, autocomplete: "off", spellcheck: "false",
+  });
+  const button = element("button", { type: "button" }, "Read it");
+  const typing = element("div", { class: "field typing", hidden: true },
+    element("label", { for: input.id }, "or type one"), input, button);
+  const absent = element("p", { class: "absent" }, "Where a kernel runs, you can type a line of your own here.");
+  const refused = element("p", { class: "refused", role: "alert" });
+  const box = element("div", { class: "controls" },
+    element("div", { class: "field" }, element("label", { for: select.id }, "Line"), select),
+    typing, absent, refused);
+
+  function list(lines, chosen) {
+    select.replaceChildren(...lines.map(({ text }, i) => {
+      const plain = text.replace(/\s+/g, " ").trim();
+      const short = plain.length > LETTERS_OF_LINE ? `${plain.slice(0, LETTERS_OF_LINE)}\u2026` : plain;
+      return element("option", { value: i }, short);
+    }));
+    select.value = chosen;
+  }
+  function listens(yes) {
+    typing.hidden = !yes;
+    absent.hidden = yes;
+  }
+  return { box, select, input, button, refused, list, listens };
+}
+
+/** The line, each character tinted by who leads, with that one's mark below it. */
+function makeTinted(line, places) {
+  const { box, spans, listen } = makePassage(line.text, "Character to predict, in the line", 1);
+  spans.forEach((span, at) => {
+    if (at === 0) return;
+    const place = places[line.leader(at)];
+    span.dataset.lead = place.mark;
+    span.style.backgroundColor = place.tint;
+  });
+  spans[0].classList.add("given");
+
+  function update(at) {
+    const lead = line.leader(at);
+    const reach = places[lead].reach ?? 0;
+    spans.forEach((span, i) => {
+      span.classList.toggle("address", i >= at - reach && i < at);
+      span.classList.toggle("next", i === at);
+    });
+    box.setAttribute("aria-valuenow", at + 1);
+    const price = nats(line.cost(at, line.blend));
+    box.setAttribute("aria-valuetext", `${named(line.text[at])}, ${places[lead].name} leads, ${price}`);
+  }
+  return { box, update, listen };
+}
+
+/** What the tints stand for, with how often each place leads in the line; and the line's cost. */
+function makeLegend(places) {
+  const counts = places.map(() => element("span", { class: "count" }));
+  const mean = element("p", { class: "mean" });
+  const keys = element("ul", { class: "keys", "aria-label": "Characters that each place leads" },
+    ...places.map((place, i) => element("li", { title: place.name },
+      element("span", { class: "swatch", style: `background-color: ${place.tint}` }, place.mark), counts[i])));
+  const box = element("div", { class: "legend" }, mean,
+    element("div", { class: "key" },
+      element("span", { class: "hint" }, "Leads: order, or N for the network; how often"), keys));
+  if (places.at(-1).reach !== null) box.querySelector(".hint").textContent = "Leads: order; how often";
+
+  function update(line) {
+    counts.forEach((count, i) => (count.textContent = String(line.led(i))));
+    const cost = element("strong", {}, `${nats(line.mean)} a character`);
+    mean.replaceChildren("This line costs the blend ", cost, ".");
+  }
+  return { box, update };
+}
+
+/** A row for each place and one for the blend: address, weight, cost, likeliest characters. */
+function makeRows(places, shown) {
+  const rows = [...places, { name: "the blend", mark: "blend", reach: null, tint: null }].map((place) => {
+    const name = element("span", { class: "name" },
+      place.tint ? element("span", { class: "swatch", style: `background-color: ${place.tint}` }, place.mark) : "blend");
+    const address = element("span", { class: "from" });
+    const seen = element("span", { class: "seen" });
+    const bar = element("span", { class: "bar" });
+    const share = element("span", { class: "share" });
+    const cost = element("span", { class: "cost" });
+    const chips = upTo(shown).map(() =>
+      element("span", { class: "chip" }, element("code", {}), element("span", { class: "part" })));
+    const kind = !place.tint ? "source blend" : place.reach === null ? "source network" : "source";
+    const row = element("div", { class: kind, role: "listitem" },
+      name, address, seen,
+      element("span", { class: "weight" }, element("span", { class: "track" }, bar), share),
+      cost, element("span", { class: "chips" }, ...chips));
+    return { place, row, address, seen, bar, share, cost, chips };
+  });
+  const header = element("div", { class: "source header", "aria-hidden": "true" },
+    ...[["name", "place"], ["from", "address"], ["seen", "seen"], ["weight", "weight"], ["cost", "cost"], ["chips", "likeliest next"]]
+      .map(([kind, title]) => element("span", { class: kind }, title)));
+  const list = element("div", { class: "sources", role: "list", "aria-label": "What each place says" });
+  list.append(...rows.map(({ row }) => row));
+  const box = element("div", {}, header, list);
+
+  function update(line, at) {
+    const lead = line.leader(at);
+    rows.forEach(({ place, row, address, seen, bar, share, cost, chips }, source) => {
+      const { reach } = place;
+      const within = reach !== null && reach <= at;
+      const total = reach === null ? 0 : line.total(at, source);
+      const known = reach === null || reach === 0 || (within && total > 0);
+      address.textContent = within ? line.text.slice(at - reach, at).map(glyph).join("") : "";
+      seen.textContent = reach === null ? "" : known ? total.toLocaleString("en") : "\u2013";
+      const weight = place.tint ? line.weight(at, source) : null;
+      bar.style.width = `${100 * (weight ?? 0)}%`;
+      share.textContent = weight === null ? "" : known ? percent(weight) : "\u2013";
+      row.dataset.weight = weight ?? "";
+      cost.textContent = line.cost(at, source).toFixed(2);
+      row.classList.toggle("leads", source === lead);
+      row.classList.toggle("unknown", !known);
+      const best = line.likeliest(at, source);
+      chips.forEach((chip, i) => {
+        chip.classList.toggle("is-next", best[i].isNext);
+        chip.firstChild.textContent = glyph(best[i].character);
+        chip.lastChild.textContent = percent(best[i].share);
+      });
+      const words = best.map((one) => `${named(one.character)} ${percent(one.share)}`).join(", ");
+      const weighs = weight === null || !known ? "" : `, weight ${percent(weight)}`;
+      const unseen = known ? "" : ", address never seen";
+      row.setAttribute("aria-label",
+        `${place.name}${weighs}${unseen}, cost ${nats(line.cost(at, source))}; likeliest: ${words}`);
+    });
+  }
+  return { box, update };
+}
+
+// ---------------------------------------------------------------- the figure
+
+function render({ model, el }) {
+  const alphabet = Array.from(model.get("alphabet"));
+  const places = readPlaces(model);
+  const colours = model.get("colours");
+  const controls = makeControls(`trix-ml-${Math.random().toString(36).slice(2)}`);
+  const stage = element("div", { class: "stage" });
+  const legend = makeLegend(places);
+  const words = element("p", { class: "words" });
+  const status = element("p", { class: "status", "aria-live": "polite" });
+  const first = readLine(model.get("lines")[0], alphabet, places);
+  const rows = makeRows(places, first.likeliest(1, 0).length);
+  const figure = element("div", {
+    class: "trix-mixture-lens",
+    role: "group",
+    "aria-label": model.get("alt"),
+    style: `--tables: ${colours.tables}; --network: ${colours.network}`,
+  },
+    element("div", { class: "inner" }, controls.box, stage, legend.box, words, rows.box, status));
+  el.append(figure);
+
+  let [line, passage] = [first, null];
+
+  /** Another line: the passage is made anew. */
+  function relay() {
+    const [lines, chosen] = [model.get("lines"), model.get("line")];
+    controls.list(lines, chosen);
+    line = readLine(lines[chosen] ?? lines[0], alphabet, places);
+    passage = makeTinted(line, places);
+    passage.listen({
+      where: () => model.get("position"),
+      move: (to) => choose("position", to),
+      letGo: () => model.save_changes(),
+    });
+    stage.replaceChildren(passage.box);
+    legend.update(line);
+    update();
+  }
+
+  function update() {
+    const at = Math.min(model.get("position"), line.text.length - 1);
+    passage.update(at);
+    words.textContent = sentence(line, places, at);
+    rows.update(line, at);
+  }
+
+  // Words change many times a second under a moving hand: say what they come to rest at.
+  let pause = 0;
+  function choose(name, value) {
+    model.set(name, value);
+    clearTimeout(pause);
+    pause = setTimeout(() => (status.textContent = words.textContent), 400);
+  }
+
+  function chooseLine(to) {
+    const middle = Math.max(1, Math.floor(Array.from(model.get("lines")[to].text).length / 2));
+    model.set("position", 1); // which every line has
+    choose("line", to);
+    model.set("position", middle);
+    model.save_changes();
+  }
+
+  function read() {
+    model.set("typed", controls.input.value);
+    model.save_changes();
+  }
+
+  controls.select.addEventListener("change", () => chooseLine(Number(controls.select.value)));
+  controls.button.addEventListener("click", read);
+  controls.input.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.isComposing) {
+      event.preventDefault();
+      read();
+    }
+  });
+  for (const field of [controls.select, controls.input, controls.button]) {
+    field.addEventListener("keydown", (event) => event.stopPropagation()); // as above
+  }
+
+  const heard = () => controls.listens(model.get("heard") === PAGE);
+  const refuse = () => (controls.refused.textContent = model.get("refused"));
+  const watched = {
+    "change:line": relay,
+    "change:lines": relay,
+    "change:position": update,
+    "change:heard": heard,
+    "change:refused": refuse,
+  };
+  Object.entries(watched).forEach(([event, act]) => model.on(event, act));
+  relay();
+  heard();
+  refuse();
+  model.set("hail", PAGE);
+  model.save_changes();
+  return () => {
+    clearTimeout(pause);
+    Object.entries(watched).forEach(([event, act]) => model.off(event, act));
+  };
+}
+
+export default { render };
