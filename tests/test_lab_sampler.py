@@ -96,9 +96,10 @@ def test_steps_say_what_the_model_says_of_the_whole_text(kind):
     _close(Sampler(model), model, _text(300, seed=1))
 
 
-def test_saturated_scores_bend_and_fade_as_the_layers_do():
+@pytest.mark.parametrize("top_k", [4, 13])
+def test_saturated_scores_bend_and_fade_as_the_layers_do(top_k):
     # beyond the splines' ends, below the least that is kept, under the floor of logarithms
-    model = _model()
+    model = _model(network=_network(ffn={"top_k": top_k}))
     assert model.network is not None
     with torch.no_grad():
         for block in model.network.blocks:
@@ -241,9 +242,13 @@ def test_the_text_is_the_one_that_the_model_writes(network, temperature):
 
 def test_a_prompt_begins_a_new_text():
     sampler, prompt = Sampler(_model()), torch.tensor([[1, 2, 3]])
-    first = list(itertools.islice(sampler.characters(prompt, 0), 20))
+    first, again = (
+        list(itertools.islice(sampler.characters(prompt, 1, torch.Generator().manual_seed(1)), 60))
+        for _ in range(2)
+    )
     assert first[0].shape == (1, 1)
-    assert first == list(itertools.islice(sampler.characters(prompt, 0), 20))
+    assert first == again
+    assert len({int(token) for token in first}) > 1
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ from trix.address.tree import Level, TreeRouter
 from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.content import SlotKeys
 from trix.memory.context import CountTables
+from trix.memory.context_gate import Blended, ContextGate
+from trix.memory.context_memory import ContextMemory, ContextReading, OrderCounts
 from trix.memory.convolved import (
     Convolved,
     ConvolvedAttention,
@@ -92,6 +94,8 @@ if TYPE_CHECKING:
     from trix.lab.charlm import LMConfig as LMConfig
     from trix.lab.charlm import LMRouted as LMRouted
     from trix.lab.charlm import LMState as LMState
+    from trix.lab.charlm import characters as characters
+    from trix.lab.charlm import generate as generate
     from trix.lab.claims import find_claim as find_claim
     from trix.lab.claims import find_ledger as find_ledger
     from trix.lab.claims import load_claims as load_claims
@@ -108,6 +112,12 @@ if TYPE_CHECKING:
     from trix.lab.information import Information as Information
     from trix.lab.information import explained_variance as explained_variance
     from trix.lab.information import information as information
+    from trix.lab.lookup_arms import evaluate_dynamic as evaluate_dynamic
+    from trix.lab.lookup_lm import BlockDraw as BlockDraw
+    from trix.lab.lookup_lm import LookupConfig as LookupConfig
+    from trix.lab.lookup_lm import LookupLM as LookupLM
+    from trix.lab.lookup_lm import LookupRouted as LookupRouted
+    from trix.lab.lookup_lm import LookupState as LookupState
     from trix.lab.metrics import churn as churn
     from trix.lab.metrics import mutual_information as mutual_information
     from trix.lab.metrics import normalized_entropy as normalized_entropy
@@ -118,9 +128,14 @@ if TYPE_CHECKING:
     from trix.lab.overlapping import recall as recall
     from trix.lab.packing import load_packed as load_packed
     from trix.lab.packing import save_packed as save_packed
+    from trix.lab.presets import Preset as Preset
+    from trix.lab.presets import preset as preset
     from trix.lab.protocols import protocol as protocol
     from trix.lab.records import read_all_records as read_all_records
     from trix.lab.records import read_records as read_records
+    from trix.lab.storage import Stored as Stored
+    from trix.lab.storage import load_model as load_model
+    from trix.lab.storage import save_model as save_model
     from trix.lab.train import TrainConfig as TrainConfig
     from trix.lab.train import TrainResult as TrainResult
     from trix.lab.train import learning_rate as learning_rate
@@ -141,9 +156,12 @@ if TYPE_CHECKING:
     from trix.show import glue as glue
     from trix.show import live as live
     from trix.show import provenance as provenance
+    from trix.show.ledger import Ledger as Ledger
+    from trix.show.mixture_lens import MixtureLens as MixtureLens
 
 _LATER = {
     "AddressPlane": "trix.show",
+    "BlockDraw": "trix.lab.lookup_lm",
     "CharLM": "trix.lab.charlm",
     "ContextLens": "trix.show",
     "Corpus": "trix.lab.corpus",
@@ -154,23 +172,34 @@ _LATER = {
     "LMConfig": "trix.lab.charlm",
     "LMRouted": "trix.lab.charlm",
     "LMState": "trix.lab.charlm",
-    "TrainConfig": "trix.lab.train",
-    "TrainResult": "trix.lab.train",
+    "Ledger": "trix.show.ledger",
+    "LookupConfig": "trix.lab.lookup_lm",
+    "LookupLM": "trix.lab.lookup_lm",
+    "LookupRouted": "trix.lab.lookup_lm",
+    "LookupState": "trix.lab.lookup_lm",
     "MemoryReader": "trix.show",
+    "MixtureLens": "trix.show.mixture_lens",
+    "Preset": "trix.lab.presets",
     "RouteTree": "trix.show",
     "SoftBlend": "trix.show",
     "SplineExplorer": "trix.show",
     "Squeezed": "trix.show",
+    "Stored": "trix.lab.storage",
     "SurgeryTable": "trix.show",
+    "TrainConfig": "trix.lab.train",
+    "TrainResult": "trix.lab.train",
+    "characters": "trix.lab.charlm",
     "check_parameters": "trix.lab.budget",
     "choose": "trix.lab.budget",
     "churn": "trix.lab.metrics",
     "evaluate": "trix.lab.evaluate",
+    "evaluate_dynamic": "trix.lab.lookup_arms",
     "evaluate_streaming": "trix.lab.evaluate",
     "explained_variance": "trix.lab.information",
     "figure_html": "trix.show",
     "find_claim": "trix.lab.claims",
     "find_ledger": "trix.lab.claims",
+    "generate": "trix.lab.charlm",
     "glue": "trix.show",
     "information": "trix.lab.information",
     "isotropic": "trix.lab.overlapping",
@@ -178,12 +207,14 @@ _LATER = {
     "live": "trix.show",
     "load": "trix.lab.corpus",
     "load_claims": "trix.lab.claims",
+    "load_model": "trix.lab.storage",
     "load_packed": "trix.lab.packing",
     "make_optimizer": "trix.lab.train",
     "model_log_probs": "trix.lab.evaluate",
     "mutual_information": "trix.lab.metrics",
     "normalized_entropy": "trix.lab.metrics",
     "overlapping_clusters": "trix.lab.overlapping",
+    "preset": "trix.lab.presets",
     "protocol": "trix.lab.protocols",
     "provenance": "trix.show",
     "purity": "trix.lab.metrics",
@@ -191,6 +222,7 @@ _LATER = {
     "read_records": "trix.lab.records",
     "recall": "trix.lab.overlapping",
     "run_experiment": "trix.lab.experiments",
+    "save_model": "trix.lab.storage",
     "save_packed": "trix.lab.packing",
     "settle": "trix.lab.claims",
     "settle_all": "trix.lab.claims",
@@ -204,6 +236,8 @@ __all__ = [
     "AddressPlane",
     "AttentionState",
     "BinnedFFN",
+    "Blended",
+    "BlockDraw",
     "BottleneckSource",
     "CausalAttention",
     "CellSpline",
@@ -212,7 +246,10 @@ __all__ = [
     "CodebookFFN",
     "CodebookTable",
     "ContentCells",
+    "ContextGate",
     "ContextLens",
+    "ContextMemory",
+    "ContextReading",
     "Convolved",
     "ConvolvedAttention",
     "ConvolvedState",
@@ -246,17 +283,25 @@ __all__ = [
     "LMRouted",
     "LMState",
     "LearnedSource",
+    "Ledger",
     "Level",
     "LinearRouter",
+    "LookupConfig",
+    "LookupLM",
+    "LookupRouted",
+    "LookupState",
     "LookupTable",
     "MemoryReader",
     "MemoryReading",
     "MemoryState",
     "MixtureFFN",
+    "MixtureLens",
     "NestedRouter",
+    "OrderCounts",
     "OutputGate",
     "PackedLookup",
     "PackedTernary",
+    "Preset",
     "Preview",
     "ProductKeyFFN",
     "ProductTable",
@@ -281,6 +326,7 @@ __all__ = [
     "SplineSource",
     "Squeezed",
     "StaticMemory",
+    "Stored",
     "Strength",
     "SurgeryPlan",
     "SurgeryTable",
@@ -301,6 +347,7 @@ __all__ = [
     "WindowState",
     "annealed",
     "blend_weights",
+    "characters",
     "check_parameters",
     "choose",
     "churn",
@@ -309,12 +356,14 @@ __all__ = [
     "delta_scan",
     "diversity",
     "evaluate",
+    "evaluate_dynamic",
     "evaluate_streaming",
     "explained_variance",
     "figure_html",
     "find_claim",
     "find_ledger",
     "flat_route",
+    "generate",
     "glue",
     "information",
     "isotropic",
@@ -323,6 +372,7 @@ __all__ = [
     "load",
     "load_balance",
     "load_claims",
+    "load_model",
     "load_packed",
     "make_optimizer",
     "memory_reading",
@@ -331,6 +381,7 @@ __all__ = [
     "normalized_entropy",
     "overlapping_clusters",
     "pack",
+    "preset",
     "protocol",
     "provenance",
     "purity",
@@ -339,6 +390,7 @@ __all__ = [
     "recall",
     "row_scale",
     "run_experiment",
+    "save_model",
     "save_packed",
     "settle",
     "settle_all",

@@ -11,6 +11,7 @@ try:
     from trix.show.ledger import Ledger
     from trix.show.live import live
     from trix.show.memory_reader import MemoryReader
+    from trix.show.mixture_lens import MixtureLens
     from trix.show.page import glue, provenance
     from trix.show.plot import figure_html, show
     from trix.show.route_tree import RouteTree
@@ -34,6 +35,7 @@ __all__ = [
     "IslandPlane",
     "Ledger",
     "MemoryReader",
+    "MixtureLens",
     "RouteTree",
     "SoftBlend",
     "SplineExplorer",
