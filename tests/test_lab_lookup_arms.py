@@ -77,7 +77,7 @@ def _slow_loss(log_probs, text, block):
 @pytest.mark.parametrize("name", ["tiny", "tiny-tables"])
 def test_a_run_measures_everything(name, tmp_path, monkeypatch):
     monkeypatch.setattr(lookup_arms, "attention_step", lambda: 0.25)
-    arm = Looked(name, closely=True)
+    arm = Looked(name, closely=True, block=BLOCK)
     outcome = arm.run(CORPUS, 1, "quick", tmp_path / "run")
     found = outcome.metrics
     places = [*range(1, ORDER + 1), *(["network"] if name == "tiny" else [])]
@@ -138,7 +138,7 @@ def test_an_order_can_be_gone_before_training(tmp_path, monkeypatch):
 
 
 def test_the_configuration_is_plain_and_says_what_differs():
-    arm = Looked("tiny", {"gate": "fixed"}, {"steps": 33}, without=1, closely=True)
+    arm = Looked("tiny", {"gate": "fixed"}, {"steps": 33}, without=1, closely=True, block=BLOCK)
     config: dict[str, Any] = arm.config(CORPUS, "full")
     assert json.loads(json.dumps(config)) == config
     assert config["model"]["vocab_size"] == config["model"]["network"]["vocab_size"] == VOCAB

@@ -239,7 +239,7 @@ def _stop_after(steps, folder, config, options):
         ({"clip": math.nan}, "clip must be finite and at least 0, got nan"),
         ({"weight_decay": math.inf}, "weight_decay"),
         ({"beta2": 1.0}, r"beta2 must be in \[0, 1\), got 1.0"),
-        ({"schedule": "linear"}, "constant or cosine, got 'linear'"),
+        ({"schedule": "square"}, "one of .*linear.*, got 'square'"),
         ({"loss_weights": {"balance": 1.0}}, r"unknown routing losses \['balance'\]; known are"),
     ],
 )
@@ -289,3 +289,9 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     assert all(t.isfinite().all() for name, t in saved.tensors.items() if "model" in name)
     monkeypatch.setattr(trix.lab.train, "_step", step)
     assert _same(_run(tmp_path, config)[0], _run(config=config)[0])
+
+
+def test_the_linear_schedule_ends_at_zero():
+    config = TrainConfig(steps=100, warmup=20, lr=1.0, schedule="linear")
+    assert learning_rate(config, 60) == pytest.approx(0.5)
+    assert learning_rate(config, 100) == 0

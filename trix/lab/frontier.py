@@ -77,7 +77,7 @@ def everything_built(records: Sequence[Record]) -> list[Built]:
     for name in dict.fromkeys((r.experiment, r.arm) for r in records):
         runs = [r for r in records if (r.experiment, r.arm) == name and "val_nats" in r.metrics]
         losses = tuple(r.metrics["val_nats"] for r in runs)
-        if not runs or losses in seen or not _comparable(runs[0]):
+        if not runs or losses in seen or min(losses) > _GUESS or not _comparable(runs[0]):
             continue
         seen.append(losses)
         found += _forms("/".join(name), runs, timed)
@@ -155,6 +155,7 @@ def _family(config: Mapping[str, Any]) -> str:
     return "a soft address" if model.get("ffn") == "tiled" and reads_all else "a hard address"
 
 
+_GUESS = math.log(65)  # what knows less than nothing is no point of a figure
 TELLS = 0.001
 """Losses that lie closer, in nats, count as the same."""
 
