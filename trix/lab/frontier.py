@@ -25,6 +25,15 @@ LABELS = {
     "sparse-lookup/dense-same-size": "small dense",
     "sources-nano/narrow-dense": "narrow dense",
     "sources-nano/token-hash": "token hash",
+    "lookup-tables/routed": "tables and gate",
+    "lookup-tables/fixed-gate": "tables, one blend",
+    "lookup-model/lookup": "tables and gate, short blocks",
+    "lookup-small/three-minutes": "look it up, small",
+    "lookup-long/ten-minutes": "look it up, longer",
+    "lookup-base/base": "look it up, base",
+    "lookup-parts/all": "look it up, shorter",
+    "lookup-parts/fixed-gate": "look it up, one blend",
+    "lookup-parts/no-routed-memory": "look it up, no memory",
 }
 
 
