@@ -22,11 +22,12 @@ import trix.lab.train as trainer
 from trix.cli import EXIT_CODES, app
 from trix.cli.explain import style
 from trix.lab import tinyshakespeare
-from trix.lab.charlm import LMConfig, generate
+from trix.lab.charlm import LMConfig
 from trix.lab.checkpoint import INDEX, load_checkpoint, save_checkpoint
 from trix.lab.corpus import load
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.explain import explain
+from trix.lab.generate import generate
 from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
 from trix.lab.presets import BLOCK, PRESETS, Preset
 from trix.lab.storage import load_model

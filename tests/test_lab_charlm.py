@@ -194,6 +194,8 @@ def test_bad_generation_is_refused():
         model.generate(_tokens(1, 2), -1)
     with pytest.raises(ValueError, match=r"temperature must not be negative, got -0\.5"):
         model.generate(_tokens(1, 2), 1, temperature=-0.5)
+    with pytest.raises(ValueError, match=r"temperature must not be negative, got -1"):
+        model.generate(_tokens(1, 2), 0, temperature=-1)
     assert torch.equal(model.generate(_tokens(1, 2), 0), _tokens(1, 2))
 
 

@@ -286,3 +286,21 @@ def test_the_experiments_are_plain_and_their_parts_differ_in_what_they_say():
     assert parts["no-routed-memory"] == changed
     assert parts["no-tables"]["model"] == whole["model"]["network"]
     assert parts["no-tables"]["train"].items() <= whole["train"].items()
+
+
+def test_the_memory_is_put_back_when_dynamic_evaluation_breaks_off(monkeypatch):
+    monkeypatch.setattr(lookup_arms, "_COUNTED", 7)
+    model = _model(network=False)
+    memory = model.memory
+    calls = []
+
+    def fail(*_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return lookup_arms.Evaluation(1.0, 7)
+
+    monkeypatch.setattr(lookup_arms, "evaluate", fail)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_dynamic(model, CORPUS.val[:40], 7)
+    assert model.memory is memory

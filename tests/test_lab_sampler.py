@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from trix.lab.charlm import LMConfig, characters
+from trix.lab.charlm import LMConfig
+from trix.lab.generate import characters
 from trix.lab.lookup_lm import LookupConfig, LookupLM
 from trix.lab.sampler import Sampler
 from trix.memory.context_memory import ContextMemory

@@ -94,8 +94,6 @@ if TYPE_CHECKING:
     from trix.lab.charlm import LMConfig as LMConfig
     from trix.lab.charlm import LMRouted as LMRouted
     from trix.lab.charlm import LMState as LMState
-    from trix.lab.charlm import characters as characters
-    from trix.lab.charlm import generate as generate
     from trix.lab.claims import find_claim as find_claim
     from trix.lab.claims import find_ledger as find_ledger
     from trix.lab.claims import load_claims as load_claims
@@ -109,6 +107,8 @@ if TYPE_CHECKING:
     from trix.lab.evaluate import model_log_probs as model_log_probs
     from trix.lab.evaluate import table_log_probs as table_log_probs
     from trix.lab.experiments import run_experiment as run_experiment
+    from trix.lab.generate import characters as characters
+    from trix.lab.generate import generate as generate
     from trix.lab.information import Information as Information
     from trix.lab.information import explained_variance as explained_variance
     from trix.lab.information import information as information
@@ -188,7 +188,7 @@ _LATER = {
     "SurgeryTable": "trix.show",
     "TrainConfig": "trix.lab.train",
     "TrainResult": "trix.lab.train",
-    "characters": "trix.lab.charlm",
+    "characters": "trix.lab.generate",
     "check_parameters": "trix.lab.budget",
     "choose": "trix.lab.budget",
     "churn": "trix.lab.metrics",
@@ -199,7 +199,7 @@ _LATER = {
     "figure_html": "trix.show",
     "find_claim": "trix.lab.claims",
     "find_ledger": "trix.lab.claims",
-    "generate": "trix.lab.charlm",
+    "generate": "trix.lab.generate",
     "glue": "trix.show",
     "information": "trix.lab.information",
     "isotropic": "trix.lab.overlapping",

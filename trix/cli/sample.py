@@ -14,7 +14,7 @@ import typer
 from torch import Tensor
 
 from trix.cli.common import clear_errors
-from trix.lab.charlm import characters
+from trix.lab.generate import characters
 from trix.lab.lookup_lm import LookupLM
 from trix.lab.sampler import Sampler
 from trix.lab.storage import load_model

@@ -1,16 +1,15 @@
 """A small character language model whose mixer and feed-forward are chosen by name."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
 
-import torch
 from torch import Tensor, nn
 
 from trix.address.checks import positive
 from trix.address.route import Route, RoutedLayer
+from trix.lab.generate import generate
 from trix.memory.attention import CausalAttention
 from trix.memory.convolved import ConvolvedAttention, ConvolvedStatic
 from trix.memory.hybrid import HybridMixer
@@ -244,15 +243,7 @@ class CharLM(nn.Module):
                 routes.append(route)
         return self.norm(x), tuple(routes), LMState(end, tuple(states))
 
-    def generate(
-        self,
-        prompt: Tensor,
-        length: int,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Continue a prompt, one character at a time; see `generate`."""
-        return generate(self, prompt, length, temperature, generator)
+    generate = generate
 
     def routed_layers(self) -> list[RoutedLayer]:
         """Return the feed-forward layers that route, in the order of `LMRouted.routes`."""
@@ -261,68 +252,6 @@ class CharLM(nn.Module):
     def parameter_count(self) -> int:
         """Return the number of trained numbers, shared ones once."""
         return sum(p.numel() for p in self.parameters())
-
-
-@torch.no_grad()
-def characters(
-    model: Any,
-    prompt: Tensor,
-    temperature: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Iterator[Tensor]:
-    """Yield the characters after a prompt, `[batch, 1]` each, without end.
-
-    Each comes from the state before it. A model with learned positions runs out of them: it then
-    starts again from the latest half of its context.
-
-    Args:
-        model: a `CharLM`, or what is called as one; put in evaluation mode.
-        prompt: int64 `[batch, time]`, at least one token.
-        temperature: 0 always takes the likeliest character.
-        generator: source of randomness.
-
-    Raises:
-        ValueError: an empty prompt or a negative temperature.
-    """
-    if prompt.ndim != 2 or prompt.shape[1] == 0:
-        raise ValueError(f"prompt must be [batch, time >= 1], got {list(prompt.shape)}")
-    if temperature < 0:
-        raise ValueError(f"temperature must not be negative, got {temperature}")
-    model.eval()
-    positions = getattr(model.config, "positions", 0)
-    limit, half = positions or math.inf, max(1, positions // 2)
-    fresh, state, tokens = prompt if prompt.shape[1] <= limit else prompt[:, -half:], None, prompt
-    while True:
-        if state is not None and state.seen >= limit:
-            state, fresh = None, tokens[:, -half:]
-        routed = model.routed(fresh, state)
-        state, fresh = routed.state, _choose(routed.logits[:, -1], temperature, generator)
-        if positions:
-            tokens = torch.cat([tokens, fresh], dim=1)[:, -half:]
-        yield fresh
-
-
-def generate(
-    model: Any,
-    prompt: Tensor,
-    length: int,
-    temperature: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Return a prompt and the `length` characters after it, int64 `[batch, time + length]`.
-
-    See `characters`; the model stays in the mode that it was in.
-
-    Raises:
-        ValueError: an empty prompt, a negative length or temperature.
-    """
-    if length < 0:
-        raise ValueError(f"length must not be negative, got {length}")
-    training = model.training
-    more = itertools.islice(characters(model, prompt, temperature, generator), length)
-    tokens = torch.cat([prompt, *more], dim=1)
-    model.train(training)
-    return tokens
 
 
 def _routes(layer: Any) -> TypeGuard[RoutedLayer]:
@@ -361,9 +290,3 @@ def init_weights(model: CharLM) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
-
-
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    if temperature == 0:
-        return logits.argmax(dim=-1, keepdim=True)
-    return torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)

@@ -126,7 +126,7 @@ def fit(
             plan = {"asked": wish.asked(), "steps": steps, "seconds_a_step": speed}
             write_text(out / PLAN, json.dumps(plan, indent=1) + "\n")
         torch.manual_seed(wish.seed)
-        model: Any = LookupLM(config, memory).to(device)  # trained as a CharLM is
+        model = LookupLM(config, memory).to(device)
         draw = BlockDraw(wish.corpus.train, config.folds)
         settings = replace(settings, steps=plan["steps"])
         result = train(model, draw, settings, wish.seed, out / TRAINING, progress=progress)
@@ -160,7 +160,7 @@ def steps_within(
         ValueError: not one step fits.
     """
     began = time.perf_counter()
-    model: Any = LookupLM(config, memory).to(device)
+    model = LookupLM(config, memory).to(device)
     draw, settings = BlockDraw(wish.corpus.train, config.folds), preset(wish.preset).train
     first = train(model, draw, replace(settings, steps=2), progress=False).seconds / 2
     timed = min(max(round(_MEASURED / first), 2), 50)

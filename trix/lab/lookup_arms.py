@@ -1,8 +1,6 @@
 """Arms about look-it-up models: how they are trained, and everything that is measured on them."""
 
 import dataclasses
-import hashlib
-import json
 import math
 import resource
 import time
@@ -14,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from trix.lab.arms import QUICK_STEPS, Outcome
-from trix.lab.charlm import CharLM, characters
+from trix.lab.charlm import CharLM
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import Evaluation, evaluate, model_log_probs
-from trix.lab.files import locked
+from trix.lab.generate import characters
 from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
 from trix.lab.presets import BLOCK, preset
 from trix.lab.protocols import protocol
@@ -66,9 +64,7 @@ class Looked:
     def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
         """Count and train; evaluate on the whole validation text, in blocks and by order."""
         baseline = attention_step()
-        kept = self.kept(corpus, seed, budget, work)
-        with locked(kept):
-            model, result, counting = self.fit(corpus, seed, budget, kept)
+        model, result, counting = self.fit(corpus, seed, budget, work)
         device = next(model.parameters()).device
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         text = corpus.val.to(device)
@@ -94,12 +90,6 @@ class Looked:
             metrics["val_nats_dynamic"] = evaluate_dynamic(model, corpus.val, self.block).nats
         curve = [[step, loss] for step, loss in result.curve]
         return Outcome(result.seconds, model.parameter_count(), metrics, curve, device.type)
-
-    def kept(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Path:
-        """Return the folder beside `work` where a trained model stays for arms that need it too."""
-        said = json.dumps({**self.config(corpus, budget), "closely": None}, sort_keys=True)
-        digest = hashlib.sha256(said.encode()).hexdigest()[:12]
-        return work.parent / f"looked-{digest}-{seed}-{corpus.sha256[:8]}"
 
     def fit(
         self, corpus: Corpus, seed: int, budget: str, folder: Path
@@ -226,11 +216,12 @@ def evaluate_dynamic(model: LookupLM, text: Tensor, block: int) -> Evaluation:
     kept = model.memory
     part = -(-_COUNTED // block) * block
     total = 0.0
-    with torch.no_grad():
+    try:
         for first in range(0, len(text) - 1, part):
             piece = text[first : first + part + 1]
             total += evaluate(model_log_probs(model), piece, block).nats * (len(piece) - 1)
             if first + part < len(text) - 1:
                 model.memory = model.memory.with_text(piece[:-1])
-    model.memory = kept
+    finally:
+        model.memory = kept
     return Evaluation(total / (len(text) - 1), len(text) - 1)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from trix.address.checks import positive
 from trix.address.route import Route, RoutedLayer
-from trix.lab.charlm import CharLM, LMConfig, LMState, generate
+from trix.lab.charlm import CharLM, LMConfig, LMState
+from trix.lab.generate import generate
 from trix.memory.context_gate import ContextGate
 from trix.memory.context_memory import ContextMemory, ContextReading
 
@@ -189,15 +190,7 @@ class LookupLM(nn.Module):
         self.dropped -= {order}
         self.gate.allow(order - 1)
 
-    def generate(
-        self,
-        prompt: Tensor,
-        length: int,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Continue a prompt, as `CharLM.generate`."""
-        return generate(self, prompt, length, temperature, generator)
+    generate = generate
 
     def routed_layers(self) -> list[RoutedLayer]:
         """Return the network's layers that route, in the order of `LookupRouted.routes`."""

@@ -83,7 +83,7 @@ class Sampler:
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
-        """Yield the characters after a prompt, without end, as `trix.lab.charlm.characters` does.
+        """Yield the characters after a prompt, without end, as `trix.lab.generate.characters` does.
 
         Args:
             prompt: int64 `[1, time]`, at least one token; what was read before is forgotten.

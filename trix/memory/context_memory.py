@@ -173,11 +173,16 @@ class ContextMemory:
 
         Raises:
             ValueError: the address is not `[..., order]`, or there is nothing to leave out.
+            IndexError: there is no such block.
         """
         if address.shape[-1] != self.order:
             raise ValueError(f"address must be [..., {self.order}], got {list(address.shape)}")
         if left_out is not None and self.folds == 0:
             raise ValueError("left_out needs a memory with folds, got one without")
+        if left_out is not None and left_out.numel():
+            low, high = int(left_out.min()), int(left_out.max())
+            if low < 0 or high >= self.folds:  # the column after them has counted everything
+                raise IndexError(f"left_out must be in 0 … {self.folds - 1}, got {low} … {high}")
         shape, address = address.shape[:-1], address.reshape(-1, self.order)
         column = address.new_full((len(address), 1), self.folds)
         if left_out is not None:
@@ -248,7 +253,10 @@ def _check_size(order: int, vocab_size: int) -> None:
     positive("order", order)
     positive("vocab_size", vocab_size)
     if max(order, vocab_size) * vocab_size ** (order - 1) >= 2**63:
-        raise ValueError(f"vocab_size ** order must be below 2**63, got {vocab_size}**{order}")
+        raise ValueError(
+            "order times vocab_size ** (order - 1) must be below 2**63, got order "
+            f"{order} and vocab_size {vocab_size}"
+        )
 
 
 def _count(text: np.ndarray, order: int, vocab_size: int, folds: int) -> OrderCounts:
