@@ -211,3 +211,33 @@ def kneser_ney(
             ]
         levels.append(p)
     return levels
+
+
+def spoken(alphabet: str, text: str, t: int, reach: int, step: int) -> list[tuple | None]:
+    """Return the word, pair, apart and line addresses after `text[: t + 1]`; None: not known."""
+    seen = text[: t + 1]
+
+    def letter(character: str) -> bool:
+        return character.isalpha() or character == "'"
+
+    # the words so far, last first, each with the place before it; the first may have begun earlier
+    words, place = [], t
+    while place >= 0 and len(words) < 3:
+        if words and not letter(seen[place]):  # what stands between words
+            place -= 1
+            continue
+        end = place
+        while place >= 0 and letter(seen[place]):
+            place -= 1
+        if place < 0 or t - place >= reach:
+            break
+        words.append(seen[place + 1 : end + 1].lower())
+    last = seen[-1]
+    found: list[tuple | None] = [
+        (words[0], last) if words else None,
+        (words[0], last, words[1]) if len(words) > 1 else None,
+        (words[0], last, words[2]) if len(words) > 2 else None,
+    ]
+    turn = seen.rfind("\n")
+    on_line = turn >= 0 and t - turn < reach and t >= 2
+    return [*found, (seen[-3:], (t - turn) // step) if on_line else None]

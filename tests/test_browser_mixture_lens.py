@@ -8,8 +8,7 @@ import torch
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
 from trix.lab.charlm import LMConfig
-from trix.lab.lookup_lm import LookupConfig, LookupLM
-from trix.memory.context_memory import ContextMemory
+from trix.lab.lookup_lm import LookupConfig, LookupLM, count
 from trix.show.mixture_lens import MixtureLens
 from trix.show.style import contrast
 
@@ -28,6 +27,8 @@ LINES = [
 ]
 ALPHABET = "".join(sorted(set(TEXT + "".join(LINES))))
 ORDER = 6
+MARKS = [*"123456", *"WPAL", "N"]
+KINDS = [(True, True), (True, False), (False, True), (False, False)]
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +41,17 @@ def encode(text: str) -> torch.Tensor:
     return torch.tensor([ALPHABET.index(c) for c in text], dtype=torch.int64)
 
 
-def lens(network: bool = True, line: int = 0, position: int | None = None) -> MixtureLens:
+def lens(
+    network: bool = True, line: int = 0, position: int | None = None, words: bool = True
+) -> MixtureLens:
     size = len(ALPHABET)
     torch.manual_seed(3)
     inner = LMConfig(vocab_size=size, dim=8, layers=1, positions=0, mixer="none", ffn="dense")
-    config = LookupConfig(
-        vocab_size=size, order=ORDER, folds=0, hidden=8, network=inner if network else None
-    )
-    model = LookupLM(config, ContextMemory(encode(TEXT), ORDER, size, folds=0))
+    config = LookupConfig(size, ORDER, 0, 8, network=inner if network else None, words=words)
+    model = LookupLM(config, *count(config, encode(TEXT), ALPHABET))
     torch.nn.init.normal_(model.gate.score.weight, std=4.0)  # so that not always the same one leads
+    with torch.no_grad():
+        model.gate.score.bias[ORDER : ORDER + 4 * words] += 3
     made = MixtureLens(model, ALPHABET, LINES, alt="Lines about a chair.")
     made.line = line
     if position is not None:
@@ -66,6 +69,25 @@ def weights(made: MixtureLens, line: int = 0) -> torch.Tensor:
     return numbers(made, "weights", torch.uint16, line).int() / 65535
 
 
+def in_turn() -> MixtureLens:
+    """A lens on a line of the counted text, in which every place leads where it has its turn."""
+    made = lens()
+    made.typed = "\n".join(TEXT.split("\n")[:2])
+    read = made.lines[-1]
+    total = numbers(made, "totals", torch.uint32, line=-1)
+    total = torch.nn.functional.pad(total.int(), (0, 1), value=1)  # the network
+    weight = torch.zeros_like(total)
+    turns = dict.fromkeys(range(total.shape[1]), 0)
+    for at, seen in enumerate(total):
+        lead = min(seen.nonzero().flatten().tolist(), key=lambda place: turns[place])
+        turns[lead] += 1
+        weight[at, lead] = 65535
+    made.lines = [{**read, "weights": weight.numpy().astype("<u2").tobytes()}]
+    made.line, made.position = 0, 1
+    assert min(turns.values()) > 3
+    return made
+
+
 def passage_of(opened: Visit):
     return opened.page.get_by_role("slider", name="Character to predict")
 
@@ -80,12 +102,13 @@ def text_of(opened: Visit, selector: str) -> str:
     return re.sub(r"[ \n]+", " ", text).strip()
 
 
-@pytest.mark.parametrize("network", [True, False])
-def test_every_character_is_tinted_and_marked_by_who_leads(chromium, tmp_path, network):
-    made = lens(network)
+@pytest.mark.parametrize(("network", "words"), KINDS)
+def test_every_character_is_tinted_and_marked_by_who_leads(chromium, tmp_path, network, words):
+    made = lens(network, words=words)
     leaders = weights(made).argmax(dim=1).tolist()
-    marks = ["1", "2", "3", "4", "5", "6", "N"]
+    marks = [*MARKS[:ORDER], *MARKS[ORDER:-1][: 4 * words], *MARKS[-1:][:network]]
     assert len(set(leaders)) > 3
+    assert any(ORDER <= lead < ORDER + 4 for lead in leaders) or not words
     with visit(chromium, tmp_path, made) as opened:
         spans = opened.page.locator(".passage [data-at]")
         assert spans.all_text_contents() == list(LINES[0].replace("\n", "↵"))
@@ -95,17 +118,24 @@ def test_every_character_is_tinted_and_marked_by_who_leads(chromium, tmp_path, n
         swatches = opened.page.locator(".keys .swatch").evaluate_all(
             "all => all.map(one => one.style.backgroundColor)"
         )
-        assert len(set(swatches)) == ORDER + network
+        assert len(swatches) == len(marks)
+        assert len(set(swatches)) == ORDER + words + network
+        assert opened.page.locator(".keys .swatch").all_text_contents() == marks
         assert tints == ["", *(swatches[lead] for lead in leaders)]
         counts = opened.page.locator(".count").all_text_contents()
-        assert counts == [str(leaders.count(place)) for place in range(ORDER + network)]
-        assert ("network" in text_of(opened, ".key")) == network
+        assert counts == [str(leaders.count(place)) for place in range(len(marks))]
+        stand = ", W for word, P for pair, A for apart, L for line" if words else ""
+        stand += ", or N for the network" if network else ""
+        stand = stand if network or not words else stand.replace(", L", ", or L")
+        assert text_of(opened, ".hint") == f"Leads: order{stand}; how often"
         opened.expect_quiet()
 
 
 ROWS = """list => [...list.children].map(row => ({
     weight: row.dataset.weight,
+    name: row.querySelector(".swatch")?.textContent,
     address: row.querySelector(".from").textContent,
+    colour: getComputedStyle(row.querySelector(".bar")).backgroundColor,
     seen: row.querySelector(".seen").textContent,
     cost: row.querySelector(".cost").textContent,
     leads: row.classList.contains("leads"),
@@ -116,8 +146,11 @@ ROWS = """list => [...list.children].map(row => ({
 }))"""
 
 
-def test_the_rows_are_what_was_read(chromium, tmp_path):
-    made = lens(position=1)
+@pytest.mark.parametrize("words", [True, False])
+def test_the_rows_are_what_was_read(chromium, tmp_path, words):
+    made = lens(position=1, words=words)
+    tables = ORDER + 4 * words
+    reaches = numbers(made, "reaches", torch.uint8).int()
     cost = numbers(made, "costs", torch.float32)
     share = numbers(made, "shares", torch.uint16).int() / 65535
     totals = numbers(made, "totals", torch.uint32).int()
@@ -127,19 +160,24 @@ def test_the_rows_are_what_was_read(chromium, tmp_path):
         for at in range(1, len(LINES[0])):
             rows = opened.page.get_by_role("list", name="What each place says").evaluate(ROWS)
             assert place_of(opened) == at
-            assert len(rows) == ORDER + 2
+            assert len(rows) == tables + 2
+            names = [*MARKS[:tables], "N", None]
+            assert [row["name"] for row in rows] == names
+            colours = [row["colour"] for row in rows[:-1]]
+            kinds = [colours[:ORDER], colours[ORDER:-1], colours[-1:]]
+            assert [len(set(kind)) for kind in kinds] == [1, int(words), 1]
+            assert len(set(colours)) == 2 + words
             weight = weights(made)[at - 1]
             for source, row in enumerate(rows):
                 assert row["cost"] == f"{float(cost[at - 1, source]):.2f}"
-                if source <= ORDER:
+                if source <= tables:
                     assert float(row["weight"]) == pytest.approx(float(weight[source]), abs=1e-6)
                 assert row["leads"] == (source == int(weight.argmax()))
-                if source < ORDER:
-                    begin = at - source
-                    known = source == 0 or (begin >= 0 and int(totals[at - 1, source]) > 0)
+                if source < tables:
+                    begin = at - int(reaches[at - 1, source])
+                    known = source == 0 or int(totals[at - 1, source]) > 0
                     assert row["unknown"] != known
-                    expected = LINES[0][begin:at].translate(glyphs) if begin >= 0 else ""
-                    assert row["address"] == expected
+                    assert row["address"] == LINES[0][begin:at].translate(glyphs)
                     assert row["seen"] == (str(int(totals[at - 1, source])) if known else "–")
                 first = float(share[at - 1, 5 * source])
                 shown = row["chips"][0][1].replace("\u00a0", "")
@@ -152,6 +190,59 @@ def test_the_rows_are_what_was_read(chromium, tmp_path):
             opened.page.keyboard.press("ArrowRight")
         assert place_of(opened) == len(LINES[0]) - 1
         opened.expect_quiet()
+
+
+def test_the_leaders_address_is_marked_and_told(chromium, tmp_path):
+    made = in_turn()
+    text = made.lines[0]["text"]
+    leaders = weights(made).argmax(dim=1).tolist()
+    reaches = numbers(made, "reaches", torch.uint8).int()
+    totals = numbers(made, "totals", torch.uint32).int()
+    said = [f"order {n}" for n in range(1, ORDER + 1)]
+    said += ["the word so far", "the pair of words", "the words apart", "the line", "the network"]
+    besides = {8: ", whatever the middle word,", 9: ", that far into a line,"}
+    long = False
+    with visit(chromium, tmp_path, made) as opened:
+        passage_of(opened).focus()
+        for at in range(1, len(text)):
+            lead = leaders[at - 1]
+            reach = int(reaches[at - 1, lead]) if lead < ORDER + 4 else 0
+            marked = opened.page.locator(".passage .address").evaluate_all(
+                "all => all.map(one => Number(one.dataset.at))"
+            )
+            assert marked == list(range(at - reach, at))
+            sentence = text_of(opened, ".words").replace("\u00a0", " ")
+            assert f"most weight is with {said[lead]} (" in sentence
+            address = text[at - reach : at].translate({32: "␣", 10: "↵"})
+            address = address if reach <= 12 else f"…{address[-12:]}"
+            if reach:
+                seen = int(totals[at - 1, lead])
+                often = "once" if seen == 1 else f"{seen} times"
+                assert f"address “{address}”{besides.get(lead, '')} was seen {often}." in sentence
+            else:
+                assert "address" not in sentence
+            long |= reach > 12
+            opened.page.keyboard.press("ArrowRight")
+        opened.expect_quiet()
+    assert long
+
+
+def test_long_addresses_are_cut_where_they_begin(chromium, tmp_path):
+    made = in_turn()
+    made.position = made.lines[0]["text"].index("cat")
+    with visit(chromium, tmp_path, made, width=390) as opened:
+        cells = opened.page.locator(".sources .from").evaluate_all(
+            """all => all.map(cell => {
+                const [text, room] = [cell.firstChild, cell]
+                    .map(one => one.getBoundingClientRect());
+                return [text.width, room.width, text.right - room.right,
+                        getComputedStyle(cell).overflowX];
+            })"""
+        )
+        cut = [cell for cell in cells if cell[0] > cell[1]]
+        assert len(cut) == 1  # the words apart
+        assert all(overflow == "hidden" for _, _, _, overflow in cut)
+        assert all(abs(past) < 1 for width, _, past, _ in cells if width)
 
 
 def test_another_line_can_be_picked(chromium, tmp_path):
@@ -196,7 +287,8 @@ def test_what_the_reader_comes_to_rest_at_is_said(chromium, tmp_path):
     with visit(chromium, tmp_path, made) as opened:
         passage = passage_of(opened)
         passage.press("ArrowRight")
-        names = [f"order {n}" for n in range(1, ORDER + 1)] + ["network"]
+        names = [f"order {n}" for n in range(1, ORDER + 1)]
+        names += ["word", "pair", "apart", "line", "network"]
         lead = int(weights(made)[9].argmax())
         said = passage.get_attribute("aria-valuetext") or ""
         assert said.startswith(f"{LINES[0][10]}, {names[lead]} leads, ")
@@ -234,10 +326,10 @@ def test_where_somebody_listens_a_line_can_be_typed(chromium, tmp_path):
 
 @pytest.mark.parametrize("width", [320, 390, 620, 900])
 def test_nothing_is_wider_than_the_page_and_nothing_moves(chromium, tmp_path, width):
-    with visit(chromium, tmp_path, lens(), width=width) as opened:
+    with visit(chromium, tmp_path, in_turn(), width=width) as opened:
         heights = set()
         passage_of(opened).press("Home")
-        for _ in range(40):
+        for _ in range(80):
             opened.page.keyboard.press("ArrowRight")
             assert opened.sideways_scroll() == 0
             box = opened.page.locator(".sources").bounding_box()
@@ -245,7 +337,7 @@ def test_nothing_is_wider_than_the_page_and_nothing_moves(chromium, tmp_path, wi
             heights.add((round(box["y"]), round(box["height"])))
         assert len(heights) == 1
         edge = opened.page.evaluate("document.documentElement.clientWidth")
-        parts = ".passage, .passage span, .chip, .part, .cost, .share, .count, select"
+        parts = ".passage, .passage span, .from, .chip, .part, .cost, .share, .count, select"
         ends = opened.page.locator(f".trix-mixture-lens :is({parts})").evaluate_all(
             "parts => parts.map(part => part.getBoundingClientRect().right)"
         )

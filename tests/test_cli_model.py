@@ -22,13 +22,14 @@ import trix.lab.train as trainer
 from trix.cli import EXIT_CODES, app
 from trix.cli.explain import style
 from trix.lab import tinyshakespeare
+from trix.lab.block_draw import BlockDraw
 from trix.lab.charlm import LMConfig
 from trix.lab.checkpoint import INDEX, load_checkpoint, save_checkpoint
 from trix.lab.corpus import load
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.explain import explain
 from trix.lab.generate import generate
-from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
+from trix.lab.lookup_lm import LookupConfig, LookupLM
 from trix.lab.presets import BLOCK, PRESETS, Preset
 from trix.lab.storage import load_model
 from trix.lab.train import TrainConfig
@@ -54,12 +55,14 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     (tmp_path / "cats.txt").write_text(TEXT)
-    tiny, net = (
+    tiny, net, worded = (
         LookupConfig(order=4, folds=2, hidden=4),
         LookupConfig(order=3, folds=2, hidden=4, network=NETWORK),
+        LookupConfig(order=3, folds=2, hidden=4, network=NETWORK, words=True),
     )
     monkeypatch.setitem(PRESETS, "tiny", Preset(tiny, TRAIN, "for a test"))
     monkeypatch.setitem(PRESETS, "net", Preset(net, TRAIN, "for a test"))
+    monkeypatch.setitem(PRESETS, "worded", Preset(worded, TRAIN, "for a test"))
     return tmp_path
 
 
@@ -168,8 +171,7 @@ def test_a_model_is_what_counting_and_the_trainer_make_of_the_text(place):
     config = fit.Wish("net", text).model()
     assert (config.vocab_size, config.network and config.network.vocab_size) == (12, 12)
     torch.manual_seed(2)
-    memory = fit.ContextMemory(text.train, config.order, config.vocab_size, config.folds)
-    expected: Any = LookupLM(config, memory)
+    expected: Any = LookupLM(config, *fit.count(config, text.train, text.alphabet))
     trainer.train(expected, BlockDraw(text.train, 2), TRAIN, 2, progress=False)
     found = _weights(place / "runs" / "net")
     assert _same(found, expected.state_dict())
@@ -198,7 +200,7 @@ def test_ctrl_c_while_counting_leaves_nothing_half(place, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "ContextMemory", pressed)
+        patch.setattr(fit, "count", pressed)
         assert _train().exit_code == 130
     assert _bytes(place / "runs") == {}
     assert _train().exit_code == 0
@@ -275,8 +277,8 @@ def test_steps_are_those_that_fit(place, monkeypatch):
     monkeypatch.setattr(fit.time, "perf_counter", lambda: now[0])
     wish = fit.Wish("tiny", load("cats.txt"), minutes=2)
     config = wish.model()
-    memory = fit.ContextMemory(wish.corpus.train, config.order, config.vocab_size, config.folds)
-    steps, speed = fit.steps_within(120, wish, config, memory, "cpu")
+    memories = fit.count(config, wish.corpus.train, wish.corpus.alphabet)
+    steps, speed = fit.steps_within(120, wish, config, memories, "cpu")
     reading = 0.01 * len(wish.corpus.val)
     assert speed == 2
     # two steps to begin with, two that are timed, one evaluation to time and one to come
@@ -284,7 +286,7 @@ def test_steps_are_those_that_fit(place, monkeypatch):
     with pytest.raises(
         ValueError, match=r"minutes must leave time for a step, got 2: .* 12[0-9] s"
     ):
-        fit.steps_within(9, wish, config, memory, "cpu")
+        fit.steps_within(9, wish, config, memories, "cpu")
 
 
 def test_minutes_are_measured_and_too_few_refused(place):
@@ -489,9 +491,10 @@ def test_ctrl_c_ends_a_sample_quietly(model, monkeypatch):
 # Explain
 
 
-def test_explaining_prints_what_was_found(place):
-    assert _train(preset="net").exit_code == 0
-    folder, text = place / "runs" / "net", "the cat; a hat"
+@pytest.mark.parametrize("preset", ["net", "worded"])
+def test_explaining_prints_what_was_found(place, preset):
+    assert _train(preset=preset).exit_code == 0
+    folder, text = place / "runs" / preset, "the cat; a hat"
     found = explain(load_model(folder), text)
     told = json.loads(_call("explain", folder, text, "--json").stdout)
     assert told["places"] == list(found.places)
@@ -517,9 +520,11 @@ def test_explaining_prints_what_was_found(place):
 
 def test_letters_are_read_on_every_colour_of_the_terminal(model):
     found = explain(load_model(model), "the cat")
-    found = found._replace(places=(*(f"order {n}" for n in range(1, 10)), "network"))
-    styles = [style(found, i) for i in range(10)]
-    assert len(set(styles)) == 10
+    words = ("word", "pair", "apart", "line")
+    found = found._replace(places=(*(f"order {n}" for n in range(1, 10)), *words, "network"))
+    styles = [style(found, i) for i in range(14)]
+    assert len(set(styles)) == 11
+    assert len(set(styles[9:13])) == 1
     for one in styles:
         ink, ground = one.split(" on ")
         assert contrast({"black": "#000000", "white": "#FFFFFF"}[ink], ground) > 4.5

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from trix.lab.charlm import LMConfig
-from trix.lab.explain import explain, places, visible
-from trix.lab.lookup_lm import LookupConfig, LookupLM
+from trix.lab.explain import explain, visible
+from trix.lab.lookup_lm import LookupConfig, LookupLM, count
 from trix.lab.storage import Stored
-from trix.memory.context_memory import ContextMemory
 
 COUNTED = "the cat sat on the mat, the hat sat on the cat and that was that. "
 ALPHABET = "".join(sorted(set(COUNTED + "z\n")))
@@ -16,7 +15,7 @@ TEXT = "the cat\nzat on that mat"
 ORDER = 4
 
 
-def stored(network=True, order=ORDER):
+def stored(network=True, order=ORDER, words=False):
     """A model whose numbers are drawn, so that gate, tiles and slots differ from place to place."""
     torch.manual_seed(12)
     lm = LMConfig(
@@ -29,27 +28,35 @@ def stored(network=True, order=ORDER):
         ffn="lookup",
         ffn_options={"tiles": 7, "tiles_per_cluster": None, "cells": 4, "top_k": 2},
     )
-    config = LookupConfig(len(ALPHABET), order, 0, 8, network=lm if network else None)
+    config = LookupConfig(len(ALPHABET), order, 0, 8, network=lm if network else None, words=words)
     numbers = torch.tensor([ALPHABET.index(c) for c in COUNTED])
-    model = LookupLM(config, ContextMemory(numbers, order, len(ALPHABET), 0)).eval()
+    model = LookupLM(config, *count(config, numbers, ALPHABET)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.5 * torch.randn_like(parameter))
         model.gate.score.bias.zero_()
         model.gate.score.weight.mul_(0.3)
+        if words:
+            model.gate.score.bias[order : order + 4] += 1
     return Stored(model, ALPHABET, {})
 
 
-def _known(before, order):
-    # whether the counted text holds the last `order` - 1 characters, and something after them
-    last = before[len(before) - order + 1 :] if order > 1 else ""
-    return len(last) == order - 1 and last in COUNTED[:-1]
+def _known(before, place):
+    # whether the table of a place knows the end of a text
+    if place >= ORDER:
+        return bool(stored(words=True).model.known(stored().encode(before))[0, -1, place] >= 0)
+    # whether the counted text holds the last `place` characters, and something after them
+    last = before[len(before) - place :] if place else ""
+    return len(last) == place and last in COUNTED[:-1]
 
 
-@pytest.mark.parametrize("network", [True, False])
-def test_every_row_is_what_the_model_says_of_the_text_before_it(network):
-    model = stored(network).model
-    found = explain(stored(network), TEXT)
+@pytest.mark.parametrize(
+    ("network", "words"), [(True, True), (True, False), (False, True), (False, False)]
+)
+def test_every_row_is_what_the_model_says_of_the_text_before_it(network, words):
+    model = stored(network, words=words).model
+    found = explain(stored(network, words=words), TEXT)
+    asked = [None, 0, 1, 2, *[3, 4, 4, 3][: 4 * words]]
     assert [row.character for row in found.rows] == list(TEXT)
     assert found.rows[0][1:] == (None, None, None, (), (), ())
     leaders = set()
@@ -65,14 +72,15 @@ def test_every_row_is_what_the_model_says_of_the_text_before_it(network):
         )
         weights = [0.0] * len(raw)
         for place, weight in raw.items():
-            while place < ORDER and not _known(before, place + 1):
-                place -= 1
+            while place < len(asked) and asked[place] is not None and not _known(before, place):
+                place = asked[place]
             weights[place] += weight
         assert row.weights == pytest.approx(weights, abs=1e-5)
         assert row.leader == max(range(len(weights)), key=lambda i: weights[i])
         assert row.tiles == tuple(int(route.index[0, -1, 0]) for route in said.routes)
         leaders.add(row.leader)
     assert len(leaders) > 2
+    assert any(ORDER <= leader < ORDER + 4 for leader in leaders) or not words
     assert len(found.rows[1].tiles) == (3 if network else 0)
     losses = [-math.log(row.probability) for row in found.rows[1:] if row.probability]
     assert len(losses) == len(TEXT) - 1
@@ -119,7 +127,7 @@ def test_a_model_without_memory_or_network_has_no_slots_and_is_left_as_it_was():
 def test_an_order_that_was_taken_away_does_not_lead():
     one = stored(False)
     assert 2 in {row.leader for row in explain(one, TEXT).rows}
-    one.model.drop(3)
+    one.model.drop("order 3")
     found = explain(one, TEXT)
     assert 2 not in {row.leader for row in found.rows}
     assert all(row.weights[2] == 0 for row in found.rows[1:])
@@ -141,9 +149,22 @@ def test_places_have_names_marks_and_depths():
     assert sum(found.led().values()) == len(TEXT) - 1
     short = explain(stored(False, order=1), "the")
     assert (short.places, short.depth(0)) == (("order 1",), 0)
-    assert places(stored(False).model) == found.places[:-1]
+    assert explain(stored(False), "the").places == found.places[:-1]
     long = found._replace(places=tuple(f"order {n}" for n in range(1, 41)))
     assert [long.mark(i) for i in (9, 10, 39)] == ["a", "b", "+"]
+    worded = explain(stored(order=2, words=True), TEXT)
+    assert worded.places == ("order 1", "order 2", "word", "pair", "apart", "line", "network")
+    assert [worded.mark(i) for i in range(7)] == [*"12WPALN"]
+    assert [worded.depth(i) for i in range(7)] == [0, 1, *[None] * 5]
+
+
+def test_a_word_that_was_taken_away_is_asked_no_more():
+    one = stored(False, words=True)
+    assert ORDER in {row.leader for row in explain(one, TEXT).rows}
+    one.model.drop("word")
+    rows = explain(one, TEXT).rows[1:]
+    assert all(row.weights[ORDER] == 0 for row in rows)
+    assert all(sum(row.weights) == pytest.approx(1) for row in rows)
 
 
 def test_what_cannot_be_seen_is_shown():

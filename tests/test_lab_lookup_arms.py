@@ -8,9 +8,10 @@ import torch
 
 from tests import reference
 from trix.lab import lookup_arms, presets
+from trix.lab.block_draw import BlockDraw
 from trix.lab.charlm import LMConfig
 from trix.lab.corpus import Corpus
-from trix.lab.evaluate import model_log_probs
+from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.lookup_arms import (
     Looked,
     attention_step,
@@ -21,10 +22,10 @@ from trix.lab.lookup_arms import (
     weights,
 )
 from trix.lab.lookup_experiments import LOOKUP
-from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
+from trix.lab.lookup_lm import LookupConfig, LookupLM, count
 from trix.lab.presets import PRESETS, Preset, preset
 from trix.lab.train import TrainConfig
-from trix.memory.context_memory import ContextMemory
+from trix.memory.word_memory import ADDRESSES
 
 CORPUS = Corpus("toy", "made up", "the cat sat on the mat, and the dog lay on the log. " * 30)
 VOCAB, ORDER, BLOCK = CORPUS.vocab_size, 3, 13
@@ -43,8 +44,9 @@ NETWORK = LMConfig(
 def _small(monkeypatch):
     """Presets, blocks and clocks that a test has time for."""
     training = TrainConfig(steps=11, batch=5, context=7, lr=1e-2, warmup=2)
-    for name, network in (("tiny", NETWORK), ("tiny-tables", None)):
-        config = LookupConfig(order=ORDER, folds=3, hidden=5, network=network)
+    kinds = {"tiny": (NETWORK, False), "tiny-tables": (None, False), "tiny-words": (None, True)}
+    for name, (network, words) in kinds.items():
+        config = LookupConfig(order=ORDER, folds=3, hidden=5, network=network, words=words)
         monkeypatch.setitem(PRESETS, name, Preset(config, training, "for tests"))
     monkeypatch.setattr(lookup_arms, "BLOCK", BLOCK)
     monkeypatch.setattr(lookup_arms, "QUICK_STEPS", 6)
@@ -55,9 +57,8 @@ def _model(network=True, **changes) -> Any:
     settings = {"vocab_size": VOCAB, "order": ORDER, "folds": 3, "hidden": 5, **changes}
     inner = LMConfig(**{**NETWORK.__dict__, "vocab_size": VOCAB}) if network else None
     config = LookupConfig(**settings, network=inner)
-    memory = ContextMemory(CORPUS.train, config.order, VOCAB, config.folds)
     torch.manual_seed(1)
-    model = LookupLM(config, memory).eval()
+    model = LookupLM(config, *count(config, CORPUS.train, CORPUS.alphabet)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -74,19 +75,20 @@ def _slow_loss(log_probs, text, block):
     return total / (len(text) - 1)
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-tables"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-tables", "tiny-words"])
 def test_a_run_measures_everything(name, tmp_path, monkeypatch):
     monkeypatch.setattr(lookup_arms, "attention_step", lambda: 0.25)
     arm = Looked(name, closely=True, block=BLOCK)
     outcome = arm.run(CORPUS, 1, "quick", tmp_path / "run")
     found = outcome.metrics
-    places = [*range(1, ORDER + 1), *(["network"] if name == "tiny" else [])]
+    tables = [*range(1, ORDER + 1), *(ADDRESSES if name == "tiny-words" else ())]
+    places = [*tables, *(["network"] if name == "tiny" else [])]
     assert set(found) == {
         *("val_nats", "val_perplexity", "val_nats_dynamic", "us_per_character", "tokens"),
         *("seconds_counting", "seconds_in_all", "seconds_attention_step", "peak_megabytes"),
         *(f"weight_{place}" for place in places),
         *(f"val_nats_without_{place}" for place in places),
-        *("bytes", "bytes_tables", *(f"bytes_order_{n}" for n in range(1, ORDER + 1))),
+        *("bytes", "bytes_tables", *(f"bytes_order_{n}" for n in tables)),
     }
     assert all(math.isfinite(value) and value >= 0 for value in found.values())
     # the same run again, by hand
@@ -126,23 +128,27 @@ def test_training_leaves_each_window_s_own_block_out(tmp_path, monkeypatch):
 
 def test_an_order_can_be_gone_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(lookup_arms, "attention_step", lambda: 0.25)
-    arm = Looked("tiny-tables", without=2)
+    arm = Looked("tiny-tables", without="order 2")
     outcome = arm.run(CORPUS, 1, "quick", tmp_path)
     assert outcome.metrics["weight_2"] == 0
     assert outcome.metrics["weight_1"] > 0
     assert not [name for name in outcome.metrics if "without" in name or "dynamic" in name]
     model, _, _ = arm.fit(CORPUS, 1, "quick", tmp_path / "again")
-    assert model.dropped == {2}
+    assert model.dropped == {"order 2"}
     whole, _, _ = Looked("tiny-tables").fit(CORPUS, 1, "quick", tmp_path / "whole")
     assert not torch.equal(whole.gate.score.weight, model.gate.score.weight)
 
 
 def test_the_configuration_is_plain_and_says_what_differs():
-    arm = Looked("tiny", {"gate": "fixed"}, {"steps": 33}, without=1, closely=True, block=BLOCK)
+    arm = Looked("tiny", {"gate": "fixed"}, {"steps": 33}, "order 1", closely=True, block=BLOCK)
     config: dict[str, Any] = arm.config(CORPUS, "full")
     assert json.loads(json.dumps(config)) == config
     assert config["model"]["vocab_size"] == config["model"]["network"]["vocab_size"] == VOCAB
-    assert (config["model"]["gate"], config["without"], config["closely"]) == ("fixed", 1, True)
+    assert (config["model"]["gate"], config["without"], config["closely"]) == (
+        "fixed",
+        "order 1",
+        True,
+    )
     assert (config["train"]["steps"], config["block"]) == (33, BLOCK)
     assert arm.config(CORPUS, "quick")["train"]["steps"] == 6
     assert Looked("tiny", training={"steps": 3}).config(CORPUS, "quick")["train"]["steps"] == 3
@@ -180,7 +186,7 @@ def test_losses_without_a_place_leave_the_model_as_it_was(network):
     assert len(got) == model.gate.places
     for order in range(1, ORDER + 1):
         gone = _model(network)
-        gone.drop(order)
+        gone.drop(f"order {order}")
         loss = _slow_loss(model_log_probs(gone), text, BLOCK)
         assert got[f"val_nats_without_{order}"] == pytest.approx(loss, abs=1e-5)
     if network:
@@ -223,6 +229,16 @@ def test_dynamic_evaluation_counts_what_it_has_read_and_no_more(
     assert got.tokens == length - 1
     assert model.memory is memory
     assert got.nats < _slow_loss(model_log_probs(model), torch.tensor(text), block)
+
+
+def test_words_are_counted_on_as_well(monkeypatch):
+    model, text = _model(network=False, words=True), CORPUS.encode("gone, so many only. " * 9)
+    kept = model.words
+    model.memory.with_text = lambda tokens: model.memory  # n-grams stay as they are
+    plain = evaluate(model_log_probs(model), text, BLOCK).nats
+    monkeypatch.setattr(lookup_arms, "_COUNTED", 2 * BLOCK)
+    assert evaluate_dynamic(model, text, BLOCK).nats != pytest.approx(plain, abs=1e-4)
+    assert model.words is kept
 
 
 def test_dynamic_evaluation_of_a_text_too_short_to_count_is_the_plain_one():

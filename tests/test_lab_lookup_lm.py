@@ -8,14 +8,17 @@ import torch
 from torch.nn import functional as F
 
 from tests import reference
+from trix.lab.block_draw import BlockDraw
 from trix.lab.charlm import LMConfig
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.lookup_arms import weights
-from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
+from trix.lab.lookup_lm import LookupConfig, LookupLM
 from trix.lab.train import TrainConfig, train
 from trix.memory.context_memory import ContextMemory
+from trix.memory.word_memory import ADDRESSES, REACH, WordMemory, letters_of
 
 VOCAB, ORDER, FOLDS = 11, 4, 3
+ALPHABET = "\n ,ABEabden"
 NETWORK = LMConfig(
     vocab_size=VOCAB,
     dim=12,
@@ -33,6 +36,8 @@ KINDS: list[dict[str, Any]] = [
     {"network": None, "gate": "fixed", "order": 2},
     {"network": None, "order": 2},
     {"network": None, "order": 7},
+    {"network": NETWORK, "words": True},
+    {"network": None, "words": True, "order": 2},
 ]
 
 
@@ -52,8 +57,11 @@ def _model(**changes):
     config = LookupConfig(**settings)
     text = torch.tensor(_text(400))
     memory = ContextMemory(text, config.order, VOCAB, config.folds, torch.float64)
+    words = None
+    if config.words:
+        words = WordMemory(text, letters_of(ALPHABET), config.folds, torch.float64)
     torch.manual_seed(5)
-    model = LookupLM(config, memory).double().eval()
+    model = LookupLM(config, memory, words).double().eval()
     with torch.no_grad():  # as after training: no scale so small that an error could hide in it
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -103,7 +111,8 @@ def test_chunks_equal_one_pass(kind, chunks):
     assert len(whole.routes) == len(model.routed_layers()) == (2 if model.network else 0)
     assert state.seen == whole.state.seen == 13
     assert torch.equal(state.recent, whole.state.recent)
-    assert state.recent.shape[1] <= max(model.config.order - 1, 3)  # it does not grow
+    reach = REACH - 1 if model.config.words else 0
+    assert state.recent.shape[1] <= max(model.config.order - 1, 3, reach)  # it does not grow
     sums = whole.logits.exp().sum(dim=-1)
     torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-12)
 
@@ -114,7 +123,7 @@ def test_the_future_changes_neither_outputs_nor_addresses_nor_routes(kind):
     tokens = _tokens(2, 13)
     changed = tokens.clone()
     changed[:, 6:] = (changed[:, 6:] + 4) % VOCAB
-    whole, places = model.routed(tokens), model.memory.addresses(tokens)
+    whole, places = model.routed(tokens), model.known(tokens)
     for other in (changed, tokens[:, :6]):
         got = model.routed(other)
         torch.testing.assert_close(got.logits[:, :6], whole.logits[:, :6], rtol=0, atol=1e-10)
@@ -122,7 +131,7 @@ def test_the_future_changes_neither_outputs_nor_addresses_nor_routes(kind):
             got.gate.weight[:, :6], whole.gate.weight[:, :6], rtol=0, atol=1e-10
         )
         assert torch.equal(got.gate.index[:, :6], whole.gate.index[:, :6])
-        assert torch.equal(model.memory.addresses(other)[:, :6], places[:, :6])
+        assert torch.equal(model.known(other)[:, :6], places[:, :6])
         for route, expected in zip(got.routes, whole.routes, strict=True):
             assert torch.equal(route.index[:, :6], expected.index[:, :6])
     assert not torch.allclose(model(changed)[:, 6:], whole.logits[:, 6:])
@@ -196,27 +205,74 @@ def test_an_order_that_is_dropped_is_neither_found_nor_asked(network):
     model.memory.read = lambda address, left_out=None, read_it=model.memory.read: (
         read.append(address.clone()) or read_it(address, left_out)
     )
-    model.drop(3)
-    model.drop(1)
+    model.drop("order 3")
+    model.drop("order 1")
     after = model.routed(tokens)
     assert (read[0][..., [0, 2]] == -1).all()
     assert torch.equal(read[0][..., [1, 3]], places[..., [1, 3]])
     weight = torch.zeros_like(after.gate.weight).scatter(-1, after.gate.index, after.gate.weight)
     assert not weight[..., [0, 2]].any()
     assert not torch.allclose(after.logits, before.logits)
-    model.restore(1)
-    model.restore(3)
+    model.restore("order 1")
+    model.restore("order 3")
     restored = model.routed(tokens)
     assert torch.equal(restored.logits, before.logits)
     assert torch.equal(restored.gate.index, before.gate.index)
     assert model.dropped == frozenset()
 
 
+@pytest.mark.parametrize("network", [NETWORK, None])
+def test_a_word_table_that_is_dropped_says_what_the_one_below_says(network):
+    model = _model(network=network, words=True)
+    tokens = _tokens(2, 30)
+    before, whole = model.routed(tokens), model.read(tokens)
+    model.drop("pair")
+    after = model.read(tokens)
+    pair, word = model.config.tables.index("pair"), model.config.tables.index("word")
+    assert model.config.lower(pair) == word
+    assert torch.equal(after.probabilities[..., pair, :], whole.probabilities[..., word, :])
+    assert not after.evidence[..., pair, :].any()
+    others = [n for n in range(len(model.config.tables)) if n != pair]
+    assert torch.equal(after.probabilities[..., others, :], whole.probabilities[..., others, :])
+    assert not torch.allclose(model(tokens), before.logits)
+    model.restore("pair")
+    assert torch.equal(model(tokens), before.logits)
+
+
+def test_places_are_the_tables_and_the_network():
+    orders = ("order 1", "order 2")
+    assert LookupConfig(order=2).places == orders
+    assert LookupConfig(order=2, words=True).places == (*orders, *ADDRESSES)
+    inner = LMConfig(vocab_size=65)
+    assert LookupConfig(order=2, network=inner).places == (*orders, "network")
+    both = LookupConfig(order=6, network=inner, words=True)
+    assert both.places == (*(f"order {n}" for n in range(1, 7)), *ADDRESSES, "network")
+    assert [both.places[both.lower(n)] for n in range(1, 10)] == [
+        *(f"order {n}" for n in range(1, 6)), "order 5", "word", "word", "order 4",
+    ]  # fmt: skip
+    assert LookupConfig(order=2, words=True).lower(2) == 1
+
+
+def test_a_long_text_in_pieces_knows_the_words_that_one_pass_knows():
+    model = _model(network=None, words=True)
+    tokens = _tokens(3, 300)
+    whole = model.routed(tokens)
+    state, parts = None, []
+    for part in tokens.split([1, 90, 3, 77, 129], dim=1):
+        parts.append(model.routed(part, state))
+        state = parts[-1].state
+    joined = torch.cat([p.logits for p in parts], dim=1)
+    torch.testing.assert_close(joined, whole.logits, rtol=0, atol=1e-10)
+    words = model.known(tokens)[..., ORDER:]
+    assert (words >= 0).any(dim=1).all()
+    assert (words < 0).any(dim=1).all()
+
+
 def test_the_last_place_cannot_be_dropped():
     model = _model(order=1)
     before = model(_tokens(2, 5))
     with pytest.raises(ValueError, match="the last one"):
-        model.drop(1)
+        model.drop("order 1")
     assert torch.equal(model(_tokens(2, 5)), before)
 
 
@@ -300,62 +356,21 @@ def test_bad_arguments_are_named():
         model(text[:5])
     with pytest.raises(ValueError, match="0 … 10, got 3 … 11"):
         model(torch.tensor([[3, 11]]))
-    for order in (0, 5):
-        with pytest.raises(IndexError, match=f"1 … 4, got {order}"):
-            model.drop(order)
-        with pytest.raises(IndexError, match=f"1 … 4, got {order}"):
-            model.restore(order)
+    for table in ("order 0", "order 5", "word", "network"):
+        with pytest.raises(ValueError, match=f"one of .*'order 4'.*, got '{table}'"):
+            model.drop(table)
+        with pytest.raises(ValueError, match=f"one of .*'order 4'.*, got '{table}'"):
+            model.restore(table)
+    config, memory = LookupConfig(VOCAB, 4), ContextMemory(text, 4, VOCAB)
+    words = WordMemory(text, letters_of(ALPHABET + "z"))
+    with pytest.raises(ValueError, match="if and only if words=True, got None"):
+        LookupLM(dataclasses.replace(config, words=True), memory)
+    with pytest.raises(ValueError, match="if and only if words=True, got <"):
+        LookupLM(config, memory, words)
+    with pytest.raises(ValueError, match="words must have 11 characters, got 12"):
+        LookupLM(dataclasses.replace(config, words=True), memory, words)
     with pytest.raises(ValueError, match="left_out needs a memory with folds"):
         _model(folds=0).routed(_tokens(1, 5), None, torch.tensor([0]))
-
-
-@pytest.mark.parametrize(("size", "folds", "length"), [(97, 5, 7), (100, 8, 11), (61, 2, 13)])
-def test_windows_lie_in_one_block_and_every_character_is_drawn(size, folds, length):
-    text = torch.arange(size)  # a character says where it stands
-    draw = BlockDraw(text, folds)
-    tokens, targets, block = draw(3000, length, torch.Generator().manual_seed(0))
-    assert torch.equal(targets, tokens + 1)
-    assert torch.equal(tokens - tokens[:, :1], torch.arange(length).expand(3000, -1))
-    of = torch.arange(size) * folds // size
-    assert torch.equal(of[tokens], block[:, None].expand_as(tokens))
-    assert torch.equal(of[targets], block[:, None].expand_as(tokens))
-    assert sorted({*tokens.flatten().tolist(), *targets.flatten().tolist()}) == list(range(size))
-    again = draw(3000, length, torch.Generator().manual_seed(0))
-    other = draw(3000, length, torch.Generator().manual_seed(1))
-    assert torch.equal(tokens, again[0])
-    assert torch.equal(block, again[2])
-    assert not torch.equal(tokens, other[0])
-
-
-def test_blocks_are_cut_where_the_memory_cuts_them():
-    # every character is another one: what is left out is exactly what was counted in the block
-    size, folds = 53, 4
-    text = torch.arange(size)
-    memory = ContextMemory(text, 1, size, folds)
-    _, targets, block = BlockDraw(text, folds)(500, 5, torch.Generator().manual_seed(0))
-    counts = torch.from_numpy(memory.counts[0].count)
-    assert (counts[targets, block[:, None]] == 1).all()
-
-
-def test_without_folds_windows_are_anywhere():
-    draw = BlockDraw(torch.arange(17), 0)
-    tokens, targets = draw(500, 7, torch.Generator().manual_seed(0))
-    assert torch.equal(targets, tokens + 1)
-    assert set(tokens[:, 0].tolist()) == set(range(10))
-
-
-def test_a_draw_says_what_it_draws():
-    names = [repr(BlockDraw(torch.arange(17) % m, folds)) for m in (5, 6) for folds in (0, 2)]
-    assert len(set(names)) == 4
-    assert names[0] == repr(BlockDraw(torch.arange(17) % 5, 0))
-
-
-@pytest.mark.parametrize(("folds", "shortest"), [(0, 17), (2, 8), (3, 5)])
-def test_blocks_too_short_for_a_window_are_refused(folds, shortest):
-    draw = BlockDraw(torch.arange(17), folds)
-    assert len(draw(50, shortest - 1, torch.Generator())[0]) == 50
-    with pytest.raises(ValueError, match=f"longer than {shortest}, got {shortest}"):
-        draw(50, shortest, torch.Generator())
 
 
 @pytest.fixture(scope="module")

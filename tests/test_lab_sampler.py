@@ -10,11 +10,12 @@ import torch
 
 from trix.lab.charlm import LMConfig
 from trix.lab.generate import characters
-from trix.lab.lookup_lm import LookupConfig, LookupLM
+from trix.lab.lookup_lm import LookupConfig, LookupLM, count
 from trix.lab.sampler import Sampler
 from trix.memory.context_memory import ContextMemory
 
 VOCAB = 11
+ALPHABET = "\n ,ABEabden"
 NETWORK = LMConfig(
     vocab_size=VOCAB,
     dim=12,
@@ -52,6 +53,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "top_k of all": {"network": _network({"top_k": 5})},
     "one order": {"order": 1},
     "long": {"order": 7, "network": None},
+    "words": {"words": True},
+    "words, no network": {"words": True, "network": None, "order": 2},
 }
 
 
@@ -71,7 +74,7 @@ def _model(folds=2, **changes):
         | changes
     )
     torch.manual_seed(3)
-    model = LookupLM(config, ContextMemory(_text(500), config.order, VOCAB, folds)).eval()
+    model = LookupLM(config, *count(config, _text(500), ALPHABET)).eval()
     with torch.no_grad():  # as after training: no scale so small that an error could hide in it
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -143,12 +146,12 @@ def test_frozen_signatures_are_read():
 def test_dropped_orders_are_not_asked(network, order):
     model = _model(network=network)
     before = Sampler(model)
-    model.drop(order)
+    model.drop(f"order {order}")
     _close(Sampler(model), model, _text(200, seed=1))
     tokens = _text(50, seed=1)
     mine = np.stack([before.step(token) for token in tokens.tolist()])
     assert np.abs(mine - _said(model, tokens)).max() > 0.01
-    model.restore(order)
+    model.restore(f"order {order}")
     np.testing.assert_allclose(mine, _said(model, tokens), rtol=0, atol=1e-4)
 
 

@@ -7,9 +7,18 @@ import torch
 from trix.lab.charlm import CharLM, LMConfig
 from trix.lab.checkpoint import INDEX, save_checkpoint
 from trix.lab.lookup_arms import sizes
-from trix.lab.lookup_lm import LookupConfig, LookupLM
-from trix.lab.storage import FORMAT, load_model, pack_tables, save_model, unpack_tables
+from trix.lab.lookup_lm import LookupConfig, LookupLM, count
+from trix.lab.storage import (
+    FORMAT,
+    load_model,
+    pack_tables,
+    pack_words,
+    save_model,
+    unpack_tables,
+    unpack_words,
+)
 from trix.memory.context_memory import ContextMemory
+from trix.memory.word_memory import WordMemory, letters_of
 
 VOCAB, ORDER = 7, 4
 ALPHABET = "\n abcdé"
@@ -35,7 +44,7 @@ def _text(length=300, vocab_size=VOCAB, seed=0):
 def _model(network: LMConfig | None = NETWORK, folds=3, **changes):
     config = LookupConfig(VOCAB, ORDER, folds, 5, network=network, **changes)
     torch.manual_seed(1)
-    model = LookupLM(config, ContextMemory(_text(), ORDER, VOCAB, folds))
+    model = LookupLM(config, *count(config, _text(), ALPHABET))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -48,7 +57,11 @@ def _contents(folder):
 
 def _same(got, expected):
     assert torch.equal(got.memory.keys, expected.memory.keys)
-    assert torch.equal(got.memory.share[:, -1], expected.memory.share[:, -1])
+    assert torch.equal(got.memory.share[-1], expected.memory.share[-1])
+    assert (got.words is None) == (expected.words is None)
+    if got.words is not None:
+        assert torch.equal(got.words.keys, expected.words.keys)
+        assert torch.equal(got.words.share[-1], expected.words.share[-1])
     assert got.state_dict().keys() == expected.state_dict().keys()
     for name, value in expected.state_dict().items():
         assert torch.equal(got.state_dict()[name], value), name
@@ -59,9 +72,9 @@ def _same(got, expected):
 
 
 @pytest.mark.parametrize("network", [NETWORK, None])
-@pytest.mark.parametrize("gate", ["routed", "fixed"])
-def test_a_saved_model_comes_back_bit_for_bit(tmp_path, network, gate):
-    model = _model(network, gate=gate)
+@pytest.mark.parametrize("change", [{}, {"gate": "fixed"}, {"words": True}])
+def test_a_saved_model_comes_back_bit_for_bit(tmp_path, network, change):
+    model = _model(network, **change)
     model.train()
     about = {"text": "plays", "nats": 1.1234567890123456, "none": None}
     save_model(tmp_path / "new" / "model", model, ALPHABET, about)
@@ -77,13 +90,13 @@ def test_a_saved_model_comes_back_bit_for_bit(tmp_path, network, gate):
 def test_what_was_taken_away_stays_away(tmp_path, network):
     model = _model(network)
     whole = model.eval()(_text(13)[None])
-    model.drop(2)
+    model.drop("order 2")
     model.gate.forbid(0)  # not asked, but found: a network is still told of it
     save_model(tmp_path, model, ALPHABET, {})
     got = load_model(tmp_path).model
-    assert got.dropped == {2}
+    assert got.dropped == {"order 2"}
     _same(got, model)
-    got.restore(2)
+    got.restore("order 2")
     got.gate.allow(0)
     assert torch.equal(got(_text(13)[None]), whole)
 
@@ -162,7 +175,7 @@ def _values(folder):
         ({"alphabet": list("abcdefg")}, "expected 7 characters, got"),
         ({"alphabet": ...}, "does not fit its settings: 'alphabet'"),
         ({"config": ...}, "does not fit its settings: 'config'"),
-        ({"format": "trix look-it-up model, 2"}, "must hold a .*, got 'trix look-it-up model, 2'"),
+        ({"format": "trix look-it-up model, 1"}, "must hold a .*, got 'trix look-it-up model, 1'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tmp_path, change, message):
@@ -316,3 +329,40 @@ def test_sizes_are_those_of_the_file_but_for_its_header(tmp_path, network):
         assert stated[f"bytes_order_{order}"] == sum(end - begin for begin, end in spans)
     assert stated["bytes_tables"] == sum(stated[f"bytes_order_{n}"] for n in range(1, ORDER + 1))
     assert set(stated) == {"bytes", "bytes_tables", *(f"bytes_order_{n}" for n in range(1, 5))}
+
+
+def _words(folds=0):
+    return WordMemory(_text(), letters_of(ALPHABET), folds)
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_packed_words_come_back_bit_for_bit(folds):
+    got, expected = unpack_words(pack_words(_words(folds)), VOCAB), _words()
+    for name in (*READ, "letters"):
+        assert torch.equal(getattr(got, name), getattr(expected, name)), name
+    assert got.folds == 0
+
+
+def test_words_of_a_text_that_has_none_are_packed_too():
+    memory = WordMemory(torch.tensor([1, 1, 1]), letters_of(ALPHABET))
+    assert not len(memory.counts[3].key)
+    got = unpack_words(pack_words(memory), VOCAB)
+    assert torch.equal(got.keys, memory.keys)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_set("words.letters", lambda t: t[:-1]), r"letters must be int64 \[7\], got \[6\]"),
+        (_set("words.word.key", lambda t: t[:-1]), r"word must have \d+ entries at \d+ keys, got"),
+        (_set("words.pair.entries", lambda t: t + 1), r"pair must have \d+ entries at \d+ keys"),
+        (_set("words.line.count", lambda t: t[1:]), r"line must have \d+ entries at \d+ keys, got"),
+        (_set("words.word.key", lambda t: t.flip(0)), "word must be sorted"),
+        (_set("words.apart.character", lambda t: t + VOCAB), "sorted and of 7 characters"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused(damage, message):
+    packed = pack_words(_words())
+    damage(packed)
+    with pytest.raises(ValueError, match=message):
+        unpack_words(packed, VOCAB)

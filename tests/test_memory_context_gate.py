@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trix.memory.context_gate import ContextGate
-from trix.memory.context_memory import ContextReading
+from trix.memory.count_rows import ContextReading
 
 ORDER, STATE, VOCAB = 5, 7, 13
 

@@ -390,3 +390,12 @@ def test_a_block_that_is_not_there_is_refused(block):
     address = memory.addresses(torch.tensor([[0, 1]]))
     with pytest.raises(IndexError, match=rf"left_out must be in 0 … 2, got {block} … {block}"):
         memory.read(address, torch.tensor([[block]]))
+
+
+def test_one_position_is_read_as_a_text_of_one():
+    memory = _memory(_text(60, 4), 3, 4, 2)
+    address = memory.addresses(torch.tensor([[1, 2]]))
+    whole = memory.read(address, torch.tensor([[1]]))
+    p, evidence = memory.read(address[0, 1], torch.tensor(1))
+    assert torch.equal(p, whole.probabilities[0, 1])
+    assert torch.equal(evidence, whole.evidence[0, 1])

@@ -7,15 +7,15 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from tests.test_lab_explain import TEXT, stored
+from tests.test_lab_explain import ORDER, TEXT, stored
 from trix.lab.explain import explain
 from trix.show.explained import COLUMNS, alt, explained, laid_out, tint
 from trix.show.style import contrast
 
 
-@pytest.fixture
-def found():
-    return explain(stored(), TEXT)
+@pytest.fixture(params=[True, False])
+def found(request):
+    return explain(stored(words=request.param), TEXT)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,9 @@ def test_lines_end_where_the_text_ends_them_and_at_the_width(found):
 
 def test_ink_is_read_on_every_tint_and_tints_differ(found):
     tints = [tint(found, place) for place in (None, *range(len(found.places)))]
-    assert len(set(tints)) == len(tints)
+    words = tints[1 + ORDER : -1]
+    assert len(set(words)) == (1 if "word" in found.places else 0)
+    assert len(set(tints)) == len(tints) - max(0, len(words) - 1)
     for ground in tints:
         assert max(contrast(ink, ground) for ink in ("#000000", "#FFFFFF")) > 4.5
     (ax,) = explained(found).axes
@@ -86,7 +88,7 @@ def test_the_legend_and_the_sentence_count_who_led(found):
     assert names == [
         f"{found.mark(found.places.index(name))}  {name} ({n})" for name, n in led.items()
     ]
-    assert "network" in led
+    assert ("word" if "word" in found.places else "network") in led
     for name, n in led.items():
         assert f"{name}: {n}" in alt(found)
     assert f"{len(TEXT)} characters" in alt(found)

@@ -1,12 +1,14 @@
 """The numbers behind `MixtureLens`, against the model's own parts and loops over strings."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from trix.lab.charlm import LMConfig
-from trix.lab.lookup_lm import LookupConfig, LookupLM
-from trix.memory.context_memory import ContextMemory
+from trix.lab.lookup_lm import LookupConfig, LookupLM, count
+from trix.memory.word_memory import REACH, word_keys
 from trix.show.mixture_lens import MixtureLens
 
 TEXT = """the sun sets
@@ -20,13 +22,14 @@ ORDER = 5
 LINES = ["the hut\nwas hot", "no", "a mad hatter"]
 LINES = ["".join(c for c in line if c in ALPHABET) for line in LINES]
 ALT = "Three lines, tinted."
+KINDS = [(True, True), (True, False), (False, True), (False, False)]
 
 
 def encode(text: str) -> torch.Tensor:
     return torch.tensor([ALPHABET.index(c) for c in text], dtype=torch.int64)
 
 
-def made(network: bool = True) -> LookupLM:
+def made(network: bool = True, words: bool = False) -> LookupLM:
     torch.manual_seed(5)
     inner = LMConfig(
         vocab_size=SIZE,
@@ -38,10 +41,8 @@ def made(network: bool = True) -> LookupLM:
         ffn="dense",
         dropout=0.5,
     )
-    config = LookupConfig(
-        vocab_size=SIZE, order=ORDER, folds=0, hidden=8, network=inner if network else None
-    )
-    model = LookupLM(config, ContextMemory(encode(TEXT), ORDER, SIZE, folds=0))
+    config = LookupConfig(SIZE, ORDER, 0, 8, network=inner if network else None, words=words)
+    model = LookupLM(config, *count(config, encode(TEXT), ALPHABET))
     for parameter in model.parameters():  # so that no two places weigh the same
         torch.nn.init.normal_(parameter, std=0.7)
     return model
@@ -51,16 +52,18 @@ def sent(read: dict, name: str, kind: str, *shape: int) -> np.ndarray:
     return np.frombuffer(read[name], kind).reshape(shape)
 
 
-@pytest.mark.parametrize("network", [True, False])
-def test_costs_and_likeliest_are_those_of_every_place_and_of_the_blend(network):
-    model = made(network)
+@pytest.mark.parametrize(("network", "words"), KINDS)
+def test_costs_and_likeliest_are_those_of_every_place_and_of_the_blend(network, words):
+    model = made(network, words)
     lens = MixtureLens(model, ALPHABET, LINES, alt=ALT)
-    sources = ORDER + network + 1
+    assert (lens.orders, lens.network) == (ORDER, network)
+    assert lens.words == (["word", "pair", "apart", "line"] if words else [])
+    sources = ORDER + 4 * words + network + 1
     model.eval()
     for line, read in zip(LINES, lens.lines, strict=True):
         tokens, length = encode(line), len(line) - 1
         said = []
-        memory = model.memory.read(model.memory.addresses(tokens[None, :-1]))
+        memory = model.read(tokens[None, :-1])
         said += list(memory.probabilities[0].log().unbind(1))
         with torch.no_grad():
             if network:
@@ -84,15 +87,17 @@ def test_costs_and_likeliest_are_those_of_every_place_and_of_the_blend(network):
                 assert len(set(likeliest[t, source])) == 5
 
 
-@pytest.mark.parametrize("network", [True, False])
-def test_weights_of_what_was_never_seen_count_for_the_longest_that_was(network):
-    model = made(network)
-    moved = 0
+@pytest.mark.parametrize(("network", "words"), KINDS)
+def test_weights_of_what_was_never_seen_count_for_what_is_asked(network, words):
+    model = made(network, words)
+    tables = ORDER + 4 * words
+    asked = {5: 4, 6: 5, 7: 5, 8: 3}  # the word's is order 5, and the line's order 4
+    moved = dict.fromkeys(range(tables), 0)
     for line, read in zip(LINES, MixtureLens(model, ALPHABET, LINES, alt=ALT).lines, strict=True):
         length = len(line) - 1
         routed = model.eval().routed(encode(line)[None, :-1])
-        weights = sent(read, "weights", "<u2", length, ORDER + network) / 65535
-        totals = sent(read, "totals", "<u4", length, ORDER)
+        weights = sent(read, "weights", "<u2", length, tables + network) / 65535
+        totals = sent(read, "totals", "<u4", length, tables)
         np.testing.assert_allclose(
             sent(read, "sharpness", "<f4", length), routed.sharpness[0].detach(), rtol=1e-5
         )
@@ -104,29 +109,108 @@ def test_weights_of_what_was_never_seen_count_for_the_longest_that_was(network):
                     strict=True,
                 )
             )
-            expected = [0.0] * (ORDER + network)
-            here = 0
+            expected = [0.0] * (tables + network)
+            speaks = {}
             for n in range(ORDER):
                 address = line[t + 1 - n : t + 1]
                 last = len(TEXT) - n
                 seen = sum(TEXT[i : i + n] == address for i in range(last)) if n <= t + 1 else 0
                 assert totals[t, n] == seen
-                here = n if seen else here
-                moved += here != n
-                expected[here] += given[n]
+                speaks[n] = n if seen or n == 0 else speaks[n - 1]
+            for n in range(ORDER, tables):
+                assert totals[t, n] == _followed(line[: t + 1], n - ORDER)
+                speaks[n] = n if totals[t, n] else speaks[asked[n]]
+            for n in range(tables):
+                moved[n] += speaks[n] != n
+                expected[speaks[n]] += given[n]
             if network:
-                expected[ORDER] = given[ORDER]
+                expected[tables] = given[tables]
             np.testing.assert_allclose(weights[t], expected, atol=2e-5)
-    assert moved > 10
+    assert sum(moved.values()) > 10
+    assert all(moved[n] for n in range(ORDER, tables))
 
 
-def test_a_dropped_order_has_no_weight_and_no_address():
-    model = made()
-    model.drop(3)
+def _address(before: str, kind: int) -> tuple | None:
+    """What the end of a text is, to the word, the pair, the words apart or the line."""
+    if kind == 3:
+        turn = before.rfind("\n")
+        return None if turn < 0 or len(before) < 3 else (before[-3:], (len(before) - 1 - turn) // 6)
+    begins = [found.start() for found in re.finditer("[a-z]+", before)]
+    here = before[begins[-1] :] if begins and before[-1].isalpha() else ""
+    finished = begins[:-1] if here else begins
+    begin = [len(before) - len(here), *finished[::-1]][kind] if len(finished) >= kind else 0
+    if begin == 0:
+        return None
+    first = re.match("[a-z]*", before[begin:])
+    return (here, before[-1], first.group() if first and kind else "")
+
+
+def _followed(before: str, kind: int) -> int:
+    """How often something followed the address in the counted text."""
+    address = _address(before, kind)
+    return sum(
+        address is not None and _address(TEXT[:end], kind) == address for end in range(1, len(TEXT))
+    )
+
+
+def test_addresses_begin_where_they_are_said_to():
+    text = "on a\nhat  no s"
+    (read,) = MixtureLens(made(words=True), ALPHABET, [text], alt=ALT).lines
+    reaches = sent(read, "reaches", "u1", len(text) - 1, ORDER + 4)
+    addresses = [
+        [text[: t + 1][-n:] if n else "" for n in row] for t, row in enumerate(reaches.tolist())
+    ]
+    assert [row[:ORDER] for row in addresses[:5]] == [
+        ["", "o", "", "", ""],
+        ["", "n", "on", "", ""],
+        ["", " ", "n ", "on ", ""],
+        ["", "a", " a", "n a", "on a"],
+        ["", "\n", "a\n", " a\n", "n a\n"],
+    ]
+    assert [row[ORDER:] for row in addresses] == [
+        ["", "", "", ""],  # the first word may have begun before the line
+        ["", "", "", ""],
+        [" ", "", "", ""],
+        ["a", "", "", ""],
+        ["\n", "a\n", "", " a\n"],
+        ["h", "a\nh", "", "a\nh"],
+        ["ha", "a\nha", "", "\nha"],
+        ["hat", "a\nhat", "", "hat"],
+        [" ", "hat ", "a\nhat ", "at "],
+        [" ", "hat  ", "a\nhat  ", "t  "],
+        ["n", "hat  n", "a\nhat  n", "  n"],
+        ["no", "hat  no", "a\nhat  no", " no"],
+        [" ", "no ", "hat  no ", "no "],
+    ]
+
+
+def test_what_is_known_begins_somewhere_and_not_too_far_back():
+    model = made(words=True)
+    rng = np.random.default_rng(4)
+    lines = [
+        "\n"
+        + "".join(
+            rng.choice(["\n", " ", "hat", "o" * 31, "a" * 78], 9, p=[0.1, 0.3, 0.3, 0.2, 0.1])
+        )
+        for _ in range(7)
+    ]
+    assert model.words is not None
+    for read in MixtureLens(model, ALPHABET, [line[:300] for line in lines], alt=ALT).lines:
+        _, known = word_keys(encode(read["text"])[None, :-1], model.words.letters)
+        reaches = sent(read, "reaches", "u1", len(read["text"]) - 1, ORDER + 4)[:, ORDER:]
+        np.testing.assert_array_equal(reaches > 0, known[0])
+        assert reaches.max() < REACH
+
+
+def test_a_dropped_table_has_no_weight_and_is_not_seen():
+    model = made(words=True)
+    for name in ("order 3", "word"):
+        model.drop(name)
     (read,) = MixtureLens(model, ALPHABET, LINES[:1], alt=ALT).lines
     length = len(LINES[0]) - 1
-    assert (sent(read, "weights", "<u2", length, ORDER + 1)[:, 2] == 0).all()
-    assert (sent(read, "totals", "<u4", length, ORDER)[:, 2] == 0).all()
+    for place in (2, ORDER):
+        assert (sent(read, "weights", "<u2", length, ORDER + 5)[:, place] == 0).all()
+        assert (sent(read, "totals", "<u4", length, ORDER + 4)[:, place] == 0).all()
 
 
 def test_the_model_is_left_as_it_was():

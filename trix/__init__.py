@@ -39,13 +39,14 @@ from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.content import SlotKeys
 from trix.memory.context import CountTables
 from trix.memory.context_gate import Blended, ContextGate
-from trix.memory.context_memory import ContextMemory, ContextReading, OrderCounts
+from trix.memory.context_memory import ContextMemory, OrderCounts
 from trix.memory.convolved import (
     Convolved,
     ConvolvedAttention,
     ConvolvedState,
     ConvolvedStatic,
 )
+from trix.memory.count_rows import ContextReading
 from trix.memory.hybrid import HybridHeads, HybridMixer, HybridState
 from trix.memory.parts import (
     Fading,
@@ -60,6 +61,7 @@ from trix.memory.recurrence import delta_scan, slot_scan
 from trix.memory.slots import MemoryState, RoutedMemory
 from trix.memory.static import StaticMemory
 from trix.memory.window import WindowAttention, WindowState
+from trix.memory.word_memory import AddressCounts, WordMemory, letters_of
 from trix.surgery.claims import Claims
 from trix.surgery.compiled import Dispatch, DispatchCheck, compile_dispatch
 from trix.surgery.plan import (
@@ -88,6 +90,7 @@ from trix.tiles.tiled import TiledFFN
 from trix.tiles.two_level import FixedRoutingFFN, HierarchicalTriXFFN, HybridKANFFN, TwoLevelFFN
 
 if TYPE_CHECKING:
+    from trix.lab.block_draw import BlockDraw as BlockDraw
     from trix.lab.budget import check_parameters as check_parameters
     from trix.lab.budget import choose as choose
     from trix.lab.charlm import CharLM as CharLM
@@ -113,11 +116,11 @@ if TYPE_CHECKING:
     from trix.lab.information import explained_variance as explained_variance
     from trix.lab.information import information as information
     from trix.lab.lookup_arms import evaluate_dynamic as evaluate_dynamic
-    from trix.lab.lookup_lm import BlockDraw as BlockDraw
     from trix.lab.lookup_lm import LookupConfig as LookupConfig
     from trix.lab.lookup_lm import LookupLM as LookupLM
     from trix.lab.lookup_lm import LookupRouted as LookupRouted
     from trix.lab.lookup_lm import LookupState as LookupState
+    from trix.lab.lookup_lm import Memories as Memories
     from trix.lab.metrics import churn as churn
     from trix.lab.metrics import mutual_information as mutual_information
     from trix.lab.metrics import normalized_entropy as normalized_entropy
@@ -161,7 +164,7 @@ if TYPE_CHECKING:
 
 _LATER = {
     "AddressPlane": "trix.show",
-    "BlockDraw": "trix.lab.lookup_lm",
+    "BlockDraw": "trix.lab.block_draw",
     "CharLM": "trix.lab.charlm",
     "ContextLens": "trix.show",
     "Corpus": "trix.lab.corpus",
@@ -177,6 +180,7 @@ _LATER = {
     "LookupLM": "trix.lab.lookup_lm",
     "LookupRouted": "trix.lab.lookup_lm",
     "LookupState": "trix.lab.lookup_lm",
+    "Memories": "trix.lab.lookup_lm",
     "MemoryReader": "trix.show",
     "MixtureLens": "trix.show.mixture_lens",
     "Preset": "trix.lab.presets",
@@ -233,6 +237,7 @@ _LATER = {
 }
 __all__ = [
     "AdaptiveKANFFN",
+    "AddressCounts",
     "AddressPlane",
     "AttentionState",
     "BinnedFFN",
@@ -291,6 +296,7 @@ __all__ = [
     "LookupRouted",
     "LookupState",
     "LookupTable",
+    "Memories",
     "MemoryReader",
     "MemoryReading",
     "MemoryState",
@@ -345,6 +351,7 @@ __all__ = [
     "WideDenseFFN",
     "WindowAttention",
     "WindowState",
+    "WordMemory",
     "annealed",
     "blend_weights",
     "characters",
@@ -368,6 +375,7 @@ __all__ = [
     "information",
     "isotropic",
     "learning_rate",
+    "letters_of",
     "live",
     "load",
     "load_balance",

@@ -31,7 +31,7 @@ _SCALE = (
     "#002B62",
 )
 _PALE = 5
-_NETWORK = "#D47C17"
+_NETWORK, _WORDS = "#D47C17", "#8E84EF"
 
 
 def explain(
@@ -54,9 +54,12 @@ def explain(
         bool, typer.Option("--json", help="Print a JSON object, with a row for each character.")
     ] = False,
 ) -> None:
-    """Say for each character of a text which order led, and which tile and slots were read.
+    """Say for each character of a text which table led, and which tile and slots were read.
 
-    Order n is the table of the last n − 1 characters. The first character has nothing before it.
+    Order n is the table of the last n − 1 characters; N is the network.
+    Where there are others, W is that of the word so far, P of it and the word before,
+    A of it and the word before that one, L of the last three characters and the column.
+    The first character has nothing before it.
     """
     if picture is not None and picture.suffix not in (".svg", ".png"):
         raise typer.BadParameter(f"expected a .svg or .png, got {picture}", param_hint="--picture")
@@ -78,12 +81,15 @@ def explain(
 
 
 def style(found: lab.Explanation, place: int | None) -> str:
-    """Return how a place is coloured: pale for short addresses, dark for long ones."""
+    """Return how a place is coloured: pale for short addresses, dark for long ones.
+
+    Words and lines have a colour of their own, and so has the network.
+    """
     if place is None:
         return ""
     depth = found.depth(place)
     if depth is None:
-        return f"black on {_NETWORK}"
+        return f"black on {_NETWORK if found.places[place] == 'network' else _WORDS}"
     step = round(depth * (len(_SCALE) - 1))
     return f"{'black' if step < _PALE else 'white'} on {_SCALE[step]}"
 

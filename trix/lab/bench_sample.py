@@ -12,13 +12,12 @@ from tqdm import tqdm
 from trix.lab.bench import side_by_side
 from trix.lab.charlm import CharLM, LMState
 from trix.lab.corpus import load
-from trix.lab.lookup_lm import LookupLM
+from trix.lab.lookup_lm import LookupLM, count
 from trix.lab.memory_cost import reader
 from trix.lab.presets import preset
 from trix.lab.protocols import protocol
 from trix.lab.sampler import Sampler
 from trix.memory.attention import AttentionState
-from trix.memory.context_memory import ContextMemory
 
 WINDOWS, PASTS = (64, 1024), (64, 16384)
 STEPS, ROUNDS, LENGTH, PARTS = 8, 15, 20_000, 10
@@ -94,8 +93,8 @@ def _ours(counted: int | None) -> tuple[LookupLM, Tensor]:
         raise TypeError("expected a preset with a network, got one without")
     size = corpus.vocab_size
     config = replace(small, vocab_size=size, network=replace(small.network, vocab_size=size))
-    memory = ContextMemory(text, config.order, size, folds=0)
-    return LookupLM(config, memory).eval(), text
+    config = replace(config, folds=0)
+    return LookupLM(config, *count(config, text, corpus.alphabet)).eval(), text
 
 
 def _attention(vocab_size: int, positions: int) -> CharLM:

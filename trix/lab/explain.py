@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trix.lab.lookup_lm import LookupLM
+from trix.lab.lookup_lm import LookupConfig, LookupLM
 from trix.lab.storage import Stored
 from trix.memory.reading import memory_reading
 from trix.memory.slots import RoutedMemory
@@ -26,8 +26,8 @@ def visible(character: str) -> str:
 class Explained(NamedTuple):
     """One character, and who foresaw it.
 
-    An order whose address was never counted repeats the next shorter one, so its weight is counted
-    there: the leader is an order that knew something.
+    A table whose address was never counted repeats the one that it asks, so its weight is counted
+    there: the leader is a table that knew something.
 
     The first character of a text has nothing before it: nobody foresaw it, all its numbers are None
     and its tuples are empty.
@@ -64,16 +64,19 @@ class Explanation(NamedTuple):
         return -sum(math.log(max(p, 1e-300)) for p in found) / len(found)
 
     def mark(self, place: int | None) -> str:
-        """Return a place as one character: its order's number, N for the network, · for none."""
+        """Return a place as one character; · for none.
+
+        An order is its number, a word, pair, word apart or line its initial, the network an N.
+        """
         if place is None:
             return "·"
-        if self.places[place] == "network":
-            return "N"
+        if not self.places[place].startswith("order"):
+            return self.places[place][0].upper()
         return _DIGITS[place] if place < len(_DIGITS) else "+"
 
     def depth(self, place: int) -> float | None:
-        """Return how long an order's address is, from 0 to 1; None for the network."""
-        orders = len(self.places) - ("network" in self.places)
+        """Return how long an order's address is, from 0 to 1; None for other places."""
+        orders = sum(name.startswith("order") for name in self.places)
         return None if place >= orders else place / max(1, orders - 1)
 
     def led(self) -> dict[str, int]:
@@ -105,7 +108,7 @@ def explain(stored: Stored, text: str) -> Explanation:
     of_target = given.gather(-1, tokens[0, 1:, None]).squeeze(-1).tolist()
     weights = torch.zeros(len(given), model.gate.places)
     weights.scatter_(-1, routed.gate.index[0], routed.gate.weight[0])
-    _pass_on(weights, model, tokens[:, :-1])
+    weights = passed_on(weights, model.known(tokens[:, :-1])[0] >= 0, model.config)
     tiles = [route.index[0, :, 0].tolist() for route in routed.routes]
     slots = _slots(*memory) if memory else []
     leaders, best = weights.argmax(dim=-1).tolist(), stored.decode(given.argmax(dim=-1))
@@ -122,24 +125,25 @@ def explain(stored: Stored, text: str) -> Explanation:
         )
         for t in range(len(given))
     ]
-    return Explanation(places(model), tuple(rows))
+    return Explanation(model.config.places, tuple(rows))
 
 
-def _pass_on(weights: Tensor, model: LookupLM, tokens: Tensor) -> None:
-    # an order whose address is not known says what the next shorter one says, so it is that one
-    known = model.memory.addresses(tokens)[0] >= 0
-    for order in range(model.config.order, 1, -1):
-        silent = ~known[:, order - 1]
-        if order in model.dropped:
-            silent = torch.ones_like(silent)
-        weights[:, order - 2] += weights[:, order - 1] * silent
-        weights[:, order - 1] *= ~silent
+def passed_on(weights: Tensor, known: Tensor, config: LookupConfig) -> Tensor:
+    """Return the weights of places as they come to bear.
 
+    A table whose address is not known says what the one says that it asks, so its weight counts as
+    that one's.
 
-def places(model: LookupLM) -> tuple[str, ...]:
-    """Return the names of a gate's places: the orders, and the network if there is one."""
-    orders = tuple(f"order {n}" for n in range(1, model.config.order + 1))
-    return orders if model.network is None else (*orders, "network")
+    Args:
+        weights: of every place, `[characters, places]`.
+        known: which tables know their address, bool `[characters, tables]`.
+        config: says which table is asked.
+    """
+    weights = weights.clone()
+    for place in range(len(config.tables) - 1, 0, -1):
+        weights[:, config.lower(place)] += weights[:, place] * ~known[:, place]
+        weights[:, place] *= known[:, place]
+    return weights
 
 
 @contextmanager

@@ -15,16 +15,16 @@ from typing import Any
 
 import torch
 
+from trix.lab.block_draw import BlockDraw
 from trix.lab.checkpoint import INDEX, load_checkpoint
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.files import locked, write_text
-from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
+from trix.lab.lookup_lm import LookupConfig, LookupLM, Memories, count
 from trix.lab.presets import BLOCK, preset
 from trix.lab.records import environment
 from trix.lab.storage import save_model
 from trix.lab.train import TrainConfig, train
-from trix.memory.context_memory import ContextMemory
 
 PLAN, TRAINING = "plan.json", "training"
 _MEASURED = 3.0
@@ -112,21 +112,21 @@ def fit(
             saved = load_checkpoint(out)
             say(f"{out} is finished")
             return saved.values["about"] if saved else {}
-        say(f"counting n-grams of 1 … {config.order} characters in {wish.corpus.name}")
-        memory = ContextMemory(wish.corpus.train, config.order, config.vocab_size, config.folds)
+        also = ", words and lines" if config.words else ""
+        say(f"counting n-grams of 1 … {config.order} characters{also} in {wish.corpus.name}")
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        memory.to(device)
+        memories = count(config, wish.corpus.train, wish.corpus.alphabet).to(device)
         steps, speed = wish.steps or settings.steps, None
         if plan is None and wish.minutes is not None:
             say("measuring how fast this machine trains")
             left = 60 * wish.minutes - (time.perf_counter() - began)
-            steps, speed = steps_within(left, wish, config, memory, device)
+            steps, speed = steps_within(left, wish, config, memories, device)
             say(f"{steps} steps of {speed:.3g} s fit in {wish.minutes:g} minutes")
         if plan is None:
             plan = {"asked": wish.asked(), "steps": steps, "seconds_a_step": speed}
             write_text(out / PLAN, json.dumps(plan, indent=1) + "\n")
         torch.manual_seed(wish.seed)
-        model = LookupLM(config, memory).to(device)
+        model = LookupLM(config, *memories).to(device)
         draw = BlockDraw(wish.corpus.train, config.folds)
         settings = replace(settings, steps=plan["steps"])
         result = train(model, draw, settings, wish.seed, out / TRAINING, progress=progress)
@@ -150,7 +150,7 @@ def fit(
 
 
 def steps_within(
-    seconds: float, wish: Wish, config: LookupConfig, memory: ContextMemory, device: str
+    seconds: float, wish: Wish, config: LookupConfig, memories: Memories, device: str
 ) -> tuple[int, float]:
     """Return how many steps fit into some seconds, and how long one takes.
 
@@ -160,7 +160,7 @@ def steps_within(
         ValueError: not one step fits.
     """
     began = time.perf_counter()
-    model = LookupLM(config, memory).to(device)
+    model = LookupLM(config, *memories).to(device)
     draw, settings = BlockDraw(wish.corpus.train, config.folds), preset(wish.preset).train
     first = train(model, draw, replace(settings, steps=2), progress=False).seconds / 2
     timed = min(max(round(_MEASURED / first), 2), 50)

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from trix.lab.arms import QUICK_STEPS, Outcome
+from trix.lab.block_draw import BlockDraw
 from trix.lab.charlm import CharLM
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import Evaluation, evaluate, model_log_probs
 from trix.lab.generate import characters
-from trix.lab.lookup_lm import BlockDraw, LookupConfig, LookupLM
+from trix.lab.lookup_lm import LookupConfig, LookupLM, count
 from trix.lab.presets import BLOCK, preset
 from trix.lab.protocols import protocol
-from trix.lab.storage import pack_tables
+from trix.lab.storage import pack
 from trix.lab.train import TrainConfig, TrainResult, train
-from trix.memory.context_memory import ContextMemory
 
 _TIMED = 200
 """Characters that are generated to time one."""
@@ -37,7 +37,7 @@ class Looked:
         preset: what is trained, a name in `PRESETS`.
         changes: to the model's `LookupConfig`.
         training: what differs in the training, see `TrainConfig`.
-        without: an order whose table is taken away before training; None leaves all.
+        without: a table that is taken away before training, as "order 3"; None leaves all.
         closely: whether the loss is measured as well with each order gone, and with tables that go
             on counting the text that they have read.
         block: characters of a block of the evaluation.
@@ -46,15 +46,18 @@ class Looked:
     preset: str
     changes: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    without: int | None = None
+    without: str | None = None
     closely: bool = False
     block: int = BLOCK
     seeded: bool = True
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
         """Return the settings of model and training."""
+        model = dataclasses.asdict(self._model(corpus))
+        if not model["words"]:  # as records say it that are older than words
+            del model["words"]
         return {
-            "model": dataclasses.asdict(self._model(corpus)),
+            "model": model,
             "train": dataclasses.asdict(self.training_config(budget)),
             "without": self.without,
             "closely": self.closely,
@@ -83,7 +86,8 @@ class Looked:
         if self.closely:
             metrics |= forbidden_losses(model, text)
         model = model.cpu()
-        model.memory.to("cpu")
+        for memory in model.memories():
+            memory.to("cpu")
         metrics |= sizes(model)
         metrics["us_per_character"] = microseconds(model, corpus.val)
         if self.closely:
@@ -97,14 +101,13 @@ class Looked:
         """Return the trained model, what its training left, and the seconds of counting."""
         began = time.perf_counter()
         config = self._model(corpus)
-        memory = ContextMemory(corpus.train, config.order, config.vocab_size, config.folds)
+        memories = count(config, corpus.train, corpus.alphabet)
         counting = time.perf_counter() - began
         torch.manual_seed(seed)
-        model = LookupLM(config, memory)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = LookupLM(config, *memories.to(device))
         if self.without is not None:
             model.drop(self.without)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        memory.to(device)
         draw = BlockDraw(corpus.train, config.folds)
         result = train(model.to(device), draw, self.training_config(budget), seed, folder)
         return model, result, counting
@@ -126,7 +129,7 @@ class Looked:
 
 @torch.no_grad()
 def weights(model: LookupLM, text: Tensor, looked: int = 40) -> dict[str, float]:
-    """Return the mean weight of each place of a model's gate, `weight_<order>` and the network's.
+    """Return the mean weight of each place of a gate: `weight_<order>`, `weight_<name>`.
 
     Args:
         model: in evaluation mode.
@@ -135,41 +138,48 @@ def weights(model: LookupLM, text: Tensor, looked: int = 40) -> dict[str, float]
     """
     rows = text[: min(looked, len(text) // BLOCK) * BLOCK].view(-1, BLOCK)
     route = model.routed(rows).gate
-    places = model.gate.places
-    total = route.weight.new_zeros(places).index_add(
+    names = model.config.places
+    total = route.weight.new_zeros(len(names)).index_add(
         0, route.index.flatten(), route.weight.flatten()
     )
-    mean = (total / rows.numel()).tolist()
-    names = [f"weight_{n + 1}" for n in range(model.config.order)] + ["weight_network"]
-    return dict(zip(names, mean, strict=False))
+    shares = (total / rows.numel()).tolist()
+    return {f"weight_{short(name)}": share for name, share in zip(names, shares, strict=True)}
 
 
 def forbidden_losses(model: LookupLM, text: Tensor) -> dict[str, float]:
-    """Return the loss when one order's table is gone, or the gate may not ask the network.
+    """Return the loss when one table is gone, or the gate may not ask the network.
 
-    `val_nats_without_<order>` and `val_nats_without_network`. Nothing is trained again.
+    `val_nats_without_<order>`, `val_nats_without_<address>` and `val_nats_without_network`. Nothing
+    is trained again.
     """
     found = {}
-    for order in range(1, model.config.order + 1):
-        model.drop(order)
-        found[f"val_nats_without_{order}"] = evaluate(model_log_probs(model), text, BLOCK).nats
-        model.restore(order)
+    for name in model.config.tables:
+        model.drop(name)
+        found[short(name)] = evaluate(model_log_probs(model), text, BLOCK).nats
+        model.restore(name)
     if model.network is not None:
-        model.gate.forbid(model.config.order)
-        found["val_nats_without_network"] = evaluate(model_log_probs(model), text, BLOCK).nats
-        model.gate.allow(model.config.order)
-    return found
+        place = len(model.config.tables)
+        model.gate.forbid(place)
+        found["network"] = evaluate(model_log_probs(model), text, BLOCK).nats
+        model.gate.allow(place)
+    return {f"val_nats_without_{name}": nats for name, nats in found.items()}
+
+
+def short(table: str) -> str:
+    """Return a table's name in the names of metrics: an order's number, or the name itself."""
+    return table.removeprefix("order ")
 
 
 def sizes(model: LookupLM) -> dict[str, float]:
-    """Return the bytes of a model on disk: `bytes` in all, of the tables, and of each order."""
-    tables = pack_tables(model.memory)
+    """Return the bytes of a model on disk: `bytes` in all, of the tables, and of each table."""
     own = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    by_order = {f"bytes_order_{n}": 0.0 for n in range(1, model.config.order + 1)}
-    for name, tensor in tables.items():
-        by_order[f"bytes_order_{name.split('.')[1]}"] += tensor.numel() * tensor.element_size()
-    in_all = sum(by_order.values())
-    return {"bytes": own + in_all, "bytes_tables": in_all, **by_order}
+    by_table = {short(name): 0.0 for name in model.config.tables}
+    for name, tensor in pack(model).items():
+        if (table := name.split(".")[1]) in by_table:
+            by_table[table] += tensor.numel() * tensor.element_size()
+    in_all = sum(by_table.values())
+    each = {f"bytes_order_{name}": size for name, size in by_table.items()}
+    return {"bytes": own + in_all, "bytes_tables": in_all, **each}
 
 
 def microseconds(model: nn.Module, text: Tensor) -> float:
@@ -209,11 +219,11 @@ def evaluate_dynamic(model: LookupLM, text: Tensor, block: int) -> Evaluation:
     brought up to date every few thousand characters.
 
     Args:
-        model: on the CPU; its memory stays as it is.
+        model: on the CPU; its memories stay as they are.
         text: int64 `[length]`.
         block: predictions in a block.
     """
-    kept = model.memory
+    kept = model.memory, model.words
     part = -(-_COUNTED // block) * block
     total = 0.0
     try:
@@ -222,6 +232,7 @@ def evaluate_dynamic(model: LookupLM, text: Tensor, block: int) -> Evaluation:
             total += evaluate(model_log_probs(model), piece, block).nats * (len(piece) - 1)
             if first + part < len(text) - 1:
                 model.memory = model.memory.with_text(piece[:-1])
+                model.words = model.words and model.words.with_text(piece[:-1])
     finally:
-        model.memory = kept
+        model.memory, model.words = kept
     return Evaluation(total / (len(text) - 1), len(text) - 1)

@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from trix.lab.arms import Arm, TrainedLM
-from trix.lab.lookup_arms import Looked
+from trix.lab.lookup_arms import Looked, short
 from trix.lab.presets import PRESETS
 
-_ORDERS = range(1, PRESETS["tables"].model.order + 1)
+_TABLES = PRESETS["tables"].model.tables
 _SHORT = {"steps": 750, "batch": 16, "context": 64}  # so that five arms times five seeds are quick
+_ORDERS = {"words": False}  # n-grams alone: what these were run with, on a GPU
 
 
 def _network(**changes: Any) -> dict[str, Any]:
@@ -29,19 +30,22 @@ LOOKUP: dict[str, dict[str, Arm]] = {
         "routed": Looked("tables", closely=True),
         "fixed-gate": Looked("tables", changes={"gate": "fixed"}),
         "nothing-left-out": Looked("tables", changes={"folds": 0}),
-        **{f"without-{n}": Looked("tables", without=n) for n in _ORDERS},
+        "orders-alone": Looked("tables", changes={"words": False}),
+        **{f"without-{short(name)}": Looked("tables", without=name) for name in _TABLES},
     },
     # tables and a gate by themselves, in blocks as short as the attention model's
     "lookup-model": {"lookup": Looked("tables", block=64)},
     "lookup-small": {"three-minutes": Looked("small", closely=True)},
     # more passes over the same text, with more dropout: what another seven minutes bring
     "lookup-long": {"ten-minutes": Looked("small", _network(dropout=0.2), {"steps": 2200})},
-    "lookup-base": {"base": Looked("base")},
+    "lookup-base": {"base": Looked("base", _ORDERS)},
     "lookup-parts": {
-        "all": Looked("small", training=_SHORT),
-        "fixed-gate": Looked("small", {"gate": "fixed"}, _SHORT),
-        "nothing-left-out": Looked("small", {"folds": 0}, _SHORT),
-        "no-routed-memory": Looked("small", _network(mixer="none", mixer_options={}), _SHORT),
+        "all": Looked("small", _ORDERS, _SHORT),
+        "fixed-gate": Looked("small", {"gate": "fixed"} | _ORDERS, _SHORT),
+        "nothing-left-out": Looked("small", {"folds": 0} | _ORDERS, _SHORT),
+        "no-routed-memory": Looked(
+            "small", _network(mixer="none", mixer_options={}) | _ORDERS, _SHORT
+        ),
         "no-tables": _alone(),
     },
 }

@@ -1,8 +1,7 @@
 """The look-it-up language model: a context memory, a gate, and a network where it is needed."""
 
-import hashlib
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,9 @@ from trix.address.route import Route, RoutedLayer
 from trix.lab.charlm import CharLM, LMConfig, LMState
 from trix.lab.generate import generate
 from trix.memory.context_gate import ContextGate
-from trix.memory.context_memory import ContextMemory, ContextReading
+from trix.memory.context_memory import ContextMemory
+from trix.memory.count_rows import ContextReading
+from trix.memory.word_memory import ADDRESSES, REACH, WordMemory, asked, letters_of
 
 GATES = ("routed", "fixed")
 _LATEST, _WIDTH = 3, 12  # characters that a gate without a network knows, features of each
@@ -30,6 +31,7 @@ class LookupConfig:
         hidden: units of each of the gate's layers.
         gate: "routed", or "fixed": one learned blend for all positions.
         network: what computes beside the tables; None for tables and a gate alone.
+        words: whether words and lines are addresses as well, see `WordMemory`.
     """
 
     vocab_size: int = 65
@@ -38,6 +40,7 @@ class LookupConfig:
     hidden: int = 64
     gate: str = "routed"
     network: LMConfig | None = None
+    words: bool = False
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -51,9 +54,41 @@ class LookupConfig:
             )
 
     @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables, in the order in which they are read."""
+        orders = tuple(f"order {n}" for n in range(1, self.order + 1))
+        return orders + ADDRESSES if self.words else orders
+
+    def lower(self, table: int) -> int:
+        """Return which table, by its place, is asked for what one after the first does not know."""
+        if table < self.order:
+            return table - 1
+        name = self.tables[table]
+        return self.order if name in ("pair", "apart") else asked(name, self.order)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What the gate chooses among: the tables and, last, the network if there is one."""
+        return self.tables if self.network is None else (*self.tables, "network")
+
+    @property
     def ffn(self) -> str:
         """The network's feed-forward, by name."""
         return self.network.ffn if self.network is not None else "none"
+
+
+class Memories(NamedTuple):
+    """What a `LookupLM` looks up: n-grams and, where the config has them, words."""
+
+    memory: ContextMemory
+    words: WordMemory | None = None
+
+    def to(self, device: torch.device | str) -> "Memories":
+        """Move what is read to a device; return it."""
+        for memory in self:
+            if memory is not None:
+                memory.to(device)
+        return self
 
 
 class LookupState(NamedTuple):
@@ -71,7 +106,7 @@ class LookupRouted(NamedTuple):
         logits: log-probabilities of the next character, `[batch, time, vocab]`; they sum to one.
         routes: of the network's routed layers.
         state: to go on from.
-        gate: the gate's route: places 0 … order−1 are the orders, the last is the network.
+        gate: the gate's route among `LookupConfig.places`.
         sharpness: the power that the blend was raised to, `[batch, time]`.
     """
 
@@ -93,12 +128,15 @@ class LookupLM(nn.Module):
     Args:
         config: see `LookupConfig`.
         memory: counted from the training text, with the config's order and alphabet.
+        words: counted from it as well, if the config has words.
 
     Raises:
-        ValueError: the memory does not fit the config.
+        ValueError: a memory does not fit the config.
     """
 
-    def __init__(self, config: LookupConfig, memory: ContextMemory) -> None:
+    def __init__(
+        self, config: LookupConfig, memory: ContextMemory, words: WordMemory | None = None
+    ) -> None:
         """See the class."""
         super().__init__()
         if (memory.order, memory.vocab_size) != (config.order, config.vocab_size):
@@ -106,19 +144,25 @@ class LookupLM(nn.Module):
                 f"memory must have order {config.order} and {config.vocab_size} characters, got "
                 f"{memory.order} and {memory.vocab_size}"
             )
-        self.config, self.memory = config, memory
-        self.dropped: frozenset[int] = frozenset()
+        if (words is not None) != config.words:
+            raise ValueError(f"words must be given if and only if words=True, got {words}")
+        if words is not None and words.vocab_size != config.vocab_size:
+            raise ValueError(
+                f"words must have {config.vocab_size} characters, got {words.vocab_size}"
+            )
+        self.config, self.memory, self.words = config, memory, words
+        self.dropped: frozenset[str] = frozenset()
         self.network = CharLM(config.network) if config.network is not None else None
         if self.network is not None:
             state_dim = self.network.config.dim
-            told = config.order * (config.vocab_size + 3)
+            told = len(config.tables) * (config.vocab_size + 3)
             self.told = nn.Linear(told, state_dim, bias=False)
             nn.init.zeros_(self.told.weight)
         else:
             state_dim = _LATEST * _WIDTH
             self.latest = nn.Embedding(config.vocab_size + 1, _WIDTH)  # the last one is "none yet"
         self.gate = ContextGate(
-            config.order,
+            len(config.tables),
             state_dim,
             network=self.network is not None,
             hidden=config.hidden,
@@ -149,10 +193,7 @@ class LookupLM(nn.Module):
             state = LookupState(0, tokens[:, :0], None)
         before = state.recent.shape[1]
         known = torch.cat([state.recent, tokens], dim=1)
-        address = self.memory.addresses(known)[:, before:]
-        for order in self.dropped:
-            address[..., order - 1] = -1
-        reading = self.memory.read(address, None if left_out is None else left_out[:, None])
+        reading = self.read(known, left_out, before)
         routes, inner, own = (), None, None
         if self.network is not None:
             seen, routes, inner = self.network.features(tokens, state.network, self._told(reading))
@@ -160,7 +201,8 @@ class LookupLM(nn.Module):
         else:
             seen = self._latest(known)[:, before:]
         blended = self.gate(reading, seen, own)
-        recent = known[:, max(0, known.shape[1] - max(self.config.order - 1, _LATEST)) :]
+        reach = max(self.config.order - 1, _LATEST, REACH - 1 if self.words else 0)
+        recent = known[:, max(0, known.shape[1] - reach) :]
         return LookupRouted(
             blended.log_probabilities,
             routes,
@@ -169,26 +211,55 @@ class LookupLM(nn.Module):
             blended.sharpness,
         )
 
-    def drop(self, order: int) -> None:
-        """Take an order's table away: its addresses are found no more, and the gate is told so.
+    def read(
+        self, tokens: Tensor, left_out: Tensor | None = None, first: int = 0
+    ) -> ContextReading:
+        """Return what the tables say after every position, `[batch, time, tables, ...]`.
+
+        Args:
+            tokens: int64 `[batch, time]`.
+            left_out: the block of the training text that each row is from, `[batch]`.
+            first: the positions before are context only, and are not read.
+        """
+        found = self.known(tokens, first)
+        block = None if left_out is None else left_out[:, None]
+        reading = self.memory.read(found[..., : self.config.order], block)
+        if self.words is None:
+            return reading
+        return self.words.read(found[..., self.config.order :], reading, block)
+
+    def known(self, tokens: Tensor, first: int = 0) -> Tensor:
+        """Return where each table is read, int64 `[batch, time, tables]`; −1: it does not know."""
+        found = [memory.addresses(tokens)[:, first:] for memory in self.memories()]
+        address = torch.cat(found, dim=-1)
+        for name in self.dropped:
+            address[..., self.config.tables.index(name)] = -1
+        return address
+
+    def memories(self) -> list[ContextMemory | WordMemory]:
+        """Return what was counted: n-grams and, where the config has them, words."""
+        return [self.memory] if self.words is None else [self.memory, self.words]
+
+    def drop(self, table: str) -> None:
+        """Take a table away: its addresses are found no more, and the gate is told so.
+
+        Args:
+            table: a name in `config.tables`.
 
         Raises:
-            IndexError: there is no such order.
-            ValueError: the gate has no other place left.
+            ValueError: there is no such table, or the gate has no other place left.
         """
-        self._check(order)
-        self.gate.forbid(order - 1)
-        self.dropped |= {order}
+        self.gate.forbid(self._place(table))
+        self.dropped |= {table}
 
-    def restore(self, order: int) -> None:
+    def restore(self, table: str) -> None:
         """Undo `drop`.
 
         Raises:
-            IndexError: there is no such order.
+            ValueError: there is no such table.
         """
-        self._check(order)
-        self.dropped -= {order}
-        self.gate.allow(order - 1)
+        self.gate.allow(self._place(table))
+        self.dropped -= {table}
 
     generate = generate
 
@@ -200,9 +271,10 @@ class LookupLM(nn.Module):
         """Return the number of trained numbers; the tables' counts are not among them."""
         return sum(p.numel() for p in self.parameters())
 
-    def _check(self, order: int) -> None:
-        if not 1 <= order <= self.config.order:
-            raise IndexError(f"order must be in 1 … {self.config.order}, got {order}")
+    def _place(self, table: str) -> int:
+        if table not in self.config.tables:
+            raise ValueError(f"table must be one of {self.config.tables}, got {table!r}")
+        return self.config.tables.index(table)
 
     def _told(self, reading: ContextReading) -> Tensor:
         # square roots: small probabilities differ by more, and nothing is infinite as in logarithms
@@ -215,40 +287,18 @@ class LookupLM(nn.Module):
         return self.latest(padded.unfold(1, _LATEST, 1)).flatten(-2)
 
 
-@dataclass(frozen=True)
-class BlockDraw:
-    """Draws training windows that lie within one block of the text, and says which.
+def count(config: LookupConfig, tokens: Tensor, alphabet: str) -> Memories:
+    """Return what a model of a config looks up, counted from a text.
 
-    What a `Draw` gives, and for each window the number of its block: the model leaves that block
-    out of its tables.
+    Args:
+        config: says which tables.
+        tokens: the text, int64 `[length]`.
+        alphabet: its characters; of them words are made.
 
-    Attributes:
-        text: int64 `[length]`.
-        folds: blocks, as the memory cuts them; 0 draws anywhere.
+    Raises:
+        ValueError: the text is too short or does not fit the config.
     """
-
-    text: Tensor
-    folds: int
-
-    def __repr__(self) -> str:
-        """Say what is drawn, for a checkpoint."""
-        digest = hashlib.sha256(self.text.numpy().tobytes()).hexdigest()
-        return f"BlockDraw({digest}, {self.folds})"
-
-    def __call__(self, batch: int, length: int, sampler: torch.Generator) -> tuple[Tensor, ...]:
-        """Return tokens and targets `[batch, length]`, and the windows' blocks `[batch]`.
-
-        Raises:
-            ValueError: a block does not hold a window.
-        """
-        if (shortest := len(self.text) // max(self.folds, 1)) <= length:
-            raise ValueError(f"blocks must be longer than {length}, got {shortest}")
-        first = torch.randint(len(self.text) - length, (batch,), generator=sampler)
-        block: tuple[Any, ...] = ()
-        if self.folds:
-            # a window that begins in one block and ends in another moves back into the first
-            fold = first * self.folds // len(self.text)
-            end = -(-(fold + 1) * len(self.text) // self.folds)
-            first, block = torch.minimum(first, end - length - 1), (fold,)
-        window = self.text[first[:, None] + torch.arange(length + 1)]
-        return window[:, :-1], window[:, 1:], *block
+    memory = ContextMemory(tokens, config.order, config.vocab_size, config.folds)
+    if not config.words:
+        return Memories(memory)
+    return Memories(memory, WordMemory(tokens, letters_of(alphabet), config.folds))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from trix.lab.lookup_lm import LookupLM
+from trix.lab.sampler_gate import GateStep
 from trix.lab.sampler_network import NetworkStep
-from trix.lab.sampler_tables import GateStep, TableStep
+from trix.lab.sampler_tables import TableStep, WordStep
 
 
 class Sampler:
@@ -29,13 +30,18 @@ class Sampler:
 
     def __init__(self, model: LookupLM) -> None:
         """See the class."""
-        order, vocab = model.config.order, model.config.vocab_size
+        tables, vocab = len(model.config.tables), model.config.vocab_size
         self.vocab_size = vocab
-        self._tables = TableStep(model.memory, model.dropped)
+        self._tables: list[TableStep | WordStep] = [TableStep(model.memory, model.dropped)]
+        if model.words is not None:
+            own = range(model.config.order, tables)
+            lower = [model.config.lower(place) for place in own]
+            self._tables.append(WordStep(model.words, lower, model.dropped))
+        self._said = np.empty((tables, vocab), dtype=np.float32)
         # what a step reads: roots of the tables' probabilities, their evidence, how undecided
-        self._seen = np.zeros(order * (vocab + 4), dtype=np.float32)
-        self._roots = self._seen[: order * vocab].reshape(order, vocab)
-        self._found = self._seen[order * vocab : order * (vocab + 3)].reshape(order, 3)
+        self._seen = np.zeros(tables * (vocab + 4), dtype=np.float32)
+        self._roots = self._seen[: tables * vocab].reshape(tables, vocab)
+        self._found = self._seen[tables * vocab : tables * (vocab + 3)].reshape(tables, 3)
         self._network = None
         if model.network is not None:
             self._network = NetworkStep(model.network, model.told)
@@ -44,7 +50,8 @@ class Sampler:
 
     def reset(self) -> None:
         """Forget the text: the next character is the first."""
-        self._tables.reset()
+        for tables in self._tables:
+            tables.reset()
         self._gate.reset()
         if self._network is not None:
             self._network.reset()
@@ -57,12 +64,13 @@ class Sampler:
         """
         if not 0 <= token < self.vocab_size:
             raise ValueError(f"token must be in 0 … {self.vocab_size - 1}, got {token}")
-        levels = self._tables.read(token, self._found)
+        for tables in self._tables:
+            tables.read(token, self._found, self._said)
         if self._network is None:
-            return self._gate.blend(levels, self._seen, token, None)
-        np.sqrt(levels, out=self._roots)
+            return self._gate.blend(self._said, self._seen, token, None)
+        np.sqrt(self._said, out=self._roots)
         stream = self._network.step(token, self._seen)
-        return self._gate.blend(levels, self._seen, token, stream)
+        return self._gate.blend(self._said, self._seen, token, stream)
 
     def prime(self, tokens: Iterable[int]) -> np.ndarray:
         """Read several characters; return the log-probabilities after the last.

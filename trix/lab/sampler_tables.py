@@ -1,15 +1,55 @@
-"""The tables and the gate of a look-it-up model for one text, a character at a time, in NumPy."""
+"""The tables of a look-it-up model for one text, a character at a time, in NumPy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from trix.lab.lookup_lm import LookupLM
-from trix.lab.sampler_network import array, gelu
+from trix.lab.sampler_network import array
 from trix.memory.context_memory import ContextMemory
+from trix.memory.count_rows import CountRows
+from trix.memory.word_memory import (
+    ADDRESSES,
+    BASE,
+    BITS,
+    FACTORS,
+    REACH,
+    STEP,
+    WordMemory,
+)
 
-_FLOOR = 1e-9  # the gate's, under its logarithms
+
+class RowStep:
+    """The rows of a memory, nothing left out.
+
+    Args:
+        memory: what to copy them from.
+    """
+
+    def __init__(self, memory: CountRows) -> None:
+        """See the class."""
+        self.keys, self.start, self.character = (
+            t.cpu().numpy() for t in (memory.keys, memory.start, memory.character)
+        )
+        self.share, self.back, self.evidence = (
+            array(t[-1]) for t in (memory.share, memory.back, memory.evidence)
+        )
+
+    def find(self, keys: np.ndarray, out: np.ndarray) -> tuple[list[int], np.ndarray]:
+        """Return where keys stand, and which do; `out` is filled with the evidence there."""
+        if not len(self.keys):
+            out[:] = 0
+            return [0] * len(keys), np.zeros(len(keys), dtype=bool)
+        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        known = self.keys[place] == keys
+        out[:] = self.evidence[place]
+        return place.tolist(), known
+
+    def fill(self, place: int, lower: Any, out: np.ndarray) -> None:
+        """Set `out` to the distribution at a place: its shares, and the rest from a lower one."""
+        begin, end = self.start[place], self.start[place + 1]
+        np.multiply(lower, self.back[place], out=out)
+        out[self.character[begin:end]] += self.share[begin:end]
 
 
 class TableStep:
@@ -17,19 +57,14 @@ class TableStep:
 
     Args:
         memory: nothing is left out of it.
-        dropped: orders that are not asked.
+        dropped: names of tables that are not asked, as "order 3".
     """
 
-    def __init__(self, memory: ContextMemory, dropped: frozenset[int]) -> None:
+    def __init__(self, memory: ContextMemory, dropped: frozenset[str]) -> None:
         """See the class."""
-        self.order, self.vocab_size, self.dropped = memory.order, memory.vocab_size, dropped
-        self.keys, self.start, self.character = (
-            t.cpu().numpy() for t in (memory.keys, memory.start, memory.character)
-        )
-        # of the last column: no block is left out
-        self.share, self.back, self.evidence = (
-            array(t[:, -1]) for t in (memory.share, memory.back, memory.evidence)
-        )
+        self.order, self.vocab_size = memory.order, memory.vocab_size
+        self.rows = RowStep(memory)
+        self.closed = [n for n in range(self.order) if f"order {n + 1}" in dropped]
         self.wraps = np.array([self.vocab_size**n for n in range(self.order)])
         self.first_key = np.arange(self.order) * self.wraps[-1]
         self.reset()
@@ -38,103 +73,98 @@ class TableStep:
         """Forget the text."""
         self.codes, self.seen = np.zeros(self.order, dtype=np.int64), 0
 
-    def read(self, token: int, evidence: np.ndarray) -> np.ndarray:
-        """Return what stands at the addresses of the text so far, `[order, vocab]`.
+    def read(self, token: int, evidence: np.ndarray, said: np.ndarray) -> None:
+        """Fill in what stands at the addresses of the text so far.
 
         Args:
             token: the text's next character.
-            evidence: `[order, 3]`, filled with that of the addresses.
+            evidence: `[tables, 3]`; the first, as many as there are orders, are filled.
+            said: `[tables, vocab]`, likewise.
         """
+        evidence = evidence[: self.order]
         self.codes = (self.codes * self.vocab_size + token) % self.wraps
         self.seen += 1
-        wanted = self.codes + self.first_key
-        place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        known = self.keys[place] == wanted
+        place, known = self.rows.find(self.codes + self.first_key, evidence)
         known[self.seen + 1 :] = False  # fewer characters were read than the address has
-        for order in self.dropped:
-            known[order - 1] = False
-        np.multiply(self.evidence[place], known[:, None], out=evidence)
-        begin, end, back = self.start[place], self.start[place + 1], self.back[place]
-        levels = np.empty((self.order, self.vocab_size), dtype=np.float32)
+        known[self.closed] = False
+        evidence *= known[:, None]
         p: Any = np.float32(1 / self.vocab_size)
         for n, is_known in enumerate(known.tolist()):
-            row = levels[n]
             if is_known:
-                np.multiply(p, back[n], out=row)
-                row[self.character[begin[n] : end[n]]] += self.share[begin[n] : end[n]]
+                self.rows.fill(place[n], p, said[n])
             else:
-                row[:] = p
-            p = row
-        return levels
+                said[n] = p
+            p = said[n]
 
 
-class GateStep:
-    """The gate of a `LookupLM`, and its network's head.
+class WordStep:
+    """What a `WordMemory` says after each character of one text.
 
     Args:
-        model: what to copy them from.
+        memory: nothing is left out of it.
+        lower: which tables are asked for what each of its own does not know.
+        dropped: names of addresses that are not asked.
     """
 
-    def __init__(self, model: LookupLM) -> None:
+    def __init__(self, memory: WordMemory, lower: Sequence[int], dropped: frozenset[str]) -> None:
         """See the class."""
-        gate, order, vocab = model.gate, model.config.order, model.config.vocab_size
-        self.order, self.vocab_size = order, vocab
-        self.places, self.fixed = gate.places, gate.fixed
-        self.closed = np.where(gate.forbidden.cpu().numpy(), -np.inf, 0).astype(np.float32)
-        weight = gate.read.weight.double()
-        evidence = 0.3 * weight[:, : 4 * order].view(-1, order, 4)
-        self.by_evidence = array(torch.cat([evidence[..., :3].flatten(1), evidence[..., 3]], 1))
-        by_state = weight[:, 4 * order :]
-        if model.network is not None:
-            both = torch.cat([model.network.head.weight.double(), by_state])
-            self.by_stream = array(both * model.network.norm.weight.double())
-        self.latest: list[np.ndarray] = []
-        if model.network is None:
-            # a row for each character at each of the latest places
-            latest = model.latest.weight.double()
-            parts = by_state.split(latest.shape[1], dim=1)
-            self.latest = [array(latest @ part.T) for part in parts]
-        self.bias = array(gate.read.bias)
-        self.think, self.think_bias = array(gate.think.weight), array(gate.think.bias)
-        self.score, self.score_bias = array(gate.score.weight), array(gate.score.bias)
+        self.vocab_size, self.letters = memory.vocab_size, memory.letters.tolist()
+        self.lower = lower
+        self.rows = RowStep(memory)
+        self.open = np.array([name not in dropped for name in ADDRESSES])
+        self.reset()
 
     def reset(self) -> None:
         """Forget the text."""
-        self.recent = [self.vocab_size] * len(self.latest)
+        self.at, self.turn, self.latest = -1, -1, [0, 0, 0]
+        # the word so far and the two before: their numbers, and the places before they begin
+        self.words, self.gaps, self.power = [0, 0, 0], [-1, -1, -1], 1
 
-    def blend(
-        self, levels: np.ndarray, seen: np.ndarray, token: int, stream: np.ndarray | None
-    ) -> np.ndarray:
-        """Return the next character's log-probabilities, `[vocab]`.
+    def read(self, token: int, evidence: np.ndarray, said: np.ndarray) -> None:
+        """Fill in what stands at the addresses of the text so far, after what n-grams say.
 
         Args:
-            levels: from the tables, `[order, vocab]`.
-            seen: ends with their evidence, and room for how undecided they are, `[4 · order]`.
-            token: the latest character.
-            stream: of the network, `[dim]`, if there is one.
+            token: the text's next character.
+            evidence: `[tables, 3]`; the last four are filled.
+            said: `[tables, vocab]`; the last four are filled, from the others.
         """
-        said = np.empty((self.places, self.vocab_size), dtype=np.float32)
-        np.log(np.maximum(levels, _FLOOR), out=said[: self.order])
-        np.add.reduce(levels * said[: self.order], axis=1, out=seen[-self.order :])
-        state = self.bias
-        if stream is not None:
-            both = self.by_stream @ stream
-            said[-1] = _log_softmax(both[: self.vocab_size])
-            state = state + both[self.vocab_size :]
+        keys, known = self._keys(token)
+        first = len(said) - len(keys)
+        place, found = self.rows.find(keys, evidence[first:])
+        found &= known & self.open
+        evidence[first:] *= found[:, None]
+        for n, is_known in enumerate(found.tolist()):
+            lower = said[self.lower[n]]
+            if is_known:
+                self.rows.fill(place[n], lower, said[first + n])
+            else:
+                said[first + n] = lower
+
+    def _keys(self, token: int) -> tuple[np.ndarray, np.ndarray]:
+        # as `word_keys`, for one more character
+        self.at += 1
+        self.latest = [token, *self.latest[:2]]
+        letter = self.letters[token]
+        if letter > 0:
+            self.power = self.power * BASE % 2**64
+            self.words[0] += letter * self.power
         else:
-            self.recent = [*self.recent[1:], token]
-            for rows, character in zip(self.latest, self.recent, strict=True):
-                state = state + rows[character]
-        found = self.score_bias
-        if not self.fixed:
-            hidden = gelu(self.by_evidence @ seen[-4 * self.order :] + state)
-            found = self.score @ gelu(self.think @ hidden + self.think_bias) + found
-        score = found[:-1] + self.closed
-        weight = np.exp(score - np.maximum.reduce(score))
-        weight *= np.exp(found[-1]) / np.add.reduce(weight)
-        return _log_softmax(weight @ said)
-
-
-def _log_softmax(x: np.ndarray) -> np.ndarray:
-    x = x - np.maximum.reduce(x)
-    return x - np.log(np.add.reduce(np.exp(x)))
+            if self.at - self.gaps[0] > 1:
+                self.words[1:], self.gaps[1:] = self.words[:2], self.gaps[:2]
+            self.words[0], self.gaps[0], self.power = 0, self.at, 1
+            if letter < 0:
+                self.turn = self.at
+        one, two = self.words[1:]
+        here = self.words[0] * FACTORS[0] + (token + 1) * FACTORS[1]
+        three = sum(c * self.vocab_size**n for n, c in enumerate(self.latest))
+        column = (self.at - self.turn) // STEP + 1
+        hashed = (
+            here,
+            here + one * FACTORS[2],
+            here + two * FACTORS[3],
+            three * FACTORS[2] + column * FACTORS[3],
+        )
+        keys = np.array([h % 2**BITS + (n << BITS) for n, h in enumerate(hashed)])
+        known = [place >= 0 and self.at - place < REACH for place in (*self.gaps, self.turn)]
+        known[3] &= self.at >= 2
+        return keys, np.array(known)

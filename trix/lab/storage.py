@@ -2,7 +2,7 @@
 
 Tables are kept as a tree rather than as numbers of n-grams: for each n-gram its last character, its
 count, and how many n-grams of the next order go on from it. In sorted order that is all there is to
-know, and most of it fits in single bytes.
+know, and most of it fits in single bytes. Of words and lines the keys are kept as they are.
 """
 
 import dataclasses
@@ -17,8 +17,9 @@ from trix.lab.charlm import LMConfig
 from trix.lab.checkpoint import load_checkpoint, save_checkpoint
 from trix.lab.lookup_lm import LookupConfig, LookupLM
 from trix.memory.context_memory import ContextMemory, OrderCounts
+from trix.memory.word_memory import ADDRESSES, AddressCounts, WordMemory
 
-FORMAT = "trix look-it-up model, 1"
+FORMAT = "trix look-it-up model, 2"
 
 
 class Stored(NamedTuple):
@@ -67,7 +68,7 @@ def save_model(folder: Path, model: LookupLM, alphabet: str, about: dict[str, An
             f"alphabet must have {model.config.vocab_size} characters, got {len(alphabet)}"
         )
     tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
-    tensors |= pack_tables(model.memory)
+    tensors |= pack(model)
     values = {
         "format": FORMAT,
         "config": dataclasses.asdict(model.config),
@@ -97,7 +98,8 @@ def load_model(folder: Path) -> Stored:
             **{**values["config"], "network": LMConfig(**network) if network else None}
         )
         tables = {k: t for k, t in tensors.items() if k.startswith("tables.")}
-        model = LookupLM(config, unpack_tables(tables, config.vocab_size))
+        words = unpack_words(tensors, config.vocab_size) if config.words else None
+        model = LookupLM(config, unpack_tables(tables, config.vocab_size), words)
         weights = {
             k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")
         }
@@ -112,6 +114,12 @@ def load_model(folder: Path) -> Stored:
     if not isinstance(alphabet, str) or len(alphabet) != config.vocab_size:
         raise ValueError(f"{folder}: expected {config.vocab_size} characters, got {alphabet!r}")
     return Stored(model.eval(), alphabet, about)
+
+
+def pack(model: LookupLM) -> dict[str, Tensor]:
+    """Return the counts of a model's tables: `tables.<order>.<what>`, `words.<name>.<what>`."""
+    words = pack_words(model.words) if model.words is not None else {}
+    return pack_tables(model.memory) | words
 
 
 def pack_tables(memory: ContextMemory) -> dict[str, Tensor]:
@@ -156,6 +164,47 @@ def unpack_tables(packed: dict[str, Tensor], vocab_size: int) -> ContextMemory:
         if n < order:
             children = packed[f"tables.{n}.children"].numpy().astype(np.int64)
     return ContextMemory.from_counts(counts, vocab_size)
+
+
+def pack_words(memory: WordMemory) -> dict[str, Tensor]:
+    """Return a memory's counts as small tensors, `words.<name>.<what>`, and `words.letters`."""
+    letter = np.uint8 if memory.vocab_size <= 256 else np.int32
+    packed = {"words.letters": memory.letters.cpu()}
+    for name, table in zip(ADDRESSES, memory.counts, strict=True):
+        keys, entries = np.unique(table.key, return_counts=True)
+        count = table.count.sum(axis=1)
+        packed[f"words.{name}.key"] = _tensor(keys, np.int64)
+        packed[f"words.{name}.entries"] = _tensor(entries, _narrow(int(entries.max(initial=0))))
+        packed[f"words.{name}.character"] = _tensor(table.character, letter)
+        packed[f"words.{name}.count"] = _tensor(count, _narrow(int(count.max(initial=0))))
+    return packed
+
+
+def unpack_words(packed: dict[str, Tensor], vocab_size: int) -> WordMemory:
+    """Return the memory that `pack_words` packed; it has no folds.
+
+    Raises:
+        ValueError: the tables do not fit each other.
+    """
+    letters = packed["words.letters"]
+    if letters.dtype != torch.int64 or letters.shape != (vocab_size,):
+        raise ValueError(f"letters must be int64 [{vocab_size}], got {list(letters.shape)}")
+    counts: list[AddressCounts] = []
+    for name in ADDRESSES:
+        keys, entries, character, count = (
+            packed[f"words.{name}.{what}"].numpy().astype(np.int64)
+            for what in ("key", "entries", "character", "count")
+        )
+        sizes = (len(keys), entries.sum(), len(character))
+        if sizes != (len(entries), len(character), len(count)):
+            raise ValueError(
+                f"{name} must have {entries.sum()} entries at {len(entries)} keys, got "
+                f"{len(character)} and {len(count)} at {len(keys)}"
+            )
+        if (np.diff(keys) <= 0).any() or (entries < 1).any() or (character >= vocab_size).any():
+            raise ValueError(f"{name} must be sorted and of {vocab_size} characters")
+        counts.append(AddressCounts(np.repeat(keys, entries), character, count[:, None]))
+    return WordMemory.from_counts(counts, letters)
 
 
 def _narrow(largest: int) -> type[np.generic]:

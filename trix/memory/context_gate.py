@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from trix.address.checks import positive
 from trix.address.route import Route, blend_weights
-from trix.memory.context_memory import ContextReading
+from trix.memory.count_rows import ContextReading
 
 _FLOOR = 1e-9  # keeps logarithms finite where float32 rounds a probability to zero
 

@@ -27,21 +27,7 @@ from torch import Tensor
 
 from trix.address.checks import positive
 from trix.memory.context import check_alphabet, context_codes
-
-
-class ContextReading(NamedTuple):
-    """What a memory says after each position; `[...]` is the shape of the positions.
-
-    Attributes:
-        probabilities: of the next character, by the address of each length, shortest first,
-            `[..., order, vocab_size]`; each distribution sums to one.
-        evidence: what stands at those addresses, `[..., order, 3]`: how often a character
-            followed, how many different ones did, and how often the commonest, each as
-            `log(1 + x)`; 0 where the address is not known.
-    """
-
-    probabilities: Tensor
-    evidence: Tensor
+from trix.memory.count_rows import ContextReading, CountRows, row_parts, without_each
 
 
 class OrderCounts(NamedTuple):
@@ -56,7 +42,7 @@ class OrderCounts(NamedTuple):
     count: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
-class ContextMemory:
+class ContextMemory(CountRows):
     """N-gram tables of every order up to the longest, read all at once.
 
     The tables are flat, sorted tensors: one search finds the addresses of all lengths, one gather
@@ -123,12 +109,6 @@ class ContextMemory:
         memory = ContextMemory.from_counts(merged, self.vocab_size, 0, self.share.dtype)
         return memory.to(self.share.device)
 
-    def to(self, device: torch.device | str) -> "ContextMemory":
-        """Move what is read to a device; return the memory itself."""
-        for name in ("keys", "start", "character", "share", "back", "evidence"):
-            setattr(self, name, getattr(self, name).to(device))
-        return self
-
     def memory(self) -> list[int]:
         """Return the bytes of what is read at each order, in memory, shortest address first."""
         contexts = [len(np.unique(c.code // self.vocab_size)) for c in self.counts]
@@ -159,8 +139,7 @@ class ContextMemory:
         check_alphabet(tokens, self.vocab_size)
         codes = context_codes(tokens, self.order, self.vocab_size)
         keys = codes + self._first_key.to(codes.device)
-        place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
-        return torch.where((self.keys[place] == keys) & (codes >= 0), place, -1)
+        return self.places(keys, codes >= 0)
 
     def read(self, address: Tensor, left_out: Tensor | None = None) -> ContextReading:
         """Return what stands at addresses.
@@ -177,55 +156,23 @@ class ContextMemory:
         """
         if address.shape[-1] != self.order:
             raise ValueError(f"address must be [..., {self.order}], got {list(address.shape)}")
-        if left_out is not None and self.folds == 0:
-            raise ValueError("left_out needs a memory with folds, got one without")
-        if left_out is not None and left_out.numel():
-            low, high = int(left_out.min()), int(left_out.max())
-            if low < 0 or high >= self.folds:  # the column after them has counted everything
-                raise IndexError(f"left_out must be in 0 … {self.folds - 1}, got {low} … {high}")
-        shape, address = address.shape[:-1], address.reshape(-1, self.order)
-        column = address.new_full((len(address), 1), self.folds)
-        if left_out is not None:
-            column = left_out.expand(shape).reshape(-1, 1).to(address.device)
-        known = address >= 0
-        address = address.clamp(min=0)
-        back = torch.where(known, self.back[address, column], 1.0)
-        evidence = self.evidence[address, column] * known.unsqueeze(-1)
-        share = self._shares(address, known, column)
-        p = share.new_full((len(address), self.vocab_size), 1 / self.vocab_size)
+        found = self.found(address, left_out)
+        share = found.share.reshape(-1, self.order, self.vocab_size)
+        back = found.back.reshape(-1, self.order)
+        p = share.new_full((len(share), self.vocab_size), 1 / self.vocab_size)
         levels = []
         for n in range(self.order):
             p = torch.addcmul(share[:, n], back[:, n, None], p)
             levels.append(p)
-        return ContextReading(
-            torch.stack(levels, dim=1).view(*shape, self.order, self.vocab_size),
-            evidence.view(*shape, self.order, 3),
-        )
-
-    def _shares(self, address: Tensor, known: Tensor, column: Tensor) -> Tensor:
-        # discounted shares of the characters that followed each address, as dense rows
-        begin = self.start[address]
-        length = torch.where(known, self.start[address + 1] - begin, 0).flatten()
-        row = torch.repeat_interleave(length)
-        entry = torch.arange(len(row), device=row.device)
-        entry += (begin.flatten() - length.cumsum(0) + length)[row]
-        share = self.share.new_zeros(address.numel(), self.vocab_size)
-        wanted = column.expand_as(address).reshape(-1)[row]
-        share[row, self.character[entry]] = self.share[entry, wanted]
-        return share.view(*address.shape, self.vocab_size)
+        said = torch.stack(levels, dim=1)
+        return ContextReading(said.view_as(found.share), found.evidence)
 
     def _settle(
         self, counts: list[OrderCounts], vocab_size: int, folds: int, dtype: torch.dtype
     ) -> None:
-        self.counts, self.vocab_size, self.folds = counts, vocab_size, folds
-        self.order = len(counts)
-        # per order: occurrences without each block, and, in the last column, all of them
-        seen = [
-            np.concatenate([t - c.count if folds else t[:, :0], t], axis=1)
-            for c in counts
-            for t in (c.count.sum(axis=1, keepdims=True, dtype=np.int32),)
-        ]
-        parts, entries = [], 0
+        self.counts, self.order = counts, len(counts)
+        seen = [without_each(c.count, folds) for c in counts]
+        parts = []
         for n, table in enumerate(counts):
             weight = seen[n]
             if n + 1 < self.order:
@@ -234,18 +181,9 @@ class ContextMemory:
                 weight = _sums(seen[n + 1] > 0, longer, len(table.code))
             contexts, start = np.unique(table.code // vocab_size, return_index=True)
             key = n * vocab_size ** (self.order - 1) + contexts
-            whole = (key, start + entries, table.code % vocab_size)
-            real = (*_discounted(weight, start), _evidence(seen[n], start))
-            parts.append(
-                [torch.from_numpy(x) for x in whole] + [torch.from_numpy(x).to(dtype) for x in real]
-            )
-            entries += len(table.code)
-        keys, start, character, share, back, evidence = (
-            torch.cat(part) for part in zip(*parts, strict=True)
-        )
-        self.keys, self.character = keys, character
-        self.start = torch.cat([start, torch.tensor([entries])])
-        self.share, self.back, self.evidence = share, back, evidence
+            character = table.code % vocab_size
+            parts.append(row_parts(key, start, character, (weight, seen[n]), dtype))
+        self._store(parts, vocab_size, folds)
         self._first_key = torch.arange(self.order) * vocab_size ** (self.order - 1)
 
 
@@ -278,31 +216,3 @@ def _merge(a: OrderCounts, b: OrderCounts) -> OrderCounts:
 def _sums(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
     columns = [np.bincount(group, weights=column, minlength=groups) for column in values.T]
     return np.stack(columns, axis=1).astype(np.int32)
-
-
-def _discounted(weight: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # the share of each entry once discounted, and the mass that each context passes on
-    size = np.diff(np.append(start, len(weight)))
-    discount = np.minimum(_discounts(weight[:, -1])[np.minimum(weight, 3)], weight)
-    total = np.add.reduceat(weight, start, axis=0)
-    back = np.add.reduceat(discount, start, axis=0)
-    back = np.where(total > 0, back / np.maximum(total, 1), 1.0)
-    share = (weight - discount) / np.repeat(np.maximum(total, 1), size, axis=0)
-    return share, back
-
-
-def _discounts(weight: np.ndarray) -> np.ndarray:
-    # what is taken from a count of 0, 1, 2, and 3 or more; Ney's constant where the text is small
-    one, two, three, four = (int((weight == k).sum()) for k in (1, 2, 3, 4))
-    if min(one, two, three, four) == 0:
-        return np.array([0.0, 0.75, 0.75, 0.75])
-    y = one / (one + 2 * two)
-    wanted = [0.0, 1 - 2 * y * two / one, 2 - 3 * y * three / two, 3 - 4 * y * four / three]
-    return np.clip(wanted, [0.0, 0.1, 0.1, 0.1], [0.0, 1.0, 2.0, 3.0])
-
-
-def _evidence(seen: np.ndarray, start: np.ndarray) -> np.ndarray:
-    total = np.add.reduceat(seen, start, axis=0)
-    distinct = np.add.reduceat((seen > 0).astype(np.int64), start, axis=0)
-    largest = np.maximum.reduceat(seen, start, axis=0)
-    return np.log1p(np.stack([total, distinct, largest], axis=-1))

@@ -21,13 +21,14 @@ Cell = tuple[int, int, Explained]
 def tint(explanation: Explanation, place: int | None) -> str:
     """Return the colour of a place: pale for short addresses, dark for long ones.
 
-    The network has a colour that is not on that scale; what nobody foresaw is white.
+    Words and lines have a colour that is not on that scale, and so has the network; what nobody
+    foresaw is white.
     """
     if place is None:
         return GROUNDS["light"]
     depth = explanation.depth(place)
     if depth is None:
-        return NAMED["orange"]
+        return NAMED["orange" if explanation.places[place] == "network" else "periwinkle"]
     return to_hex(mpl.colormaps[SEQUENTIAL](0.95 - 0.9 * depth))
 
 

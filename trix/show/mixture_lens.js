@@ -6,26 +6,28 @@
 // chooses goes through the model, so that all views of it agree.
 
 const FAINTEST = 0.1; // the tint of the shortest order
-const STRONGEST = 0.55; // of the longest, and of the network: text on it keeps 4.5 : 1
+const STRONGEST = 0.55; // of the longest, and of what is no order: text on it keeps 4.5 : 1
 const LETTERS_OF_LINE = 40; // in the list of lines
+const LETTERS_OF_ADDRESS = 12; // in the sentence
 const PAGE = Math.random().toString(36).slice(2); // by which this page asks for a kernel
 
 // ---------------------------------------------------------------- reading the model
 
 const upTo = (count) => Array.from({ length: count }, (_, i) => i);
 
-/** The places of the model: their names, what stands below a character, and their tint. */
+/** The places of the model: their names, what stands below a character, their kind and tint. */
 function readPlaces(model) {
   const orders = model.get("orders");
   const colours = model.get("colours");
-  const [tables, network] = [rgbOf(colours.tables), rgbOf(colours.network)];
+  const tint = (kind, alpha) => `rgb(${rgbOf(colours[kind])} / ${alpha.toFixed(3)})`;
+  const other = (kind, name) =>
+    ({ name, mark: name[0].toUpperCase(), kind, tint: tint(kind, STRONGEST) });
   const places = upTo(orders).map((i) => {
-    const tint = FAINTEST + ((STRONGEST - FAINTEST) * i) / Math.max(1, orders - 1);
-    return { name: `order ${i + 1}`, mark: String(i + 1), reach: i, tint: `rgb(${tables} / ${tint.toFixed(3)})` };
+    const alpha = FAINTEST + ((STRONGEST - FAINTEST) * i) / Math.max(1, orders - 1);
+    return { name: `order ${i + 1}`, mark: String(i + 1), kind: "orders", tint: tint("orders", alpha) };
   });
-  if (model.get("network")) {
-    places.push({ name: "network", mark: "N", reach: null, tint: `rgb(${network} / ${STRONGEST})` });
-  }
+  places.push(...model.get("words").map((name) => other("words", name)));
+  if (model.get("network")) places.push(other("network", "network"));
   return places;
 }
 
@@ -33,12 +35,13 @@ function readPlaces(model) {
 function readLine(entry, alphabet, places) {
   const text = Array.from(entry.text);
   const sources = places.length + 1;
-  const orders = places.filter((place) => place.reach !== null).length;
+  const tables = places.filter(({ kind }) => kind !== "network").length;
   const costs = numbersIn(entry.costs, 4, "getFloat32");
   const weights = numbersIn(entry.weights, 2, "getUint16");
   const likeliest = numbersIn(entry.likeliest, 2, "getUint16");
   const shares = numbersIn(entry.shares, 2, "getUint16");
   const totals = numbersIn(entry.totals, 4, "getUint32");
+  const reaches = numbersIn(entry.reaches, 1, "getUint8");
   const sharpness = numbersIn(entry.sharpness, 4, "getFloat32");
   const shown = shares.length / costs.length;
 
@@ -55,8 +58,15 @@ function readLine(entry, alphabet, places) {
     mean: predicted.reduce((sum, at) => sum + cost(at, places.length), 0) / predicted.length,
     leader: (at) => leads[at - 1],
     led: (place) => leads.filter((one) => one === place).length,
-    /** How often an order's address was seen; 0 too where the line has not so many characters. */
-    total: (at, order) => totals[(at - 1) * orders + order],
+    /** How often a table's address was seen; 0 too where the line has none. */
+    total: (at, source) => (source < tables ? totals[(at - 1) * tables + source] : 0),
+    /** The part of the line that a table's address is; order 1 and the network have none. */
+    address(at, source) {
+      const reach = source < tables ? reaches[(at - 1) * tables + source] : 0;
+      return text.slice(at - reach, at);
+    },
+    /** Whether a source has something of its own to say. */
+    knows: (at, source) => source === 0 || source >= tables || totals[(at - 1) * tables + source] > 0,
     sharpness: (at) => sharpness[at - 1],
     likeliest(at, source) {
       const from = ((at - 1) * sources + source) * shown;
@@ -72,17 +82,22 @@ function readLine(entry, alphabet, places) {
 
 const NAMES = { " ": "space", "\n": "line break", "\t": "tab" };
 const named = (character) => NAMES[character] ?? character;
+const SAID = { word: "the word so far", pair: "the pair of words", apart: "the words apart", line: "the line" };
+const BESIDES = { apart: ", whatever the middle word,", line: ", that far into a line," };
+const ending = (characters) => (characters.length > LETTERS_OF_ADDRESS
+  ? ["\u2026", ...characters.slice(-LETTERS_OF_ADDRESS)] : characters);
 const times = (count) => (count === 1 ? "once" : `${count.toLocaleString("en")} times`);
 
 /** Who has most weight at a character, what that one has seen, and what the blend makes of it. */
 function sentence(line, places, at) {
   const lead = line.leader(at);
-  const { name, reach } = places[lead];
+  const { name, kind } = places[lead];
+  const address = line.address(at, lead);
   let text = `Before \u201c${glyph(line.text[at])}\u201d most weight is with `;
-  text += reach === null ? "the network" : name;
+  text += kind === "network" ? "the network" : (SAID[name] ?? name);
   text += ` (${percent(line.weight(at, lead))})`;
-  if (reach > 0) {
-    text += `: its address ${quoted(line.text.slice(at - reach, at))} was seen ${times(line.total(at, lead))}`;
+  if (address.length > 0) {
+    text += `: its address ${quoted(ending(address))}${BESIDES[name] ?? ""} was seen ${times(line.total(at, lead))}`;
   }
   const price = line.cost(at, line.blend);
   text += `. The blend, to the power ${line.sharpness(at).toFixed(2)}, gives `;
@@ -134,7 +149,7 @@ function makeTinted(line, places) {
 
   function update(at) {
     const lead = line.leader(at);
-    const reach = places[lead].reach ?? 0;
+    const reach = line.address(at, lead).length;
     spans.forEach((span, i) => {
       span.classList.toggle("address", i >= at - reach && i < at);
       span.classList.toggle("next", i === at);
@@ -146,6 +161,14 @@ function makeTinted(line, places) {
   return { box, update, listen };
 }
 
+/** What the marks stand for. */
+function hint(places) {
+  const others = places.filter(({ kind }) => kind !== "orders")
+    .map(({ mark, name, kind }) => `${mark} for ${kind === "network" ? "the " : ""}${name}`);
+  const last = others.pop();
+  return `Leads: order${others.map((one) => `, ${one}`).join("")}${last ? `, or ${last}` : ""}; how often`;
+}
+
 /** What the tints stand for, with how often each place leads in the line; and the line's cost. */
 function makeLegend(places) {
   const counts = places.map(() => element("span", { class: "count" }));
@@ -155,8 +178,7 @@ function makeLegend(places) {
       element("span", { class: "swatch", style: `background-color: ${place.tint}` }, place.mark), counts[i])));
   const box = element("div", { class: "legend" }, mean,
     element("div", { class: "key" },
-      element("span", { class: "hint" }, "Leads: order, or N for the network; how often"), keys));
-  if (places.at(-1).reach !== null) box.querySelector(".hint").textContent = "Leads: order; how often";
+      element("span", { class: "hint" }, hint(places)), keys));
 
   function update(line) {
     counts.forEach((count, i) => (count.textContent = String(line.led(i))));
@@ -168,19 +190,18 @@ function makeLegend(places) {
 
 /** A row for each place and one for the blend: address, weight, cost, likeliest characters. */
 function makeRows(places, shown) {
-  const rows = [...places, { name: "the blend", mark: "blend", reach: null, tint: null }].map((place) => {
+  const rows = [...places, { name: "the blend", mark: "blend", kind: "blend", tint: null }].map((place) => {
     const name = element("span", { class: "name" },
       place.tint ? element("span", { class: "swatch", style: `background-color: ${place.tint}` }, place.mark) : "blend");
-    const address = element("span", { class: "from" });
+    const address = element("bdi", { dir: "ltr" }); // so that a long one is cut on the left
     const seen = element("span", { class: "seen" });
-    const bar = element("span", { class: "bar" });
+    const bar = element("span", { class: "bar", style: `background: var(--${place.kind})` });
     const share = element("span", { class: "share" });
     const cost = element("span", { class: "cost" });
     const chips = upTo(shown).map(() =>
       element("span", { class: "chip" }, element("code", {}), element("span", { class: "part" })));
-    const kind = !place.tint ? "source blend" : place.reach === null ? "source network" : "source";
-    const row = element("div", { class: kind, role: "listitem" },
-      name, address, seen,
+    const row = element("div", { class: place.tint ? "source" : "source blend", role: "listitem" },
+      name, element("span", { class: "from" }, address), seen,
       element("span", { class: "weight" }, element("span", { class: "track" }, bar), share),
       cost, element("span", { class: "chips" }, ...chips));
     return { place, row, address, seen, bar, share, cost, chips };
@@ -195,12 +216,10 @@ function makeRows(places, shown) {
   function update(line, at) {
     const lead = line.leader(at);
     rows.forEach(({ place, row, address, seen, bar, share, cost, chips }, source) => {
-      const { reach } = place;
-      const within = reach !== null && reach <= at;
-      const total = reach === null ? 0 : line.total(at, source);
-      const known = reach === null || reach === 0 || (within && total > 0);
-      address.textContent = within ? line.text.slice(at - reach, at).map(glyph).join("") : "";
-      seen.textContent = reach === null ? "" : known ? total.toLocaleString("en") : "\u2013";
+      const table = place.kind === "orders" || place.kind === "words";
+      const known = line.knows(at, source);
+      address.textContent = line.address(at, source).map(glyph).join("");
+      seen.textContent = !table ? "" : known ? line.total(at, source).toLocaleString("en") : "\u2013";
       const weight = place.tint ? line.weight(at, source) : null;
       bar.style.width = `${100 * (weight ?? 0)}%`;
       share.textContent = weight === null ? "" : known ? percent(weight) : "\u2013";
@@ -238,10 +257,10 @@ function render({ model, el }) {
   const first = readLine(model.get("lines")[0], alphabet, places);
   const rows = makeRows(places, first.likeliest(1, 0).length);
   const figure = element("div", {
-    class: "trix-mixture-lens",
+    class: model.get("words").length > 0 ? "trix-mixture-lens longer" : "trix-mixture-lens",
     role: "group",
     "aria-label": model.get("alt"),
-    style: `--tables: ${colours.tables}; --network: ${colours.network}`,
+    style: Object.entries(colours).map(([kind, colour]) => `--${kind}: ${colour}`).join("; "),
   },
     element("div", { class: "inner" }, controls.box, stage, legend.box, words, rows.box, status));
   el.append(figure);

@@ -16,9 +16,11 @@ import torch
 import traitlets
 from torch import Tensor
 
+from trix.lab.explain import passed_on
 from trix.lab.lookup_lm import LookupLM
 from trix.memory.context_gate import Blended
-from trix.memory.context_memory import ContextReading
+from trix.memory.count_rows import ContextReading
+from trix.memory.word_memory import REACH
 from trix.show.context_lens import encoded, lens_code
 from trix.show.style import NAMED
 
@@ -37,8 +39,9 @@ _HERE = Path(__file__).parent
 class MixtureLens(anywidget.AnyWidget):
     """Lines of text, each character tinted by the place that the gate gave most weight.
 
-    A place is an order of the model's tables, or its network. An order whose address was never
-    seen says what the longest one says that was; its weight is shown there.
+    A place is one of the model's tables, or its network: first the orders, then what it looks up
+    under words and lines, if it does. A table whose address was never seen says what the one says
+    that it asks; its weight is shown there.
 
     The reader picks a line and a character, and sees the weight of every place there, the likeliest
     next characters by each place and by the blend, and what the true one costs. A line is read from
@@ -51,12 +54,13 @@ class MixtureLens(anywidget.AnyWidget):
         lines: what was read, a dictionary of bytes a line (see `_read`); one that was typed stands
             last.
         alphabet: every character that has a number, in order.
-        orders: of the tables.
+        orders: how many of the tables are orders.
+        words: the names of the others.
         network: whether the last place is a network's.
         refused: why the typed line was not read; empty where it was.
         hail: a word by which a page asks whether anybody reads what is typed.
         heard: the same word, from whoever does.
-        colours: of the tables and of the network.
+        colours: of the orders, of the other tables and of the network.
         alt: what the figure shows, for whoever cannot see it.
     """
 
@@ -69,6 +73,7 @@ class MixtureLens(anywidget.AnyWidget):
     lines = traitlets.List(traitlets.Dict()).tag(sync=True)
     alphabet = traitlets.Unicode().tag(sync=True)
     orders = traitlets.Int().tag(sync=True)
+    words = traitlets.List(traitlets.Unicode()).tag(sync=True)
     network = traitlets.Bool().tag(sync=True)
     refused = traitlets.Unicode().tag(sync=True)
     hail = traitlets.Unicode().tag(sync=True)
@@ -105,8 +110,13 @@ class MixtureLens(anywidget.AnyWidget):
             lines=self._given,
             alphabet=alphabet,
             orders=model.config.order,
+            words=list(model.config.tables[model.config.order :]),
             network=model.network is not None,
-            colours={"tables": NAMED["teal"], "network": NAMED["orange"]},
+            colours={
+                "orders": NAMED["teal"],
+                "words": NAMED["periwinkle"],
+                "network": NAMED["orange"],
+            },
             alt=alt,
         )
 
@@ -165,7 +175,8 @@ def _read(model: LookupLM, alphabet: str, text: str) -> dict[str, Any]:
         - `likeliest`: the likeliest characters by each source, as places in the alphabet, uint16
           `[characters, sources, shown]`;
         - `shares`: their probabilities, in 1 / 65535, uint16 of the same shape;
-        - `totals`: how often each order's address was seen, uint32 `[characters, orders]`;
+        - `totals`: how often each table's address was seen, uint32 `[characters, tables]`;
+        - `reaches`: how many characters back it begins, uint8 of the same shape; see `_reaches`;
         - `sharpness`: the power of the blend, float32 `[characters]`.
     """
     if not isinstance(text, str) or not 2 <= len(text) <= MOST_CHARACTERS:
@@ -185,10 +196,11 @@ def _read(model: LookupLM, alphabet: str, text: str) -> dict[str, Any]:
     return {
         "text": text,
         "costs": _bytes(said.gather(2, true).abs(), "<f4"),  # no minus zero
-        "weights": _steps(_resolved(blended, totals)),
+        "weights": _steps(_resolved(model, blended, totals)),
         "likeliest": _bytes(ranked.indices[..., :SHOWN], "<u2"),
         "shares": _steps(ranked.values[..., :SHOWN].exp()),
         "totals": _bytes(totals, "<u4"),
+        "reaches": _bytes(_reaches(model, tokens[:-1]), "u1"),
         "sharpness": _bytes(blended.sharpness[0], "<f4"),
     }
 
@@ -208,21 +220,38 @@ def _overheard(model: LookupLM, tokens: Tensor) -> tuple[ContextReading, Tensor 
     return reading, own, blended
 
 
-def _resolved(blended: Blended, totals: Tensor) -> Tensor:
-    """The weight of each place `[characters, places]`, as it comes to bear.
-
-    An order whose address was never seen says what the longest one says that was, so its weight
-    counts as that one's.
-    """
+def _resolved(model: LookupLM, blended: Blended, totals: Tensor) -> Tensor:
+    """The weight of each place `[characters, places]`, as it comes to bear; see `passed_on`."""
     weights = torch.zeros(blended.route.weight.shape[1:]).scatter(
         1, blended.route.index[0].cpu(), blended.route.weight[0].float().cpu()
     )
-    seen = totals.cpu() > 0
-    seen[:, 0] = True
-    place = torch.arange(weights.shape[1]).repeat(len(weights), 1)
-    orders = seen.shape[1]
-    place[:, :orders] = (place[:, :orders] * seen).cummax(dim=1).values
-    return torch.zeros_like(weights).scatter_add(1, place, weights)
+    return passed_on(weights, totals.cpu() > 0, model.config)
+
+
+def _reaches(model: LookupLM, tokens: Tensor) -> Tensor:
+    """How many characters back the address of each table begins, `[characters, tables]`.
+
+    0 where the line has not so many, and for order 1, which has no address. An address of words
+    begins with the first letter of its first word; one in a line is three characters long, wherever
+    the line began.
+    """
+    orders = range(model.config.order)
+    rows = [[n if n <= at + 1 else 0 for n in orders] for at in range(len(tokens))]
+    if model.words is None:
+        return torch.tensor(rows)
+    gap = turn = one = two = -1  # before the word here, the line, the word before, the one before
+    inside = False
+    for at, letter in enumerate(model.words.letters.cpu()[tokens].tolist()):
+        if letter <= 0:
+            if inside:
+                one, two = gap, one
+            gap = at
+        turn = at if letter < 0 else turn
+        inside = letter > 0
+        known = [begin >= 0 and at - begin < REACH for begin in (gap, one, two, turn)]
+        reach = (max(1, at - gap), at - one, at - two, 3 if at >= 2 else 0)
+        rows[at] += [n if yes else 0 for n, yes in zip(reach, known, strict=True)]
+    return torch.tensor(rows)
 
 
 def _bytes(values: Tensor, kind: str) -> bytes:
