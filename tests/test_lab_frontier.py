@@ -128,6 +128,7 @@ def test_what_cannot_be_compared_is_left_out_and_what_is_one_training_comes_once
         *record("transplant", [2.6], {**config("probe"), "routing": "kan"}),
         *record("add-one-3", [2.7], {"order": 3, "smoothing": "add-one"}),
         *record("grid", [2.8], {"arms": {}}),
+        *record("lost", [3.0, 9.0], config()),
     ]
     assert [one.name for one in everything_built(records)] == ["trial/new"]
 

@@ -18,7 +18,7 @@ from trix.lab.storage import (
     unpack_words,
 )
 from trix.memory.context_memory import ContextMemory
-from trix.memory.word_memory import WordMemory, letters_of
+from trix.memory.word_memory import ADDRESSES, WordMemory, letters_of
 
 VOCAB, ORDER = 7, 4
 ALPHABET = "\n abcdé"
@@ -87,16 +87,17 @@ def test_a_saved_model_comes_back_bit_for_bit(tmp_path, network, change):
 
 
 @pytest.mark.parametrize("network", [NETWORK, None])
-def test_what_was_taken_away_stays_away(tmp_path, network):
-    model = _model(network)
+@pytest.mark.parametrize("table", ["order 2", "pair"])
+def test_what_was_taken_away_stays_away(tmp_path, network, table):
+    model = _model(network, words=True)
     whole = model.eval()(_text(13)[None])
-    model.drop("order 2")
+    model.drop(table)
     model.gate.forbid(0)  # not asked, but found: a network is still told of it
     save_model(tmp_path, model, ALPHABET, {})
     got = load_model(tmp_path).model
-    assert got.dropped == {"order 2"}
+    assert got.dropped == {table}
     _same(got, model)
-    got.restore("order 2")
+    got.restore(table)
     got.gate.allow(0)
     assert torch.equal(got(_text(13)[None]), whole)
 
@@ -313,8 +314,9 @@ def test_empty_tables_are_refused():
 
 
 @pytest.mark.parametrize("network", [NETWORK, None])
-def test_sizes_are_those_of_the_file_but_for_its_header(tmp_path, network):
-    model = _model(network)
+@pytest.mark.parametrize("words", [False, True])
+def test_sizes_are_those_of_the_file_but_for_its_header(tmp_path, network, words):
+    model = _model(network, words=words)
     save_model(tmp_path, model, ALPHABET, {})
     (path,) = tmp_path.glob("*.safetensors")
     content = path.read_bytes()
@@ -322,13 +324,16 @@ def test_sizes_are_those_of_the_file_but_for_its_header(tmp_path, network):
     stated = sizes(model)
     assert stated["bytes"] == len(content) - header
     names = json.loads(content[8:header])
-    for order in range(1, ORDER + 1):
+    tables = [*map(str, range(1, ORDER + 1)), *(ADDRESSES if words else ())]
+    for table in tables:
         spans = [
-            n["data_offsets"] for name, n in names.items() if name.startswith(f"tables.{order}.")
+            n["data_offsets"]
+            for name, n in names.items()
+            if name.startswith((f"tables.{table}.", f"words.{table}."))
         ]
-        assert stated[f"bytes_order_{order}"] == sum(end - begin for begin, end in spans)
-    assert stated["bytes_tables"] == sum(stated[f"bytes_order_{n}"] for n in range(1, ORDER + 1))
-    assert set(stated) == {"bytes", "bytes_tables", *(f"bytes_order_{n}" for n in range(1, 5))}
+        assert stated[f"bytes_order_{table}"] == sum(end - begin for begin, end in spans) > 0
+    assert stated["bytes_tables"] == sum(stated[f"bytes_order_{n}"] for n in tables)
+    assert set(stated) == {"bytes", "bytes_tables", *(f"bytes_order_{n}" for n in tables)}
 
 
 def _words(folds=0):
@@ -337,7 +342,7 @@ def _words(folds=0):
 
 @pytest.mark.parametrize("folds", [0, 2])
 def test_packed_words_come_back_bit_for_bit(folds):
-    got, expected = unpack_words(pack_words(_words(folds)), VOCAB), _words()
+    got, expected = unpack_words(pack_words(_words(folds)), ALPHABET), _words()
     for name in (*READ, "letters"):
         assert torch.equal(getattr(got, name), getattr(expected, name)), name
     assert got.folds == 0
@@ -346,14 +351,13 @@ def test_packed_words_come_back_bit_for_bit(folds):
 def test_words_of_a_text_that_has_none_are_packed_too():
     memory = WordMemory(torch.tensor([1, 1, 1]), letters_of(ALPHABET))
     assert not len(memory.counts[3].key)
-    got = unpack_words(pack_words(memory), VOCAB)
+    got = unpack_words(pack_words(memory), ALPHABET)
     assert torch.equal(got.keys, memory.keys)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_set("words.letters", lambda t: t[:-1]), r"letters must be int64 \[7\], got \[6\]"),
         (_set("words.word.key", lambda t: t[:-1]), r"word must have \d+ entries at \d+ keys, got"),
         (_set("words.pair.entries", lambda t: t + 1), r"pair must have \d+ entries at \d+ keys"),
         (_set("words.line.count", lambda t: t[1:]), r"line must have \d+ entries at \d+ keys, got"),
@@ -365,4 +369,4 @@ def test_words_that_do_not_fit_are_refused(damage, message):
     packed = pack_words(_words())
     damage(packed)
     with pytest.raises(ValueError, match=message):
-        unpack_words(packed, VOCAB)
+        unpack_words(packed, ALPHABET)

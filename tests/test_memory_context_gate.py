@@ -11,7 +11,7 @@ ORDER, STATE, VOCAB = 5, 7, 13
 
 def _gate(**options):
     torch.manual_seed(3)
-    gate = ContextGate(**{"order": ORDER, "state_dim": STATE, "hidden": 11, **options}).double()
+    gate = ContextGate(**{"tables": ORDER, "state_dim": STATE, "hidden": 11, **options}).double()
     with torch.no_grad():  # as after training: no place, and no unit, that is like another
         for parameter in gate.parameters():
             parameter.add_(0.5 * torch.randn_like(parameter))
@@ -257,16 +257,16 @@ def test_bad_arguments_are_named():
             gate.forbid(place)
         with pytest.raises(IndexError, match=f"0 … 5, got {place}"):
             gate.allow(place)
-    with pytest.raises(ValueError, match="5 orders and 7 features, got 5 and 6"):
+    with pytest.raises(ValueError, match="5 tables and 7 features, got 5 and 6"):
         gate(reading, state[..., :6], own)
     short = ContextReading(reading.probabilities[..., :4, :], reading.evidence[..., :4, :])
-    with pytest.raises(ValueError, match="5 orders and 7 features, got 4 and 7"):
+    with pytest.raises(ValueError, match="5 tables and 7 features, got 4 and 7"):
         gate(short, state, own)
     with pytest.raises(ValueError, match="logits must be given, got None"):
         gate(reading, state)
     with pytest.raises(ValueError, match=r"logits must be left out, got \[2, 3, 13\]"):
         _gate(network=False)(reading, state, own)
-    for name in ("order", "state_dim", "hidden"):
+    for name in ("tables", "state_dim", "hidden"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             _gate(**{name: 0})
         with pytest.raises(TypeError, match=f"{name} must be an integer, got 'a'"):

@@ -27,7 +27,7 @@ class Explained(NamedTuple):
     """One character, and who foresaw it.
 
     A table whose address was never counted repeats the one that it asks, so its weight is counted
-    there: the leader is a table that knew something.
+    there: the leader is a table that knew something, unless the shortest one was dropped.
 
     The first character of a text has nothing before it: nobody foresaw it, all its numbers are None
     and its tuples are empty.

@@ -27,13 +27,14 @@ LABELS = {
     "sources-nano/token-hash": "token hash",
     "lookup-tables/routed": "tables and gate",
     "lookup-tables/fixed-gate": "tables, one blend",
+    "lookup-tables/orders-alone": "n-grams and gate",
     "lookup-model/lookup": "tables and gate, short blocks",
     "lookup-small/three-minutes": "look it up, small",
-    "lookup-long/ten-minutes": "look it up, longer",
-    "lookup-base/base": "look it up, base",
-    "lookup-parts/all": "look it up, shorter",
-    "lookup-parts/fixed-gate": "look it up, one blend",
-    "lookup-parts/no-routed-memory": "look it up, no memory",
+    "lookup-long/ten-minutes": "n-grams, longer",
+    "lookup-base/base": "n-grams, base",
+    "lookup-parts/all": "n-grams, shorter",
+    "lookup-parts/fixed-gate": "n-grams, one blend",
+    "lookup-parts/no-routed-memory": "n-grams, no memory",
 }
 
 
@@ -86,7 +87,12 @@ def everything_built(records: Sequence[Record]) -> list[Built]:
     for name in dict.fromkeys((r.experiment, r.arm) for r in records):
         runs = [r for r in records if (r.experiment, r.arm) == name and "val_nats" in r.metrics]
         losses = tuple(r.metrics["val_nats"] for r in runs)
-        if not runs or losses in seen or min(losses) > _GUESS or not _comparable(runs[0]):
+        if (
+            not runs
+            or losses in seen
+            or math.fsum(losses) / len(losses) > _GUESS
+            or not _comparable(runs[0])
+        ):
             continue
         seen.append(losses)
         found += _forms("/".join(name), runs, timed)
@@ -151,6 +157,7 @@ def _size(runs: list[Record], of_tables: float) -> float:
 
 def _family(config: Mapping[str, Any]) -> str:
     model = config.get("model", {})
+    model = model.get("network") or model  # of a look-it-up model
     if "mixer" not in model:
         return "counted"
     options, ffn = model.get("mixer_options", {}), model.get("ffn_options", {})

@@ -38,9 +38,10 @@ class Looked:
         changes: to the model's `LookupConfig`.
         training: what differs in the training, see `TrainConfig`.
         without: a table that is taken away before training, as "order 3"; None leaves all.
-        closely: whether the loss is measured as well with each order gone, and with tables that go
+        closely: whether the loss is measured as well with each table gone, and with tables that go
             on counting the text that they have read.
         block: characters of a block of the evaluation.
+        seeded: whether the run depends on a seed.
     """
 
     preset: str

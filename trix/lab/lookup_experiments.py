@@ -9,7 +9,7 @@ from trix.lab.presets import PRESETS
 
 _TABLES = PRESETS["tables"].model.tables
 _SHORT = {"steps": 750, "batch": 16, "context": 64}  # so that five arms times five seeds are quick
-_ORDERS = {"words": False}  # n-grams alone: what these were run with, on a GPU
+_ORDERS = {"words": False}  # n-grams alone: these were run before there were words
 
 
 def _network(**changes: Any) -> dict[str, Any]:
@@ -37,7 +37,9 @@ LOOKUP: dict[str, dict[str, Arm]] = {
     "lookup-model": {"lookup": Looked("tables", block=64)},
     "lookup-small": {"three-minutes": Looked("small", closely=True)},
     # more passes over the same text, with more dropout: what another seven minutes bring
-    "lookup-long": {"ten-minutes": Looked("small", _network(dropout=0.2), {"steps": 2200})},
+    "lookup-long": {
+        "ten-minutes": Looked("small", _network(dropout=0.2) | _ORDERS, {"steps": 2200})
+    },
     "lookup-base": {"base": Looked("base", _ORDERS)},
     "lookup-parts": {
         "all": Looked("small", _ORDERS, _SHORT),

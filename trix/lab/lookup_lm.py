@@ -63,8 +63,7 @@ class LookupConfig:
         """Return which table, by its place, is asked for what one after the first does not know."""
         if table < self.order:
             return table - 1
-        name = self.tables[table]
-        return self.order if name in ("pair", "apart") else asked(name, self.order)
+        return asked(self.tables[table], self.order)
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -230,8 +229,11 @@ class LookupLM(nn.Module):
 
     def known(self, tokens: Tensor, first: int = 0) -> Tensor:
         """Return where each table is read, int64 `[batch, time, tables]`; −1: it does not know."""
-        found = [memory.addresses(tokens)[:, first:] for memory in self.memories()]
-        address = torch.cat(found, dim=-1)
+        # an n-gram needs a few characters before the first position, a word many
+        skipped = max(0, first - self.config.order + 1)
+        address = self.memory.addresses(tokens[:, skipped:])[:, first - skipped :]
+        if self.words is not None:
+            address = torch.cat([address, self.words.addresses(tokens)[:, first:]], dim=-1)
         for name in self.dropped:
             address[..., self.config.tables.index(name)] = -1
         return address

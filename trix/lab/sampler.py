@@ -16,7 +16,7 @@ class Sampler:
     """A trained `LookupLM` for inference on one text, at the speed of its arithmetic.
 
     What comes out is the model's up to float32's rounding; where two tiles match a token equally
-    well to within that, the other one may be read. The model's numbers are copied, with the orders
+    well to within that, the other one may be read. The model's numbers are copied, with the tables
     that were dropped and the places that were forbidden when it was. NumPy's own threads only get
     in the way of products so small: `OMP_NUM_THREADS=1`.
 

@@ -18,14 +18,15 @@ class GateStep:
 
     def __init__(self, model: LookupLM) -> None:
         """See the class."""
-        gate, order, vocab = model.gate, len(model.config.tables), model.config.vocab_size
-        self.order, self.vocab_size = order, vocab
+        gate, vocab = model.gate, model.config.vocab_size
+        tables = self.tables = gate.tables
+        self.vocab_size = vocab
         self.places, self.fixed = gate.places, gate.fixed
         self.closed = np.where(gate.forbidden.cpu().numpy(), -np.inf, 0).astype(np.float32)
         weight = gate.read.weight.double()
-        evidence = 0.3 * weight[:, : 4 * order].view(-1, order, 4)
+        evidence = 0.3 * weight[:, : 4 * tables].view(-1, tables, 4)
         self.by_evidence = array(torch.cat([evidence[..., :3].flatten(1), evidence[..., 3]], 1))
-        by_state = weight[:, 4 * order :]
+        by_state = weight[:, 4 * tables :]
         if model.network is not None:
             both = torch.cat([model.network.head.weight.double(), by_state])
             self.by_stream = array(both * model.network.norm.weight.double())
@@ -49,14 +50,14 @@ class GateStep:
         """Return the next character's log-probabilities, `[vocab]`.
 
         Args:
-            levels: from the tables, `[order, vocab]`.
-            seen: ends with their evidence, and room for how undecided they are, `[4 · order]`.
+            levels: from the tables, `[tables, vocab]`.
+            seen: ends with their evidence, and room for how undecided they are, `[4 · tables]`.
             token: the latest character.
             stream: of the network, `[dim]`, if there is one.
         """
         said = np.empty((self.places, self.vocab_size), dtype=np.float32)
-        np.log(np.maximum(levels, _FLOOR), out=said[: self.order])
-        np.add.reduce(levels * said[: self.order], axis=1, out=seen[-self.order :])
+        np.log(np.maximum(levels, _FLOOR), out=said[: self.tables])
+        np.add.reduce(levels * said[: self.tables], axis=1, out=seen[-self.tables :])
         state = self.bias
         if stream is not None:
             both = self.by_stream @ stream
@@ -68,7 +69,7 @@ class GateStep:
                 state = state + rows[character]
         found = self.score_bias
         if not self.fixed:
-            hidden = gelu(self.by_evidence @ seen[-4 * self.order :] + state)
+            hidden = gelu(self.by_evidence @ seen[-4 * self.tables :] + state)
             found = self.score @ gelu(self.think @ hidden + self.think_bias) + found
         score = found[:-1] + self.closed
         weight = np.exp(score - np.maximum.reduce(score))

@@ -17,7 +17,7 @@ from trix.lab.charlm import LMConfig
 from trix.lab.checkpoint import load_checkpoint, save_checkpoint
 from trix.lab.lookup_lm import LookupConfig, LookupLM
 from trix.memory.context_memory import ContextMemory, OrderCounts
-from trix.memory.word_memory import ADDRESSES, AddressCounts, WordMemory
+from trix.memory.word_memory import ADDRESSES, AddressCounts, WordMemory, letters_of
 
 FORMAT = "trix look-it-up model, 2"
 
@@ -91,14 +91,20 @@ def load_model(folder: Path) -> Stored:
         raise FileNotFoundError(f"expected a model in {folder}, but there is none")
     tensors, values = saved
     if values.get("format") != FORMAT:
-        raise ValueError(f"{folder} must hold a {FORMAT!r}, got {values.get('format')!r}")
+        raise ValueError(
+            f"{folder} must hold a {FORMAT!r}, got {values.get('format')!r}; a model of an earlier "
+            "format has to be trained again, with --force in the same folder"
+        )
     try:
         network = values["config"]["network"]
         config = LookupConfig(
             **{**values["config"], "network": LMConfig(**network) if network else None}
         )
         tables = {k: t for k, t in tensors.items() if k.startswith("tables.")}
-        words = unpack_words(tensors, config.vocab_size) if config.words else None
+        alphabet, about = values["alphabet"], values["about"]
+        if not isinstance(alphabet, str) or len(alphabet) != config.vocab_size:
+            raise ValueError(f"{folder}: expected {config.vocab_size} characters, got {alphabet!r}")
+        words = unpack_words(tensors, alphabet) if config.words else None
         model = LookupLM(config, unpack_tables(tables, config.vocab_size), words)
         weights = {
             k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")
@@ -106,13 +112,10 @@ def load_model(folder: Path) -> Stored:
         model.load_state_dict(weights)
         for gone in values.get("dropped", ()):
             model.drop(gone)
-        alphabet, about = values["alphabet"], values["about"]
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{folder} holds a model that does not fit its settings: {error}"
         ) from error
-    if not isinstance(alphabet, str) or len(alphabet) != config.vocab_size:
-        raise ValueError(f"{folder}: expected {config.vocab_size} characters, got {alphabet!r}")
     return Stored(model.eval(), alphabet, about)
 
 
@@ -167,9 +170,9 @@ def unpack_tables(packed: dict[str, Tensor], vocab_size: int) -> ContextMemory:
 
 
 def pack_words(memory: WordMemory) -> dict[str, Tensor]:
-    """Return a memory's counts as small tensors, `words.<name>.<what>`, and `words.letters`."""
+    """Return a memory's counts as small tensors, `words.<name>.<what>`."""
     letter = np.uint8 if memory.vocab_size <= 256 else np.int32
-    packed = {"words.letters": memory.letters.cpu()}
+    packed: dict[str, Tensor] = {}
     for name, table in zip(ADDRESSES, memory.counts, strict=True):
         keys, entries = np.unique(table.key, return_counts=True)
         count = table.count.sum(axis=1)
@@ -180,15 +183,13 @@ def pack_words(memory: WordMemory) -> dict[str, Tensor]:
     return packed
 
 
-def unpack_words(packed: dict[str, Tensor], vocab_size: int) -> WordMemory:
+def unpack_words(packed: dict[str, Tensor], alphabet: str) -> WordMemory:
     """Return the memory that `pack_words` packed; it has no folds.
 
     Raises:
-        ValueError: the tables do not fit each other.
+        ValueError: the tables do not fit each other or the alphabet.
     """
-    letters = packed["words.letters"]
-    if letters.dtype != torch.int64 or letters.shape != (vocab_size,):
-        raise ValueError(f"letters must be int64 [{vocab_size}], got {list(letters.shape)}")
+    vocab_size = len(alphabet)
     counts: list[AddressCounts] = []
     for name in ADDRESSES:
         keys, entries, character, count = (
@@ -204,7 +205,7 @@ def unpack_words(packed: dict[str, Tensor], vocab_size: int) -> WordMemory:
         if (np.diff(keys) <= 0).any() or (entries < 1).any() or (character >= vocab_size).any():
             raise ValueError(f"{name} must be sorted and of {vocab_size} characters")
         counts.append(AddressCounts(np.repeat(keys, entries), character, count[:, None]))
-    return WordMemory.from_counts(counts, letters)
+    return WordMemory.from_counts(counts, letters_of(alphabet))
 
 
 def _narrow(largest: int) -> type[np.generic]:

@@ -1,7 +1,7 @@
 r"""A routed mixture of distributions: a gate chooses how fine to look, and when to compute instead.
 
-The places that a gate routes to are the orders of a `ContextMemory`, from the coarsest address to
-the finest, and last a network's own distribution. What they say is blended as
+The places that a gate routes to are tables, such as the orders of a `ContextMemory` from the
+coarsest address to the finest, and last a network's own distribution. What they say is blended as
 logarithms (a product of experts, Hinton 2002; the logistic mixing of PAQ, Mahoney 2005):
 
 .. math:: p(x) \propto \prod_i p_i(x)^{\beta w_i}, \qquad w = \mathrm{softmax}(s)
@@ -40,10 +40,10 @@ class Blended(NamedTuple):
 
 
 class ContextGate(nn.Module):
-    """Blends the orders of a context memory, and a network's own distribution.
+    """Blends what tables say, and a network's own distribution.
 
     Args:
-        order: orders of the memory.
+        tables: places whose distributions are read.
         state_dim: features of the state that the gate reads beside the evidence.
         network: whether a network's distribution is blended as well; it is the last place.
         hidden: units of each of the gate's two layers.
@@ -58,7 +58,7 @@ class ContextGate(nn.Module):
 
     def __init__(
         self,
-        order: int,
+        tables: int,
         state_dim: int,
         network: bool = True,
         hidden: int = 64,
@@ -66,25 +66,25 @@ class ContextGate(nn.Module):
     ) -> None:
         """See the class.
 
-        It begins by blending the orders evenly, raised to the power one; the network's own
+        It begins by blending the tables evenly, raised to the power one; the network's own
         distribution, where there is one, joins them with the power one as well.
         """
         super().__init__()
-        self.order = positive("order", order)
-        self.places = order + network
+        self.tables = positive("tables", tables)
+        self.places = tables + network
         self.state_dim, self.fixed = positive("state_dim", state_dim), fixed
-        self.read = nn.Linear(4 * order + state_dim, positive("hidden", hidden))
+        self.read = nn.Linear(4 * tables + state_dim, positive("hidden", hidden))
         self.think = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, self.places + 1)
         nn.init.zeros_(self.score.weight)
         nn.init.zeros_(self.score.bias)
         if network:
             with torch.no_grad():
-                self.score.bias[order:] = self.score.bias.new_tensor([order, 2.0]).log()
+                self.score.bias[tables:] = self.score.bias.new_tensor([tables, 2.0]).log()
         self.register_buffer("forbidden", torch.zeros(self.places, dtype=torch.bool))
 
     def forbid(self, place: int) -> None:
-        """Leave a place out of every blend from now on: order `place + 1`, or the network's own.
+        """Leave a place out of every blend from now on: a table, or the network's own.
 
         Raises:
             IndexError: there is no such place.
@@ -108,21 +108,21 @@ class ContextGate(nn.Module):
         """Blend what a memory said with what a network says.
 
         Args:
-            reading: of the memory, `[..., order, ...]`.
+            reading: of the tables, `[..., tables, ...]`.
             state: `[..., state_dim]`.
             own: the network's logits `[..., vocab_size]`, if the gate has a place for them.
 
         Raises:
             ValueError: shapes do not fit, or logits are given or missing against `network`.
         """
-        if reading.evidence.shape[-2] != self.order or state.shape[-1] != self.state_dim:
+        if reading.evidence.shape[-2] != self.tables or state.shape[-1] != self.state_dim:
             raise ValueError(
-                f"expected {self.order} orders and {self.state_dim} features, got "
+                f"expected {self.tables} tables and {self.state_dim} features, got "
                 f"{reading.evidence.shape[-2]} and {state.shape[-1]}"
             )
-        if (own is not None) != (self.places > self.order):
+        if (own is not None) != (self.places > self.tables):
             raise ValueError(
-                f"logits must be {'given' if self.places > self.order else 'left out'}, got "
+                f"logits must be {'given' if self.places > self.tables else 'left out'}, got "
                 f"{None if own is None else list(own.shape)}"
             )
         said = reading.probabilities.clamp(min=_FLOOR).log()

@@ -14,7 +14,6 @@ word is known by a number, a polynomial in its letters modulo 2^60: among the ha
 of a megabyte of text, two share their number with a probability of about one in ten million.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -168,16 +167,13 @@ class WordMemory(CountRows):
         if address.shape[-1] != len(ADDRESSES):
             raise ValueError(f"address must be [..., {len(ADDRESSES)}], got {list(address.shape)}")
         found = self.found(address, left_out)
-        grams = shorter.probabilities.unbind(dim=-2)
-
-        def said(n: int, lower: Tensor) -> Tensor:
-            return torch.addcmul(found.share[..., n, :], found.back[..., n, None], lower)
-
-        word = said(0, grams[asked("word", len(grams))])
-        pair, apart = said(1, word), said(2, word)
-        line = said(3, grams[asked("line", len(grams))])
+        said = list(shorter.probabilities.unbind(dim=-2))
+        order = len(said)
+        for n, name in enumerate(ADDRESSES):
+            below = said[asked(name, order)]
+            said.append(torch.addcmul(found.share[..., n, :], found.back[..., n, None], below))
         return ContextReading(
-            torch.stack([*grams, word, pair, apart, line], dim=-2),
+            torch.stack(said, dim=-2),
             torch.cat([shorter.evidence, found.evidence], dim=-2),
         )
 
@@ -194,7 +190,14 @@ class WordMemory(CountRows):
 
 
 def asked(address: str, order: int) -> int:
-    """Return which n-gram is asked for what `word` or `line` does not know, shortest first."""
+    """Return who is asked for what an address does not know: a place among n-grams and addresses.
+
+    Args:
+        address: one of `ADDRESSES`.
+        order: of the n-grams, whose places come first, shortest first.
+    """
+    if address in ("pair", "apart"):
+        return order + ADDRESSES.index("word")
     return min({"word": 4, "line": 3}[address], order - 1)
 
 
@@ -235,7 +238,6 @@ def word_keys(tokens: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
     word = (total - total.gather(1, first)) * inverse[first]
     # the place where the latest finished word ends, and the one before it
     ended = ~inside
-    ended[:, 0] = False
     ended[:, 1:] &= inside[:, :-1]
     end = _latest(ended, at) - 1
     one, gap_one = word.gather(1, end.clamp(min=0)), _from(gap, end)
@@ -268,7 +270,6 @@ def _from(places: Tensor, at: Tensor) -> Tensor:
     return torch.where(at >= 0, places.gather(1, at.clamp(min=0)), -1)
 
 
-@functools.lru_cache(maxsize=8)
 def _powers(length: int) -> tuple[Tensor, Tensor]:
     # of the base and of its inverse; integers of 64 bits wrap around, which is the modulus
     found = []
