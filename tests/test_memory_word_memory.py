@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests import reference
+from trix.memory import word_memory
 from trix.memory.context_memory import ContextMemory
 from trix.memory.word_memory import REACH, STEP, AddressCounts, WordMemory, letters_of, word_keys
 
@@ -225,3 +226,12 @@ def test_bad_addresses_and_blocks_are_refused():
         _memory(TEXT).read(address, shorter, torch.tensor([[0]]))
     with pytest.raises(TypeError, match="int64"):
         memory.addresses(torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("piece", [1, 79, 80, 81, 333])
+def test_a_text_is_counted_in_pieces_as_in_one(piece, monkeypatch):
+    whole = _memory(TEXT, folds=3)
+    monkeypatch.setattr(word_memory, "PIECE", piece)
+    parts = _memory(TEXT, folds=3)
+    for a, b in zip(parts.counts, whole.counts, strict=True):
+        assert all((x == y).all() for x, y in zip(a, b, strict=True))

@@ -1,5 +1,6 @@
 """The look-it-up language model: a context memory, a gate, and a network where it is needed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -300,7 +301,9 @@ def count(config: LookupConfig, tokens: Tensor, alphabet: str) -> Memories:
     Raises:
         ValueError: the text is too short or does not fit the config.
     """
-    memory = ContextMemory(tokens, config.order, config.vocab_size, config.folds)
+    sizes = (config.order, config.vocab_size, config.folds)
     if not config.words:
-        return Memories(memory)
-    return Memories(memory, WordMemory(tokens, letters_of(alphabet), config.folds))
+        return Memories(ContextMemory(tokens, *sizes))
+    with ThreadPoolExecutor() as pool:  # sorting leaves the interpreter's lock to others
+        words = pool.submit(WordMemory, tokens, letters_of(alphabet), config.folds)
+        return Memories(ContextMemory(tokens, *sizes), words.result())

@@ -1,6 +1,5 @@
 """Rows of counts: what stands at an address, in a whole text and in it without each block."""
 
-from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -121,13 +120,16 @@ class CountRows:
         share.scatter_(0, row * self.vocab_size + self.character.index_select(0, entry), found)
         return share.view(*address.shape, self.vocab_size)
 
-    def _store(self, parts: Sequence["RowParts"], vocab_size: int, folds: int) -> None:
+    def _store(self, parts: list["RowParts"], vocab_size: int, folds: int) -> None:
+        # each column is let go of once it is put together: all of them twice would not be little
         self.vocab_size, self.folds = vocab_size, folds
-        keys, size, character, share, back, evidence = zip(*parts, strict=True)
-        self.keys, self.character = torch.cat(keys), torch.cat(character)
-        self.start = F.pad(torch.cat(size).cumsum(0), (1, 0))
-        self.share, self.back = torch.cat(share, dim=1), torch.cat(back, dim=1)
-        self.evidence = torch.cat(evidence, dim=1)
+        columns = {name: [getattr(part, name) for part in parts] for name in RowParts._fields}
+        parts.clear()
+        self.evidence = torch.cat(columns.pop("evidence"), dim=1)
+        self.share = torch.cat(columns.pop("share"), dim=1)
+        self.back = torch.cat(columns.pop("back"), dim=1)
+        self.keys, self.character = torch.cat(columns["keys"]), torch.cat(columns["character"])
+        self.start = F.pad(torch.cat(columns["size"]).cumsum(0), (1, 0))
 
 
 class RowParts(NamedTuple):

@@ -30,6 +30,9 @@ ADDRESSES = ("word", "pair", "apart", "line")
 REACH = 80
 """Characters that an address reaches back at most: what begins before them is not known."""
 
+PIECE = 65_536
+"""Characters whose keys are worked out at a time when a text is counted."""
+
 STEP = 6
 """Characters of a line that count as one place."""
 
@@ -84,11 +87,11 @@ class WordMemory(CountRows):
         if folds < 0 or folds == 1:
             raise ValueError(f"folds must be 0 or at least 2, got {folds}")
         check_alphabet(tokens, len(letters))
-        keys, known = word_keys(tokens[None].cpu(), letters.cpu())
+        keys, known = _in_pieces(tokens.cpu(), letters.cpu())
         after = tokens[1:].cpu().numpy()
         part = np.arange(1, len(tokens)) * max(folds, 1) // len(tokens)
         counts = [
-            _count(keys[0, :-1, a].numpy(), known[0, :-1, a].numpy(), after, part, max(folds, 1))
+            _count(keys[:-1, a].numpy(), known[:-1, a].numpy(), after, part, max(folds, 1))
             for a in range(len(ADDRESSES))
         ]
         self._settle(counts, letters, folds, dtype)
@@ -258,6 +261,17 @@ def word_keys(tokens: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
     )
     known[..., 3] &= at >= 2
     keys = torch.stack([(h & (2**BITS - 1)) + (n << BITS) for n, h in enumerate(hashed)], dim=-1)
+    return keys, known
+
+
+def _in_pieces(text: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
+    # `word_keys` of a whole text, `[length, 4]` both, in little memory
+    keys = text.new_empty(len(text), len(ADDRESSES))
+    known = torch.empty_like(keys, dtype=torch.bool)
+    for begin in range(0, len(text), PIECE):
+        end, before = begin + PIECE, min(begin, REACH - 1)
+        both = word_keys(text[None, begin - before : end], letters)
+        keys[begin:end], known[begin:end] = (part[0, before:] for part in both)
     return keys, known
 
 
