@@ -68,7 +68,7 @@ class LookupConfig:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """What the gate chooses among: the tables and, last, the network if there is one."""
+        """Whom the gate may ask, which is the tables and, last, the network if there is one."""
         return self.tables if self.network is None else (*self.tables, "network")
 
     @property
