@@ -147,6 +147,8 @@ def test_what_cannot_be_compared_is_left_out_and_what_is_one_training_comes_once
         (model(ffn="tiled", tiles=16, top_k=16), "a soft address"),
         (model(ffn="tiled", tiles=16, top_k=4), "a hard address"),
         (model(ffn="lookup"), "a hard address"),
+        ({"order": 9, "network": None}, "counted"),
+        ({"order": 9, "network": model("routed-memory")}, "a soft address"),
     ],
 )
 def test_families_go_by_how_something_finds_what_it_reads(made, family):

@@ -25,7 +25,7 @@ from trix.lab.lookup_experiments import LOOKUP
 from trix.lab.lookup_lm import LookupConfig, LookupLM, count
 from trix.lab.presets import PRESETS, Preset, preset
 from trix.lab.train import TrainConfig
-from trix.memory.word_memory import ADDRESSES
+from trix.memory.word_keys import ADDRESSES
 
 CORPUS = Corpus("toy", "made up", "the cat sat on the mat, and the dog lay on the log. " * 30)
 VOCAB, ORDER, BLOCK = CORPUS.vocab_size, 3, 13

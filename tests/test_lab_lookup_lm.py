@@ -15,7 +15,8 @@ from trix.lab.lookup_arms import weights
 from trix.lab.lookup_lm import LookupConfig, LookupLM
 from trix.lab.train import TrainConfig, train
 from trix.memory.context_memory import ContextMemory
-from trix.memory.word_memory import ADDRESSES, REACH, WordMemory, letters_of
+from trix.memory.word_keys import ADDRESSES, REACH, letters_of
+from trix.memory.word_memory import WordMemory
 
 VOCAB, ORDER, FOLDS = 11, 4, 3
 ALPHABET = "\n ,ABEabden"

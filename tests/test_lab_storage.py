@@ -18,7 +18,8 @@ from trix.lab.storage import (
     unpack_words,
 )
 from trix.memory.context_memory import ContextMemory
-from trix.memory.word_memory import ADDRESSES, WordMemory, letters_of
+from trix.memory.word_keys import ADDRESSES, letters_of
+from trix.memory.word_memory import WordMemory
 
 VOCAB, ORDER = 7, 4
 ALPHABET = "\n abcdé"

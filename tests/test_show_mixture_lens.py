@@ -8,7 +8,7 @@ import torch
 
 from trix.lab.charlm import LMConfig
 from trix.lab.lookup_lm import LookupConfig, LookupLM, count
-from trix.memory.word_memory import REACH, word_keys
+from trix.memory.word_keys import REACH, word_keys
 from trix.show.mixture_lens import MixtureLens
 
 TEXT = """the sun sets

@@ -61,7 +61,8 @@ from trix.memory.recurrence import delta_scan, slot_scan
 from trix.memory.slots import MemoryState, RoutedMemory
 from trix.memory.static import StaticMemory
 from trix.memory.window import WindowAttention, WindowState
-from trix.memory.word_memory import AddressCounts, WordMemory, letters_of
+from trix.memory.word_keys import letters_of
+from trix.memory.word_memory import AddressCounts, WordMemory
 from trix.surgery.claims import Claims
 from trix.surgery.compiled import Dispatch, DispatchCheck, compile_dispatch
 from trix.surgery.plan import (

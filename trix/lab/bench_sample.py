@@ -92,8 +92,8 @@ def _ours(counted: int | None) -> tuple[LookupLM, Tensor]:
     if small.network is None:
         raise TypeError("expected a preset with a network, got one without")
     size = corpus.vocab_size
-    config = replace(small, vocab_size=size, network=replace(small.network, vocab_size=size))
-    config = replace(config, folds=0)
+    network = replace(small.network, vocab_size=size)
+    config = replace(small, vocab_size=size, network=network, folds=0)
     return LookupLM(config, *count(config, text, corpus.alphabet)).eval(), text
 
 

@@ -66,7 +66,7 @@ class Explanation(NamedTuple):
     def mark(self, place: int | None) -> str:
         """Return a place as one character; · for none.
 
-        An order is its number, a word, pair, word apart or line its initial, the network an N.
+        An order is its number, any other place its initial.
         """
         if place is None:
             return "·"

@@ -17,7 +17,7 @@ from trix.lab.charlm import CharLM
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import Evaluation, evaluate, model_log_probs
 from trix.lab.generate import characters
-from trix.lab.lookup_lm import LookupConfig, LookupLM, count
+from trix.lab.lookup_lm import LookupConfig, LookupLM, Memories, count
 from trix.lab.presets import BLOCK, preset
 from trix.lab.protocols import protocol
 from trix.lab.storage import pack
@@ -87,8 +87,7 @@ class Looked:
         if self.closely:
             metrics |= forbidden_losses(model, text)
         model = model.cpu()
-        for memory in model.memories():
-            memory.to("cpu")
+        Memories(model.memory, model.words).to("cpu")
         metrics |= sizes(model)
         metrics["us_per_character"] = microseconds(model, corpus.val)
         if self.closely:

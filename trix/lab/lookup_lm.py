@@ -14,7 +14,8 @@ from trix.lab.generate import generate
 from trix.memory.context_gate import ContextGate
 from trix.memory.context_memory import ContextMemory
 from trix.memory.count_rows import ContextReading
-from trix.memory.word_memory import ADDRESSES, REACH, WordMemory, asked, letters_of
+from trix.memory.word_keys import ADDRESSES, REACH, letters_of
+from trix.memory.word_memory import WordMemory, asked
 
 GATES = ("routed", "fixed")
 _LATEST, _WIDTH = 3, 12  # characters that a gate without a network knows, features of each
@@ -238,10 +239,6 @@ class LookupLM(nn.Module):
         for name in self.dropped:
             address[..., self.config.tables.index(name)] = -1
         return address
-
-    def memories(self) -> list[ContextMemory | WordMemory]:
-        """Return what was counted: n-grams and, where the config has them, words."""
-        return [self.memory] if self.words is None else [self.memory, self.words]
 
     def drop(self, table: str) -> None:
         """Take a table away: its addresses are found no more, and the gate is told so.

@@ -8,15 +8,8 @@ import numpy as np
 from trix.lab.sampler_network import array
 from trix.memory.context_memory import ContextMemory
 from trix.memory.count_rows import CountRows
-from trix.memory.word_memory import (
-    ADDRESSES,
-    BASE,
-    BITS,
-    FACTORS,
-    REACH,
-    STEP,
-    WordMemory,
-)
+from trix.memory.word_keys import ADDRESSES, BASE, REACH, combined
+from trix.memory.word_memory import WordMemory
 
 
 class RowStep:
@@ -154,17 +147,8 @@ class WordStep:
             self.words[0], self.gaps[0], self.power = 0, self.at, 1
             if letter < 0:
                 self.turn = self.at
-        one, two = self.words[1:]
-        here = self.words[0] * FACTORS[0] + (token + 1) * FACTORS[1]
-        three = sum(c * self.vocab_size**n for n, c in enumerate(self.latest))
-        column = (self.at - self.turn) // STEP + 1
-        hashed = (
-            here,
-            here + one * FACTORS[2],
-            here + two * FACTORS[3],
-            three * FACTORS[2] + column * FACTORS[3],
-        )
-        keys = np.array([h % 2**BITS + (n << BITS) for n, h in enumerate(hashed)])
+        column = self.at - self.turn
+        keys = np.array(combined(self.words, self.latest, column, self.vocab_size))
         known = [place >= 0 and self.at - place < REACH for place in (*self.gaps, self.turn)]
         known[3] &= self.at >= 2
         return keys, np.array(known)

@@ -17,7 +17,8 @@ from trix.lab.charlm import LMConfig
 from trix.lab.checkpoint import load_checkpoint, save_checkpoint
 from trix.lab.lookup_lm import LookupConfig, LookupLM
 from trix.memory.context_memory import ContextMemory, OrderCounts
-from trix.memory.word_memory import ADDRESSES, AddressCounts, WordMemory, letters_of
+from trix.memory.word_keys import ADDRESSES, letters_of
+from trix.memory.word_memory import AddressCounts, WordMemory
 
 FORMAT = "trix look-it-up model, 2"
 

@@ -93,9 +93,7 @@ class CountTables:
             raise ValueError(f"order must be at most {self.order}, got {order}")
         if smoothing not in SMOOTHINGS:
             raise ValueError(f"smoothing must be one of {SMOOTHINGS}, got {smoothing!r}")
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
-        check_alphabet(tokens, self.vocab_size)
+        check_batch(tokens, self.vocab_size)
         codes = context_codes(tokens.cpu(), order, self.vocab_size)
         smooth = self._witten_bell if smoothing == "witten-bell" else self._add_one
         chunks = [smooth(part) for part in codes.flatten(0, 1).split(_CHUNK)]
@@ -120,9 +118,7 @@ class CountTables:
             TypeError: tokens are not int64.
             ValueError: bad shape or token.
         """
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
-        check_alphabet(tokens, self.vocab_size)
+        check_batch(tokens, self.vocab_size)
         codes = context_codes(tokens.cpu(), self.order, self.vocab_size)
         total = torch.zeros_like(codes)
         distinct = torch.zeros_like(codes)
@@ -165,6 +161,13 @@ class CountTables:
         counts = torch.zeros(len(codes), self.vocab_size, dtype=torch.float64)
         counts[row, table.character[entry]] = table.count[entry].to(torch.float64)
         return counts
+
+
+def check_batch(tokens: Tensor, vocab_size: int) -> None:
+    """Raise `ValueError` unless tokens are `[batch, time]`; see `check_alphabet` for the rest."""
+    if tokens.ndim != 2:
+        raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
+    check_alphabet(tokens, vocab_size)
 
 
 def check_alphabet(tokens: Tensor, vocab_size: int) -> None:

@@ -26,8 +26,14 @@ import torch
 from torch import Tensor
 
 from trix.address.checks import positive
-from trix.memory.context import check_alphabet, context_codes
-from trix.memory.count_rows import ContextReading, CountRows, row_parts, without_each
+from trix.memory.context import check_alphabet, check_batch, context_codes
+from trix.memory.count_rows import (
+    ContextReading,
+    CountRows,
+    check_folds,
+    row_parts,
+    without_each,
+)
 
 
 class OrderCounts(NamedTuple):
@@ -73,8 +79,7 @@ class ContextMemory(CountRows):
         _check_size(order, vocab_size)
         if tokens.ndim != 1 or len(tokens) < order:
             raise ValueError(f"tokens must be [length >= {order}], got {list(tokens.shape)}")
-        if folds < 0 or folds == 1:
-            raise ValueError(f"folds must be 0 or at least 2, got {folds}")
+        check_folds(folds)
         check_alphabet(tokens, vocab_size)
         text = tokens.cpu().numpy()
         counts = [_count(text, n, vocab_size, max(folds, 1)) for n in range(1, order + 1)]
@@ -112,11 +117,7 @@ class ContextMemory(CountRows):
     def memory(self) -> list[int]:
         """Return the bytes of what is read at each order, in memory, shortest address first."""
         contexts = [len(np.unique(c.code // self.vocab_size)) for c in self.counts]
-        columns, width = self.folds + 1, self.share.element_size()
-        return [
-            n * (8 * 2 + 4 * columns * width) + entries * (8 + columns * width)
-            for n, entries in zip(contexts, (len(c.code) for c in self.counts), strict=True)
-        ]
+        return [self._bytes(n, len(c.code)) for n, c in zip(contexts, self.counts, strict=True)]
 
     def addresses(self, tokens: Tensor) -> Tensor:
         """Return where to look after every position.
@@ -134,9 +135,7 @@ class ContextMemory(CountRows):
             TypeError: tokens are not int64.
             ValueError: bad shape or token.
         """
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
-        check_alphabet(tokens, self.vocab_size)
+        check_batch(tokens, self.vocab_size)
         codes = context_codes(tokens, self.order, self.vocab_size)
         keys = codes + self._first_key.to(codes.device)
         return self.places(keys, codes >= 0)

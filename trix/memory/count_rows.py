@@ -12,9 +12,9 @@ class ContextReading(NamedTuple):
     """What a memory says after each position; `[...]` is the shape of the positions.
 
     Attributes:
-        probabilities: of the next character, by the address of each length, shortest first,
-            `[..., order, vocab_size]`; each distribution sums to one.
-        evidence: what stands at those addresses, `[..., order, 3]`: how often a character
+        probabilities: of the next character, by each address: n-grams, shortest first, and others
+            after them, `[..., addresses, vocab_size]`; each distribution sums to one.
+        evidence: what stands at those addresses, `[..., addresses, 3]`: how often a character
             followed, how many different ones did, and how often the commonest, each as
             `log(1 + x)`; 0 where the address is not known.
     """
@@ -96,6 +96,10 @@ class CountRows:
             evidence * known.unsqueeze(-1),
         )
 
+    def _bytes(self, rows: int, entries: int) -> int:
+        columns, width = self.folds + 1, self.share.element_size()
+        return rows * (8 * 2 + 4 * columns * width) + entries * (8 + columns * width)
+
     def _column(self, address: Tensor, left_out: Tensor | None) -> Tensor:
         if left_out is None:
             return address.new_full((*address.shape[:-1], 1), self.folds)
@@ -166,6 +170,12 @@ def row_parts(
         *(torch.from_numpy(x) for x in (keys, size, character)),
         *(torch.from_numpy(x).to(dtype).transpose(0, 1) for x in real),
     )
+
+
+def check_folds(folds: int) -> None:
+    """Raise `ValueError` for a number of blocks that nothing can be left out of in turn."""
+    if folds < 0 or folds == 1:
+        raise ValueError(f"folds must be 0 or at least 2, got {folds}")
 
 
 def without_each(count: np.ndarray, folds: int) -> np.ndarray:

@@ -9,9 +9,7 @@ up under four others, see `ADDRESSES`:
 - `apart`: that, and the word before the one before, whatever stands between;
 - `line`: the last three characters, and how far into its line the text is, in steps of six.
 
-Compressors of text are good because they blend many addresses like these (PAQ, Mahoney 2005). A
-word is known by a number, a polynomial in its letters modulo 2^60: among the half million addresses
-of a megabyte of text, two share their number with a probability of about one in ten million.
+Compressors of text are good because they blend many addresses like these (PAQ, Mahoney 2005).
 """
 
 from collections.abc import Sequence
@@ -21,29 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trix.memory.context import check_alphabet
-from trix.memory.count_rows import ContextReading, CountRows, row_parts, without_each
-
-ADDRESSES = ("word", "pair", "apart", "line")
-"""The addresses, in the order in which they are read."""
-
-REACH = 80
-"""Characters that an address reaches back at most: what begins before them is not known."""
+from trix.memory.context import check_alphabet, check_batch
+from trix.memory.count_rows import (
+    ContextReading,
+    CountRows,
+    check_folds,
+    row_parts,
+    without_each,
+)
+from trix.memory.word_keys import ADDRESSES, REACH, word_keys
 
 PIECE = 65_536
 """Characters whose keys are worked out at a time when a text is counted."""
-
-STEP = 6
-"""Characters of a line that count as one place."""
-
-BASE = 0x9E3779B97F4A7C15
-"""What the polynomials are polynomials of: odd, so that it has an inverse."""
-
-FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
-"""What keeps the parts of a key apart."""
-
-BITS = 60
-"""Of a key; those above them are the address's own number."""
 
 
 class AddressCounts(NamedTuple):
@@ -84,8 +71,7 @@ class WordMemory(CountRows):
         """See the class."""
         if tokens.ndim != 1 or len(tokens) < 2:
             raise ValueError(f"tokens must be [length >= 2], got {list(tokens.shape)}")
-        if folds < 0 or folds == 1:
-            raise ValueError(f"folds must be 0 or at least 2, got {folds}")
+        check_folds(folds)
         check_alphabet(tokens, len(letters))
         keys, known = _in_pieces(tokens.cpu(), letters.cpu())
         after = tokens[1:].cpu().numpy()
@@ -123,12 +109,7 @@ class WordMemory(CountRows):
 
     def memory(self) -> list[int]:
         """Return the bytes of what is read at each kind of address, in memory."""
-        columns, width = self.folds + 1, self.share.element_size()
-        return [
-            len(np.unique(c.key)) * (8 * 2 + 4 * columns * width)
-            + len(c.key) * (8 + columns * width)
-            for c in self.counts
-        ]
+        return [self._bytes(len(np.unique(c.key)), len(c.key)) for c in self.counts]
 
     def addresses(self, tokens: Tensor) -> Tensor:
         """Return where to look after every position.
@@ -146,9 +127,7 @@ class WordMemory(CountRows):
             TypeError: tokens are not int64.
             ValueError: bad shape or token.
         """
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
-        check_alphabet(tokens, self.vocab_size)
+        check_batch(tokens, self.vocab_size)
         return self.places(*word_keys(tokens, self.letters.to(tokens.device)))
 
     def read(
@@ -204,66 +183,6 @@ def asked(address: str, order: int) -> int:
     return min({"word": 4, "line": 3}[address], order - 1)
 
 
-def letters_of(alphabet: str) -> Tensor:
-    """Return what each character of an alphabet is, int64 `[len(alphabet)]`.
-
-    A number from 1 for what words are made of, letters and apostrophes, and the same for a capital
-    and its small letter; −1 for the end of a line; 0 for anything else.
-    """
-    numbers: dict[str, int] = {}
-    found = []
-    for character in alphabet:
-        if character.isalpha() or character == "'":
-            found.append(numbers.setdefault(character.lower(), len(numbers) + 1))
-        else:
-            found.append(-1 if character == "\n" else 0)
-    return torch.tensor(found)
-
-
-def word_keys(tokens: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the keys of the addresses after every position, and which of them are known.
-
-    Args:
-        tokens: int64 `[batch, time]`.
-        letters: of each character, see `letters_of`.
-
-    Returns:
-        Both `[batch, time, 4]`: int64, of which only what is known means anything, and bool.
-    """
-    at = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-    letter = letters[tokens]
-    inside = letter > 0
-    power, inverse = (p.to(tokens.device) for p in _powers(tokens.shape[1]))
-    total = (letter.clamp(min=0) * power).cumsum(dim=1)
-    # the latest place outside a word: what stands after it is the word so far
-    gap = _latest(~inside, at)
-    first = gap.clamp(min=0)
-    word = (total - total.gather(1, first)) * inverse[first]
-    # the place where the latest finished word ends, and the one before it
-    ended = ~inside
-    ended[:, 1:] &= inside[:, :-1]
-    end = _latest(ended, at) - 1
-    one, gap_one = word.gather(1, end.clamp(min=0)), _from(gap, end)
-    end_two = _from(end, end)
-    two, gap_two = word.gather(1, end_two.clamp(min=0)), _from(gap, end_two)
-    turn = _latest(letter < 0, at)
-    before = [torch.nn.functional.pad(tokens, (n, 0))[:, : tokens.shape[1]] for n in (1, 2)]
-    three = tokens + len(letters) * (before[0] + len(letters) * before[1])
-    here = word * _signed(FACTORS[0]) + (tokens + 1) * _signed(FACTORS[1])
-    hashed = (
-        here,
-        here + one * _signed(FACTORS[2]),
-        here + two * _signed(FACTORS[3]),
-        three * _signed(FACTORS[2]) + ((at - turn) // STEP + 1) * _signed(FACTORS[3]),
-    )
-    known = torch.stack(
-        [(at - place < REACH) & (place >= 0) for place in (gap, gap_one, gap_two, turn)], dim=-1
-    )
-    known[..., 3] &= at >= 2
-    keys = torch.stack([(h & (2**BITS - 1)) + (n << BITS) for n, h in enumerate(hashed)], dim=-1)
-    return keys, known
-
-
 def _in_pieces(text: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
     # `word_keys` of a whole text, `[length, 4]` both, in little memory
     keys = text.new_empty(len(text), len(ADDRESSES))
@@ -273,29 +192,6 @@ def _in_pieces(text: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
         both = word_keys(text[None, begin - before : end], letters)
         keys[begin:end], known[begin:end] = (part[0, before:] for part in both)
     return keys, known
-
-
-def _latest(event: Tensor, at: Tensor) -> Tensor:
-    return torch.where(event, at, -1).cummax(dim=1).values
-
-
-def _from(places: Tensor, at: Tensor) -> Tensor:
-    # places that were known at an earlier place; −1 stays
-    return torch.where(at >= 0, places.gather(1, at.clamp(min=0)), -1)
-
-
-def _powers(length: int) -> tuple[Tensor, Tensor]:
-    # of the base and of its inverse; integers of 64 bits wrap around, which is the modulus
-    found = []
-    for base in (BASE, pow(BASE, -1, 2**64)):
-        steps = np.full(length, base, dtype=np.uint64)
-        steps[:1] = 1
-        found.append(torch.from_numpy(np.cumprod(steps, dtype=np.uint64).view(np.int64)))
-    return found[0], found[1]
-
-
-def _signed(number: int) -> int:
-    return number - 2**64 if number >= 2**63 else number
 
 
 def _count(

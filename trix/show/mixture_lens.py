@@ -20,7 +20,7 @@ from trix.lab.explain import passed_on
 from trix.lab.lookup_lm import LookupLM
 from trix.memory.context_gate import Blended
 from trix.memory.count_rows import ContextReading
-from trix.memory.word_memory import REACH
+from trix.memory.word_keys import REACH
 from trix.show.context_lens import encoded, lens_code
 from trix.show.style import NAMED
 
