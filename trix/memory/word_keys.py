@@ -1,7 +1,7 @@
 """Keys of words and lines: where the text stands, as numbers that can be looked up.
 
-A word is known by a number, a polynomial in its letters, and an address by 60 bits of what is made of
-such numbers: among the half million addresses of a megabyte of text, two share theirs with a
+A word is known by a number, a polynomial in its letters, and an address by 60 bits of what is made
+of such numbers: among the half million addresses of a megabyte of text, two share theirs with a
 probability of about one in ten million.
 """
 
