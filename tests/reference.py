@@ -241,3 +241,35 @@ def spoken(alphabet: str, text: str, t: int, reach: int, step: int) -> list[tupl
     turn = seen.rfind("\n")
     on_line = turn >= 0 and t - turn < reach and t >= 2
     return [*found, (seen[-3:], (t - turn) // step) if on_line else None]
+
+
+def echo(
+    text: list[int],
+    vocab_size: int,
+    lower: list[float],
+    lengths: tuple[int, ...] = (2, 4),
+    reach: int = 256,
+    discount: float = 0.5,
+) -> list[tuple[int, list[float], list[float]]]:
+    """Look the end of a text up in the text itself: for each length, from the lower one on.
+
+    Gives the place of the latest echo, the distribution of what follows, and the evidence.
+    """
+    end = len(text) - 1
+    heard = []
+    for length in lengths:
+        address = text[len(text) - length :] if len(text) >= length else None
+        places = [
+            s
+            for s in range(length - 1, end)
+            if text[s - length + 1 : s + 1] == address and end - (s - length + 1) < reach
+        ]
+        after = Counter(text[s + 1] for s in places)
+        if places:
+            lower = [
+                (max(after[x] - discount, 0) + discount * len(after) * lower[x]) / len(places)
+                for x in range(vocab_size)
+            ]
+        known = (len(places), len(after), max(after.values(), default=0))
+        heard.append((places[-1] if places else -1, lower, [math.log1p(k) for k in known]))
+    return heard

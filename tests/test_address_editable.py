@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 import trix
 import trix.lab.train
 from trix.lab.charlm import CharLM
-from trix.lab.train import TrainConfig, train
+from trix.lab.optimize import TrainConfig
+from trix.lab.train import train
 
 DIM, TILES = 7, 5
 LAYERS: dict[str, Any] = {

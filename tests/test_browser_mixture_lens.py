@@ -8,7 +8,8 @@ import torch
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
 from trix.lab.charlm import LMConfig
-from trix.lab.lookup_lm import LookupConfig, LookupLM, count
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM, count
 from trix.show.mixture_lens import MixtureLens
 from trix.show.style import contrast
 
@@ -27,7 +28,7 @@ LINES = [
 ]
 ALPHABET = "".join(sorted(set(TEXT + "".join(LINES))))
 ORDER = 6
-MARKS = [*"123456", *"WPAL", "N"]
+MARKS = [*"123456", *"WPALER", "N"]
 KINDS = [(True, True), (True, False), (False, True), (False, False)]
 
 
@@ -47,11 +48,13 @@ def lens(
     size = len(ALPHABET)
     torch.manual_seed(3)
     inner = LMConfig(vocab_size=size, dim=8, layers=1, positions=0, mixer="none", ffn="dense")
-    config = LookupConfig(size, ORDER, 0, 8, network=inner if network else None, words=words)
+    config = LookupConfig(
+        size, ORDER, 0, 8, network=inner if network else None, words=words, echoes=words
+    )
     model = LookupLM(config, *count(config, encode(TEXT), ALPHABET))
     torch.nn.init.normal_(model.gate.score.weight, std=4.0)  # so that not always the same one leads
     with torch.no_grad():
-        model.gate.score.bias[ORDER : ORDER + 4 * words] += 3
+        model.gate.score.bias[ORDER : ORDER + 6 * words] += 3
     made = MixtureLens(model, ALPHABET, LINES, alt="Lines about a chair.")
     made.line = line
     if position is not None:
@@ -106,9 +109,9 @@ def text_of(opened: Visit, selector: str) -> str:
 def test_every_character_is_tinted_and_marked_by_who_leads(chromium, tmp_path, network, words):
     made = lens(network, words=words)
     leaders = weights(made).argmax(dim=1).tolist()
-    marks = [*MARKS[:ORDER], *MARKS[ORDER:-1][: 4 * words], *MARKS[-1:][:network]]
+    marks = [*MARKS[:ORDER], *MARKS[ORDER:-1][: 6 * words], *MARKS[-1:][:network]]
     assert len(set(leaders)) > 3
-    assert any(ORDER <= lead < ORDER + 4 for lead in leaders) or not words
+    assert any(ORDER <= lead < ORDER + 6 for lead in leaders) or not words
     with visit(chromium, tmp_path, made) as opened:
         spans = opened.page.locator(".passage [data-at]")
         assert spans.all_text_contents() == list(LINES[0].replace("\n", "↵"))
@@ -124,9 +127,13 @@ def test_every_character_is_tinted_and_marked_by_who_leads(chromium, tmp_path, n
         assert tints == ["", *(swatches[lead] for lead in leaders)]
         counts = opened.page.locator(".count").all_text_contents()
         assert counts == [str(leaders.count(place)) for place in range(len(marks))]
-        stand = ", W for word, P for pair, A for apart, L for line" if words else ""
+        stand = (
+            ", W for word, P for pair, A for apart, L for line, E for echo, R for refrain"
+            if words
+            else ""
+        )
         stand += ", or N for the network" if network else ""
-        stand = stand if network or not words else stand.replace(", L", ", or L")
+        stand = stand if network or not words else stand.replace(", R", ", or R")
         assert text_of(opened, ".hint") == f"Leads: order{stand}; how often"
         opened.expect_quiet()
 
@@ -149,7 +156,7 @@ ROWS = """list => [...list.children].map(row => ({
 @pytest.mark.parametrize("words", [True, False])
 def test_the_rows_are_what_was_read(chromium, tmp_path, words):
     made = lens(position=1, words=words)
-    tables = ORDER + 4 * words
+    tables = ORDER + 6 * words
     reaches = numbers(made, "reaches", torch.uint8).int()
     cost = numbers(made, "costs", torch.float32)
     share = numbers(made, "shares", torch.uint16).int() / 65535
@@ -199,14 +206,16 @@ def test_the_leaders_address_is_marked_and_told(chromium, tmp_path):
     reaches = numbers(made, "reaches", torch.uint8).int()
     totals = numbers(made, "totals", torch.uint32).int()
     said = [f"order {n}" for n in range(1, ORDER + 1)]
-    said += ["the word so far", "the pair of words", "the words apart", "the line", "the network"]
+    said += ["the word so far", "the pair of words", "the words apart", "the line"]
+    said += ["an echo", "a refrain", "the network"]
     besides = {8: ", whatever the middle word,", 9: ", that far into a line,"}
+    besides |= dict.fromkeys((10, 11), ", earlier in this line,")
     long = False
     with visit(chromium, tmp_path, made) as opened:
         passage_of(opened).focus()
         for at in range(1, len(text)):
             lead = leaders[at - 1]
-            reach = int(reaches[at - 1, lead]) if lead < ORDER + 4 else 0
+            reach = int(reaches[at - 1, lead]) if lead < ORDER + 6 else 0
             marked = opened.page.locator(".passage .address").evaluate_all(
                 "all => all.map(one => Number(one.dataset.at))"
             )
@@ -288,7 +297,7 @@ def test_what_the_reader_comes_to_rest_at_is_said(chromium, tmp_path):
         passage = passage_of(opened)
         passage.press("ArrowRight")
         names = [f"order {n}" for n in range(1, ORDER + 1)]
-        names += ["word", "pair", "apart", "line", "network"]
+        names += ["word", "pair", "apart", "line", "echo", "refrain", "network"]
         lead = int(weights(made)[9].argmax())
         said = passage.get_attribute("aria-valuetext") or ""
         assert said.startswith(f"{LINES[0][10]}, {names[lead]} leads, ")

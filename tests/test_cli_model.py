@@ -29,10 +29,11 @@ from trix.lab.corpus import load
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.explain import explain
 from trix.lab.generate import generate
-from trix.lab.lookup_lm import LookupConfig, LookupLM
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM
+from trix.lab.optimize import TrainConfig
 from trix.lab.presets import BLOCK, PRESETS, Preset
 from trix.lab.storage import load_model
-from trix.lab.train import TrainConfig
 from trix.show.style import contrast
 
 NETWORK = LMConfig(
@@ -520,11 +521,11 @@ def test_explaining_prints_what_was_found(place, preset):
 
 def test_letters_are_read_on_every_colour_of_the_terminal(model):
     found = explain(load_model(model), "the cat")
-    words = ("word", "pair", "apart", "line")
+    words = ("word", "pair", "apart", "line", "echo", "refrain")
     found = found._replace(places=(*(f"order {n}" for n in range(1, 10)), *words, "network"))
-    styles = [style(found, i) for i in range(14)]
+    styles = [style(found, i) for i in range(16)]
     assert len(set(styles)) == 11
-    assert len(set(styles[9:13])) == 1
+    assert len(set(styles[9:15])) == 1
     for one in styles:
         ink, ground = one.split(" on ")
         assert contrast({"black": "#000000", "white": "#FFFFFF"}[ink], ground) > 4.5

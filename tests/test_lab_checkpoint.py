@@ -162,7 +162,7 @@ def test_an_optimizer_goes_on_as_if_never_stopped(tmp_path):
     weights, bias, optimizer = start()
     for scale in (1.0, -2.0):
         step(weights, bias, optimizer, scale)
-    save_checkpoint(tmp_path, optimizer_tensors(optimizer), {})
+    save_checkpoint(tmp_path, optimizer_tensors([optimizer]), {})
     kept = weights.detach().clone(), bias.detach().clone()
     step(weights, bias, optimizer, 3.0)
 
@@ -172,7 +172,7 @@ def test_an_optimizer_goes_on_as_if_never_stopped(tmp_path):
         other_bias.copy_(kept[1])
     loaded = load_checkpoint(tmp_path)
     assert loaded is not None
-    load_optimizer_tensors(other, loaded.tensors)
+    load_optimizer_tensors([other], loaded.tensors)
     step(other_weights, other_bias, other, 3.0)
     assert torch.equal(other_weights, weights)
     assert torch.equal(other_bias, bias)

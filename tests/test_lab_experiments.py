@@ -13,9 +13,10 @@ from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.experiments import EXPERIMENTS, run_experiment
 from trix.lab.files import locked
+from trix.lab.optimize import TrainConfig
 from trix.lab.protocols import PROTOCOLS, Protocol
 from trix.lab.records import read_records
-from trix.lab.train import TrainConfig, train
+from trix.lab.train import train
 
 CORPUS = Corpus(
     "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 5

@@ -6,7 +6,8 @@ import torch
 
 from trix.lab.charlm import LMConfig
 from trix.lab.explain import explain, visible
-from trix.lab.lookup_lm import LookupConfig, LookupLM, count
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM, count
 from trix.lab.storage import Stored
 
 COUNTED = "the cat sat on the mat, the hat sat on the cat and that was that. "
@@ -28,7 +29,8 @@ def stored(network=True, order=ORDER, words=False):
         ffn="lookup",
         ffn_options={"tiles": 7, "tiles_per_cluster": None, "cells": 4, "top_k": 2},
     )
-    config = LookupConfig(len(ALPHABET), order, 0, 8, network=lm if network else None, words=words)
+    inner = lm if network else None
+    config = LookupConfig(len(ALPHABET), order, 0, 8, network=inner, words=words, echoes=words)
     numbers = torch.tensor([ALPHABET.index(c) for c in COUNTED])
     model = LookupLM(config, *count(config, numbers, ALPHABET)).eval()
     with torch.no_grad():
@@ -37,7 +39,7 @@ def stored(network=True, order=ORDER, words=False):
         model.gate.score.bias.zero_()
         model.gate.score.weight.mul_(0.3)
         if words:
-            model.gate.score.bias[order : order + 4] += 1
+            model.gate.score.bias[order : order + 6] += 1
     return Stored(model, ALPHABET, {})
 
 
@@ -56,7 +58,7 @@ def _known(before, place):
 def test_every_row_is_what_the_model_says_of_the_text_before_it(network, words):
     model = stored(network, words=words).model
     found = explain(stored(network, words=words), TEXT)
-    asked = [None, 0, 1, 2, *[3, 4, 4, 3][: 4 * words]]
+    asked = [None, 0, 1, 2, *[3, 4, 4, 3, 3, 8][: 6 * words]]
     assert [row.character for row in found.rows] == list(TEXT)
     assert found.rows[0][1:] == (None, None, None, (), (), ())
     leaders = set()
@@ -80,7 +82,7 @@ def test_every_row_is_what_the_model_says_of_the_text_before_it(network, words):
         assert row.tiles == tuple(int(route.index[0, -1, 0]) for route in said.routes)
         leaders.add(row.leader)
     assert len(leaders) > 2
-    assert any(ORDER <= leader < ORDER + 4 for leader in leaders) or not words
+    assert any(ORDER <= leader < ORDER + 6 for leader in leaders) or not words
     assert len(found.rows[1].tiles) == (3 if network else 0)
     losses = [-math.log(row.probability) for row in found.rows[1:] if row.probability]
     assert len(losses) == len(TEXT) - 1
@@ -153,9 +155,10 @@ def test_places_have_names_marks_and_depths():
     long = found._replace(places=tuple(f"order {n}" for n in range(1, 41)))
     assert [long.mark(i) for i in (9, 10, 39)] == ["a", "b", "+"]
     worded = explain(stored(order=2, words=True), TEXT)
-    assert worded.places == ("order 1", "order 2", "word", "pair", "apart", "line", "network")
-    assert [worded.mark(i) for i in range(7)] == [*"12WPALN"]
-    assert [worded.depth(i) for i in range(7)] == [0, 1, *[None] * 5]
+    others = ("word", "pair", "apart", "line", "echo", "refrain", "network")
+    assert worded.places == ("order 1", "order 2", *others)
+    assert [worded.mark(i) for i in range(9)] == [*"12WPALERN"]
+    assert [worded.depth(i) for i in range(9)] == [0, 1, *[None] * 7]
 
 
 def test_a_word_that_was_taken_away_is_asked_no_more():

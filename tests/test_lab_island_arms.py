@@ -186,7 +186,7 @@ def test_the_losses_alone_take_as_many_steps_and_no_other(monkeypatch, tmp_path)
     arm = Islands({"sparsity": 0.3}, data="none")
     arm.run(CORPUS, 0, "quick", tmp_path)
     settings = trix.TrainConfig(steps=4, batch=2, context=5, warmup=1, lr=0.01)
-    expected = [trix.lab.train.learning_rate(settings, n) for n in range(4)]  # pyright: ignore[reportAttributeAccessIssue]
+    expected = [trix.lab.optimize.learning_rate(settings, n) for n in range(4)]  # pyright: ignore[reportAttributeAccessIssue]
     assert [rate for rate, _ in rates] == pytest.approx(expected)
     assert all(shapes == [(64, 8)] * 2 for _, shapes in rates)
 

@@ -21,10 +21,12 @@ from trix.lab.lookup_arms import (
     sizes,
     weights,
 )
+from trix.lab.lookup_config import LookupConfig
 from trix.lab.lookup_experiments import LOOKUP
-from trix.lab.lookup_lm import LookupConfig, LookupLM, count
+from trix.lab.lookup_lm import LookupLM, count
+from trix.lab.optimize import TrainConfig
 from trix.lab.presets import PRESETS, Preset, preset
-from trix.lab.train import TrainConfig
+from trix.memory.echo import ECHOES
 from trix.memory.word_keys import ADDRESSES
 
 CORPUS = Corpus("toy", "made up", "the cat sat on the mat, and the dog lay on the log. " * 30)
@@ -46,7 +48,9 @@ def _small(monkeypatch):
     training = TrainConfig(steps=11, batch=5, context=7, lr=1e-2, warmup=2)
     kinds = {"tiny": (NETWORK, False), "tiny-tables": (None, False), "tiny-words": (None, True)}
     for name, (network, words) in kinds.items():
-        config = LookupConfig(order=ORDER, folds=3, hidden=5, network=network, words=words)
+        config = LookupConfig(
+            order=ORDER, folds=3, hidden=5, network=network, words=words, echoes=words
+        )
         monkeypatch.setitem(PRESETS, name, Preset(config, training, "for tests"))
     monkeypatch.setattr(lookup_arms, "BLOCK", BLOCK)
     monkeypatch.setattr(lookup_arms, "QUICK_STEPS", 6)
@@ -81,7 +85,7 @@ def test_a_run_measures_everything(name, tmp_path, monkeypatch):
     arm = Looked(name, closely=True, block=BLOCK)
     outcome = arm.run(CORPUS, 1, "quick", tmp_path / "run")
     found = outcome.metrics
-    tables = [*range(1, ORDER + 1), *(ADDRESSES if name == "tiny-words" else ())]
+    tables = [*range(1, ORDER + 1), *(ADDRESSES + ECHOES if name == "tiny-words" else ())]
     places = [*tables, *(["network"] if name == "tiny" else [])]
     assert set(found) == {
         *("val_nats", "val_perplexity", "val_nats_dynamic", "us_per_character", "tokens"),
@@ -153,6 +157,15 @@ def test_the_configuration_is_plain_and_says_what_differs():
     assert arm.config(CORPUS, "quick")["train"]["steps"] == 6
     assert Looked("tiny", training={"steps": 3}).config(CORPUS, "quick")["train"]["steps"] == 3
     assert Looked("tiny-tables").config(CORPUS, "full")["model"]["network"] is None
+
+
+def test_what_is_newer_than_a_record_is_only_named_where_it_is_used():
+    plain: dict[str, Any] = Looked("tiny").config(CORPUS, "full")
+    assert not {"words", "echoes"} & set(plain["model"])
+    assert "muon" not in plain["train"]
+    newer: dict[str, Any] = Looked("tiny-words", training={"muon": 0.5}).config(CORPUS, "full")
+    assert (newer["model"]["words"], newer["model"]["echoes"]) == (True, True)
+    assert newer["train"]["muon"] == 0.5
 
 
 @pytest.mark.parametrize("network", [False, True])

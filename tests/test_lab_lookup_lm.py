@@ -12,9 +12,13 @@ from trix.lab.block_draw import BlockDraw
 from trix.lab.charlm import LMConfig
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.lookup_arms import weights
-from trix.lab.lookup_lm import LookupConfig, LookupLM
-from trix.lab.train import TrainConfig, train
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM
+from trix.lab.optimize import TrainConfig, make_optimizers
+from trix.lab.train import train
 from trix.memory.context_memory import ContextMemory
+from trix.memory.echo import ECHOES
+from trix.memory.echo import REACH as HEARD
 from trix.memory.word_keys import ADDRESSES, REACH, letters_of
 from trix.memory.word_memory import WordMemory
 
@@ -39,6 +43,8 @@ KINDS: list[dict[str, Any]] = [
     {"network": None, "order": 7},
     {"network": NETWORK, "words": True},
     {"network": None, "words": True, "order": 2},
+    {"network": NETWORK, "echoes": True},
+    {"network": None, "words": True, "echoes": True, "order": 2},
 ]
 
 
@@ -85,6 +91,11 @@ def _only(model, place):
     return model
 
 
+def _reach(config):
+    before = [config.order - 1, 3, (REACH - 1) * config.words, (HEARD - 1) * config.echoes]
+    return max(before)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("chunks", [[1] * 13, [5, 1, 7], [12, 1], [2, 11]])
 def test_chunks_equal_one_pass(kind, chunks):
@@ -112,8 +123,7 @@ def test_chunks_equal_one_pass(kind, chunks):
     assert len(whole.routes) == len(model.routed_layers()) == (2 if model.network else 0)
     assert state.seen == whole.state.seen == 13
     assert torch.equal(state.recent, whole.state.recent)
-    reach = REACH - 1 if model.config.words else 0
-    assert state.recent.shape[1] <= max(model.config.order - 1, 3, reach)  # it does not grow
+    assert state.recent.shape[1] == min(13, _reach(model.config))  # it does not grow
     sums = whole.logits.exp().sum(dim=-1)
     torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-12)
 
@@ -240,8 +250,53 @@ def test_a_word_table_that_is_dropped_says_what_the_one_below_says(network):
     assert torch.equal(model(tokens), before.logits)
 
 
+@pytest.mark.parametrize("name", ECHOES)
+def test_an_echo_that_is_dropped_says_what_the_one_that_it_asks_says(name):
+    model = _model(network=NETWORK, echoes=True, order=6)
+    tokens = _tokens(2, 60)
+    before, whole = model.routed(tokens), model.read(tokens)
+    model.drop(name)
+    after, place = model.read(tokens), model.config.tables.index(name)
+    below = model.config.lower(place)
+    assert model.config.tables[below] == {"echo": "order 5", "refrain": "echo"}[name]
+    assert not torch.equal(whole.probabilities[..., place, :], whole.probabilities[..., below, :])
+    assert torch.equal(after.probabilities[..., place, :], after.probabilities[..., below, :])
+    assert not after.evidence[..., place, :].any()
+    assert (model.known(tokens)[..., place] == -1).all()
+    assert not torch.allclose(model(tokens), before.logits)
+    model.restore(name)
+    assert torch.equal(model(tokens), before.logits)
+
+
+def test_a_model_with_echoes_reads_them_off_the_text_itself():
+    model = _only(_model(words=True, echoes=True), ORDER + 4 + 1)
+    tokens = torch.tensor([_text(700, seed=1)])
+    got, places = model(tokens)[0].exp(), model.known(tokens)[0, :, -2:]
+    lower = model.read(tokens).probabilities[0, :, ORDER - 1]  # of four orders, the longest
+    for t in range(0, 700, 7):
+        heard = reference.echo(tokens[0, : t + 1].tolist(), VOCAB, lower[t].tolist())
+        assert places[t].tolist() == [place for place, _, _ in heard]
+        assert got[t].tolist() == pytest.approx(heard[1][1], abs=1e-9)
+
+
+def test_muon_turns_the_gate_too():
+    model = _model(hidden=35, words=True)
+    _, muon = make_optimizers(model, TrainConfig(muon=0.1))
+    names = {id(p): name for name, p in model.named_parameters()}
+    turned = [names[id(p)] for group in muon.param_groups for p in group["params"]]
+    # what it scores with has fewer rows than that, and the latest characters are no matrix
+    assert turned == ["gate.read.weight", "gate.think.weight"]
+
+
 def test_places_are_the_tables_and_the_network():
     orders = ("order 1", "order 2")
+    assert LookupConfig(order=2, echoes=True).places == (*orders, "echo", "refrain")
+    heard = LookupConfig(order=9, words=True, echoes=True)
+    assert heard.tables[9:] == (*ADDRESSES, "echo", "refrain")
+    assert [heard.tables[heard.lower(n)] for n in range(11, 15)] == [
+        "word", "order 4", "order 5", "echo",
+    ]  # fmt: skip
+    assert LookupConfig(order=3, echoes=True).lower(3) == 2
     assert LookupConfig(order=2).places == orders
     assert LookupConfig(order=2, words=True).places == (*orders, *ADDRESSES)
     inner = LMConfig(vocab_size=65)
@@ -254,14 +309,17 @@ def test_places_are_the_tables_and_the_network():
     assert LookupConfig(order=2, words=True).lower(2) == 1
 
 
-def test_a_long_text_in_pieces_knows_the_words_that_one_pass_knows():
-    model = _model(network=None, words=True)
-    tokens = _tokens(3, 300)
+@pytest.mark.parametrize("echoes", [False, True])
+def test_a_long_text_in_pieces_knows_what_one_pass_knows(echoes):
+    model = _model(network=None, words=True, echoes=echoes)
+    tokens = torch.tensor([_text(700, seed=n) for n in (1, 2, 3)])
     whole = model.routed(tokens)
     state, parts = None, []
-    for part in tokens.split([1, 90, 3, 77, 129], dim=1):
+    for part in tokens.split([1, 90, 3, 77, 85, 257, 100, 87], dim=1):
         parts.append(model.routed(part, state))
         state = parts[-1].state
+    assert state is not None
+    assert state.recent.shape[1] == _reach(model.config)
     joined = torch.cat([p.logits for p in parts], dim=1)
     torch.testing.assert_close(joined, whole.logits, rtol=0, atol=1e-10)
     words = model.known(tokens)[..., ORDER:]

@@ -9,9 +9,10 @@ from torch import nn
 import trix
 from trix.lab import recall_arms
 from trix.lab.corpus import Corpus
+from trix.lab.optimize import TrainConfig
 from trix.lab.recall import NOTHING, Asked, Task
 from trix.lab.recall_arms import Recalled, accuracy, state_bytes
-from trix.lab.train import TrainConfig, train
+from trix.lab.train import train
 
 CORPUS = Corpus("small", "typed", "no arm about recall reads this. " * 20)
 TASK = Task("mqar", 16, {"pairs": 2})

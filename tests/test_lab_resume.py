@@ -14,8 +14,8 @@ import torch
 
 import trix.lab.train
 from tests.test_lab_train import CONFIG, _data, _model, _run, _same
-from trix.lab.checkpoint import INDEX, save_checkpoint
-from trix.lab.train import TrainConfig
+from trix.lab.checkpoint import INDEX, load_checkpoint, save_checkpoint
+from trix.lab.optimize import TrainConfig
 
 LONG = dataclasses.replace(CONFIG, steps=45)
 
@@ -31,6 +31,11 @@ def test_another_runs_checkpoint_is_refused_and_left(tmp_path):
     ]:
         with pytest.raises(ValueError, match=f"{tmp_path.name} holds another run, .*{message}"):
             _run(tmp_path, **change)
+    values = load_checkpoint(tmp_path).values  # pyright: ignore[reportOptionalMemberAccess]
+    del values["run"]["train"]["muon"]  # as before there was that setting
+    save_checkpoint(tmp_path / "older", {"x": torch.ones(1)}, values)
+    with pytest.raises(ValueError, match=r"expected train\.muon: None, got .nothing."):
+        _run(tmp_path / "older")
     save_checkpoint(tmp_path / "other", {"x": torch.ones(1)}, {"epoch": 3})
     with pytest.raises(ValueError, match="holds another run"):
         _run(tmp_path / "other")

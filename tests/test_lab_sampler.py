@@ -10,7 +10,8 @@ import torch
 
 from trix.lab.charlm import LMConfig
 from trix.lab.generate import characters
-from trix.lab.lookup_lm import LookupConfig, LookupLM, count
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM, count
 from trix.lab.sampler import Sampler
 from trix.memory.context_memory import ContextMemory
 
@@ -55,6 +56,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "long": {"order": 7, "network": None},
     "words": {"words": True},
     "words, no network": {"words": True, "network": None, "order": 2},
+    "echoes": {"words": True, "echoes": True},
+    "echoes, no network": {"echoes": True, "network": None, "order": 6},
 }
 
 
@@ -97,7 +100,7 @@ def _close(sampler, model, tokens):
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_say_what_the_model_says_of_the_whole_text(kind):
     model = _model(**KINDS[kind])
-    _close(Sampler(model), model, _text(300, seed=1))
+    _close(Sampler(model), model, _text(600 if model.config.echoes else 300, seed=1))
 
 
 @pytest.mark.parametrize("top_k", [4, 13])

@@ -11,9 +11,9 @@ from trix.lab.charlm import LMConfig
 from trix.lab.corpus import Corpus
 from trix.lab.experiments import EXPERIMENTS, run_experiment
 from trix.lab.memory_arms import Gain
+from trix.lab.optimize import TrainConfig
 from trix.lab.protocols import PROTOCOLS, Protocol
 from trix.lab.speed import CHARACTERS, QUICK_CHARACTERS, ROUNDS, Speed, built, speed_arms
-from trix.lab.train import TrainConfig
 from trix.memory.context import CountTables
 from trix.tiles.codebook import CodebookTable
 from trix.tiles.packed_lookup import PackedLookup

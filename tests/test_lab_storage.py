@@ -7,7 +7,8 @@ import torch
 from trix.lab.charlm import CharLM, LMConfig
 from trix.lab.checkpoint import INDEX, save_checkpoint
 from trix.lab.lookup_arms import sizes
-from trix.lab.lookup_lm import LookupConfig, LookupLM, count
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM, count
 from trix.lab.storage import (
     FORMAT,
     load_model,
@@ -73,7 +74,9 @@ def _same(got, expected):
 
 
 @pytest.mark.parametrize("network", [NETWORK, None])
-@pytest.mark.parametrize("change", [{}, {"gate": "fixed"}, {"words": True}])
+@pytest.mark.parametrize(
+    "change", [{}, {"gate": "fixed"}, {"words": True}, {"words": True, "echoes": True}]
+)
 def test_a_saved_model_comes_back_bit_for_bit(tmp_path, network, change):
     model = _model(network, **change)
     model.train()
@@ -88,9 +91,9 @@ def test_a_saved_model_comes_back_bit_for_bit(tmp_path, network, change):
 
 
 @pytest.mark.parametrize("network", [NETWORK, None])
-@pytest.mark.parametrize("table", ["order 2", "pair"])
+@pytest.mark.parametrize("table", ["order 2", "pair", "echo"])
 def test_what_was_taken_away_stays_away(tmp_path, network, table):
-    model = _model(network, words=True)
+    model = _model(network, words=True, echoes=True)
     whole = model.eval()(_text(13)[None])
     model.drop(table)
     model.gate.forbid(0)  # not asked, but found: a network is still told of it

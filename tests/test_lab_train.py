@@ -9,7 +9,8 @@ from torch.nn import functional as F
 import trix.lab.train
 from trix.lab.charlm import CharLM, LMConfig
 from trix.lab.checkpoint import load_checkpoint
-from trix.lab.train import TrainConfig, learning_rate, make_optimizer, train
+from trix.lab.optimize import TrainConfig, learning_rate, make_optimizers
+from trix.lab.train import train
 
 CONFIG = TrainConfig(steps=7, batch=3, context=5, lr=1e-2, warmup=2)
 
@@ -62,7 +63,7 @@ def test_the_constant_rate_and_no_warm_up():
 
 def test_matrices_decay_and_vectors_do_not():
     model = _model(bias=True, tied=True)
-    optimizer = make_optimizer(model, CONFIG)
+    (optimizer,) = make_optimizers(model, CONFIG)
     grouped = [p for group in optimizer.param_groups for p in group["params"]]
     assert sorted(map(id, grouped)) == sorted(map(id, model.parameters()))  # the tied one once
     decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
@@ -72,7 +73,59 @@ def test_matrices_decay_and_vectors_do_not():
     assert optimizer.defaults["betas"] == (0.9, 0.99)
 
 
+WIDE = {"dim": 32, "layers": 2, "ffn": "lookup", "ffn_options": {"tiles": 40, "top_k": 3}}
+
+
+def test_muon_has_the_large_matrices_of_the_blocks_and_adamw_the_rest():
+    model = _model(**WIDE)
+    adamw, muon = make_optimizers(model, dataclasses.replace(CONFIG, muon=0.02))
+    names = {id(p): name for name, p in model.named_parameters()}
+    turned = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    others = [names[id(p)] for group in adamw.param_groups for p in group["params"]]
+    assert sorted(others) == sorted(set(names.values()) - turned)
+    block = {name.removeprefix("blocks.1.") for name in turned if name.startswith("blocks.1.")}
+    # 40 keys and values of 32 numbers; the activations have 40 rows, but few knots
+    assert block == {"mixer.qkv.weight", "mixer.out.weight", "ffn.keys.raw", "ffn.values"}
+    assert len(turned) == 2 * len(block)
+    (group,) = muon.param_groups
+    assert (group["lr"], group["initial_lr"], group["weight_decay"]) == (0.02, 0.02, 0.05)
+    with pytest.raises(ValueError, match="with at least 32 rows and columns, got none in a CharLM"):
+        make_optimizers(_model(), dataclasses.replace(CONFIG, muon=0.02))
+
+
 # The loop
+
+
+def test_muon_follows_the_schedule_beside_adamw():
+    config = dataclasses.replace(CONFIG, muon=0.5, clip=0.0, steps=5)
+    trained, _ = _run(config=config, model=_model(**WIDE))
+
+    model, data = _model(**WIDE), _data()
+    model.train()
+    windows = torch.Generator().manual_seed(4)
+    torch.manual_seed(4)
+    large = [
+        p for n, p in model.named_parameters() if "blocks" in n and p.ndim > 1 and min(p.shape) > 31
+    ]
+    rest = [p for p in model.parameters() if not any(p is q for q in large)]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": 0.1},
+        {"params": [p for p in rest if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
+    muon = torch.optim.Muon(large, weight_decay=0.05)
+    for step in range(5):
+        starts = torch.randint(195, (3,), generator=windows).tolist()
+        x = torch.stack([data[i : i + 5] for i in starts])
+        y = torch.stack([data[i + 1 : i + 6] for i in starts])
+        model.zero_grad()
+        F.cross_entropy(model(x).view(15, 7), y.view(15)).backward()
+        for optimizer, factor in ((adamw, 1), (muon, 50)):  # CONFIG's peak is a fiftieth of muon's
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step) * factor
+            optimizer.step()
+    for (name, a), b in zip(trained.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
@@ -201,17 +254,25 @@ def test_what_learns_outside_the_gradient_is_updated_each_step_and_resumes(tmp_p
     assert layer.source.started  # pyright: ignore[reportAttributeAccessIssue]
     assert layer.bias.abs().sum() > 0  # pyright: ignore[reportAttributeAccessIssue]
     stopped = dataclasses.replace(CONFIG)
-    _stop_after(4, tmp_path / "b", stopped, options)
+    _stop_after(4, tmp_path / "b", stopped, {"ffn": "tiled", "ffn_options": options})
     again, _ = _run(tmp_path / "b", model=_model(ffn="tiled", ffn_options=options), save_every=2)
     for (name, a), b in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_run_with_muon_goes_on_as_if_it_had_not_stopped(tmp_path):
+    config = dataclasses.replace(CONFIG, muon=0.02)
+    whole, _ = _run(config=config, model=_model(**WIDE))
+    _stop_after(4, tmp_path, config, WIDE)
+    again, _ = _run(tmp_path, config, model=_model(**WIDE), save_every=2)
+    assert _same(whole, again)
 
 
 def _temperature(model):
     return model.routed_layers()[0].log_temperature.exp().item()
 
 
-def _stop_after(steps, folder, config, options):
+def _stop_after(steps, folder, config, changes):
     real, done = trix.lab.train._step, []
 
     def step(*args):
@@ -223,7 +284,7 @@ def _stop_after(steps, folder, config, options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trix.lab.train, "_step", step)
         with pytest.raises(KeyboardInterrupt):
-            _run(folder, config, model=_model(ffn="tiled", ffn_options=options), save_every=2)
+            _run(folder, config, model=_model(**changes), save_every=2)
 
 
 # Bad input
@@ -239,6 +300,7 @@ def _stop_after(steps, folder, config, options):
         ({"clip": math.nan}, "clip must be finite and at least 0, got nan"),
         ({"weight_decay": math.inf}, "weight_decay"),
         ({"beta2": 1.0}, r"beta2 must be in \[0, 1\), got 1.0"),
+        ({"muon": 0.0}, "muon must be finite and above 0, got 0.0"),
         ({"schedule": "square"}, "one of .*linear.*, got 'square'"),
         ({"loss_weights": {"balance": 1.0}}, r"unknown routing losses \['balance'\]; known are"),
     ],

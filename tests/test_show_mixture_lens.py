@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from trix.lab.charlm import LMConfig
-from trix.lab.lookup_lm import LookupConfig, LookupLM, count
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM, count
 from trix.memory.word_keys import REACH, word_keys
 from trix.show.mixture_lens import MixtureLens
 
@@ -41,7 +42,9 @@ def made(network: bool = True, words: bool = False) -> LookupLM:
         ffn="dense",
         dropout=0.5,
     )
-    config = LookupConfig(SIZE, ORDER, 0, 8, network=inner if network else None, words=words)
+    config = LookupConfig(
+        SIZE, ORDER, 0, 8, network=inner if network else None, words=words, echoes=words
+    )
     model = LookupLM(config, *count(config, encode(TEXT), ALPHABET))
     for parameter in model.parameters():  # so that no two places weigh the same
         torch.nn.init.normal_(parameter, std=0.7)
@@ -57,8 +60,8 @@ def test_costs_and_likeliest_are_those_of_every_place_and_of_the_blend(network, 
     model = made(network, words)
     lens = MixtureLens(model, ALPHABET, LINES, alt=ALT)
     assert (lens.orders, lens.network) == (ORDER, network)
-    assert lens.words == (["word", "pair", "apart", "line"] if words else [])
-    sources = ORDER + 4 * words + network + 1
+    assert lens.words == (["word", "pair", "apart", "line", "echo", "refrain"] if words else [])
+    sources = ORDER + 6 * words + network + 1
     model.eval()
     for line, read in zip(LINES, lens.lines, strict=True):
         tokens, length = encode(line), len(line) - 1
@@ -90,8 +93,9 @@ def test_costs_and_likeliest_are_those_of_every_place_and_of_the_blend(network, 
 @pytest.mark.parametrize(("network", "words"), KINDS)
 def test_weights_of_what_was_never_seen_count_for_what_is_asked(network, words):
     model = made(network, words)
-    tables = ORDER + 4 * words
-    asked = {5: 4, 6: 5, 7: 5, 8: 3}  # the word's is order 5, and the line's order 4
+    tables = ORDER + 6 * words
+    # a word asks order 5, a line order 4, an echo order 5
+    asked = {5: 4, 6: 5, 7: 5, 8: 3, 9: 4, 10: 9}
     moved = dict.fromkeys(range(tables), 0)
     for line, read in zip(LINES, MixtureLens(model, ALPHABET, LINES, alt=ALT).lines, strict=True):
         length = len(line) - 1
@@ -118,7 +122,10 @@ def test_weights_of_what_was_never_seen_count_for_what_is_asked(network, words):
                 assert totals[t, n] == seen
                 speaks[n] = n if seen or n == 0 else speaks[n - 1]
             for n in range(ORDER, tables):
-                assert totals[t, n] == _followed(line[: t + 1], n - ORDER)
+                before, kind = line[: t + 1], n - ORDER
+                assert totals[t, n] == (
+                    _followed(before, kind) if kind < 4 else _echoed(before, (kind - 3) * 2)
+                )
                 speaks[n] = n if totals[t, n] else speaks[asked[n]]
             for n in range(tables):
                 moved[n] += speaks[n] != n
@@ -153,10 +160,17 @@ def _followed(before: str, kind: int) -> int:
     )
 
 
+def _echoed(before: str, length: int) -> int:
+    """How often the end of a text stood in it earlier."""
+    address = before[-length:]
+    ends = range(length, len(before))
+    return sum(before[end - length : end] == address for end in ends)
+
+
 def test_addresses_begin_where_they_are_said_to():
     text = "on a\nhat  no s"
     (read,) = MixtureLens(made(words=True), ALPHABET, [text], alt=ALT).lines
-    reaches = sent(read, "reaches", "u1", len(text) - 1, ORDER + 4)
+    reaches = sent(read, "reaches", "u1", len(text) - 1, ORDER + 6)
     addresses = [
         [text[: t + 1][-n:] if n else "" for n in row] for t, row in enumerate(reaches.tolist())
     ]
@@ -167,7 +181,7 @@ def test_addresses_begin_where_they_are_said_to():
         ["", "a", " a", "n a", "on a"],
         ["", "\n", "a\n", " a\n", "n a\n"],
     ]
-    assert [row[ORDER:] for row in addresses] == [
+    assert [row[ORDER:-2] for row in addresses] == [
         ["", "", "", ""],  # the first word may have begun before the line
         ["", "", "", ""],
         [" ", "", "", ""],
@@ -181,6 +195,10 @@ def test_addresses_begin_where_they_are_said_to():
         ["n", "hat  n", "a\nhat  n", "  n"],
         ["no", "hat  no", "a\nhat  no", " no"],
         [" ", "no ", "hat  no ", "no "],
+    ]
+    assert [row[-2:] for row in addresses] == [
+        [text[t - 1 : t + 1] if t else "", text[t - 3 : t + 1] if t >= 3 else ""]
+        for t in range(len(addresses))
     ]
 
 
@@ -197,7 +215,7 @@ def test_what_is_known_begins_somewhere_and_not_too_far_back():
     assert model.words is not None
     for read in MixtureLens(model, ALPHABET, [line[:300] for line in lines], alt=ALT).lines:
         _, known = word_keys(encode(read["text"])[None, :-1], model.words.letters)
-        reaches = sent(read, "reaches", "u1", len(read["text"]) - 1, ORDER + 4)[:, ORDER:]
+        reaches = sent(read, "reaches", "u1", len(read["text"]) - 1, ORDER + 6)[:, ORDER:-2]
         np.testing.assert_array_equal(reaches > 0, known[0])
         assert reaches.max() < REACH
 
@@ -209,8 +227,8 @@ def test_a_dropped_table_has_no_weight_and_is_not_seen():
     (read,) = MixtureLens(model, ALPHABET, LINES[:1], alt=ALT).lines
     length = len(LINES[0]) - 1
     for place in (2, ORDER):
-        assert (sent(read, "weights", "<u2", length, ORDER + 5)[:, place] == 0).all()
-        assert (sent(read, "totals", "<u4", length, ORDER + 4)[:, place] == 0).all()
+        assert (sent(read, "weights", "<u2", length, ORDER + 7)[:, place] == 0).all()
+        assert (sent(read, "totals", "<u4", length, ORDER + 6)[:, place] == 0).all()
 
 
 def test_the_model_is_left_as_it_was():

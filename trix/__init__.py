@@ -47,6 +47,7 @@ from trix.memory.convolved import (
     ConvolvedStatic,
 )
 from trix.memory.count_rows import ContextReading
+from trix.memory.echo import Echo, echoes
 from trix.memory.hybrid import HybridHeads, HybridMixer, HybridState
 from trix.memory.parts import (
     Fading,
@@ -117,7 +118,7 @@ if TYPE_CHECKING:
     from trix.lab.information import explained_variance as explained_variance
     from trix.lab.information import information as information
     from trix.lab.lookup_arms import evaluate_dynamic as evaluate_dynamic
-    from trix.lab.lookup_lm import LookupConfig as LookupConfig
+    from trix.lab.lookup_config import LookupConfig as LookupConfig
     from trix.lab.lookup_lm import LookupLM as LookupLM
     from trix.lab.lookup_lm import LookupRouted as LookupRouted
     from trix.lab.lookup_lm import LookupState as LookupState
@@ -127,6 +128,9 @@ if TYPE_CHECKING:
     from trix.lab.metrics import normalized_entropy as normalized_entropy
     from trix.lab.metrics import purity as purity
     from trix.lab.metrics import usage as usage
+    from trix.lab.optimize import TrainConfig as TrainConfig
+    from trix.lab.optimize import learning_rate as learning_rate
+    from trix.lab.optimize import make_optimizers as make_optimizers
     from trix.lab.overlapping import isotropic as isotropic
     from trix.lab.overlapping import overlapping_clusters as overlapping_clusters
     from trix.lab.overlapping import recall as recall
@@ -140,10 +144,7 @@ if TYPE_CHECKING:
     from trix.lab.storage import Stored as Stored
     from trix.lab.storage import load_model as load_model
     from trix.lab.storage import save_model as save_model
-    from trix.lab.train import TrainConfig as TrainConfig
     from trix.lab.train import TrainResult as TrainResult
-    from trix.lab.train import learning_rate as learning_rate
-    from trix.lab.train import make_optimizer as make_optimizer
     from trix.lab.train import train as train
     from trix.lab.verdict import verdict as verdict
     from trix.show import AddressPlane as AddressPlane
@@ -177,7 +178,7 @@ _LATER = {
     "LMRouted": "trix.lab.charlm",
     "LMState": "trix.lab.charlm",
     "Ledger": "trix.show.ledger",
-    "LookupConfig": "trix.lab.lookup_lm",
+    "LookupConfig": "trix.lab.lookup_config",
     "LookupLM": "trix.lab.lookup_lm",
     "LookupRouted": "trix.lab.lookup_lm",
     "LookupState": "trix.lab.lookup_lm",
@@ -191,7 +192,7 @@ _LATER = {
     "Squeezed": "trix.show",
     "Stored": "trix.lab.storage",
     "SurgeryTable": "trix.show",
-    "TrainConfig": "trix.lab.train",
+    "TrainConfig": "trix.lab.optimize",
     "TrainResult": "trix.lab.train",
     "characters": "trix.lab.generate",
     "check_parameters": "trix.lab.budget",
@@ -208,13 +209,13 @@ _LATER = {
     "glue": "trix.show",
     "information": "trix.lab.information",
     "isotropic": "trix.lab.overlapping",
-    "learning_rate": "trix.lab.train",
+    "learning_rate": "trix.lab.optimize",
     "live": "trix.show",
     "load": "trix.lab.corpus",
     "load_claims": "trix.lab.claims",
     "load_model": "trix.lab.storage",
     "load_packed": "trix.lab.packing",
-    "make_optimizer": "trix.lab.train",
+    "make_optimizers": "trix.lab.optimize",
     "model_log_probs": "trix.lab.evaluate",
     "mutual_information": "trix.lab.metrics",
     "normalized_entropy": "trix.lab.metrics",
@@ -266,6 +267,7 @@ __all__ = [
     "DenseFFN",
     "Dispatch",
     "DispatchCheck",
+    "Echo",
     "EditableLayer",
     "EditableSignatures",
     "Evaluation",
@@ -363,6 +365,7 @@ __all__ = [
     "compile_table",
     "delta_scan",
     "diversity",
+    "echoes",
     "evaluate",
     "evaluate_dynamic",
     "evaluate_streaming",
@@ -383,7 +386,7 @@ __all__ = [
     "load_claims",
     "load_model",
     "load_packed",
-    "make_optimizer",
+    "make_optimizers",
     "memory_reading",
     "model_log_probs",
     "mutual_information",

@@ -58,7 +58,8 @@ def explain(
 
     Order n is the table of the last n − 1 characters; N is the network.
     Where there are others, W is that of the word so far, P of it and the word before,
-    A of it and the word before that one, L of the last three characters and the column.
+    A of it and the word before that one, L of the last three characters and the column,
+    E and R of what came after the last two or four characters earlier in this text.
     The first character has nothing before it.
     """
     if picture is not None and picture.suffix not in (".svg", ".png"):
@@ -83,7 +84,7 @@ def explain(
 def style(found: lab.Explanation, place: int | None) -> str:
     """Return how a place is coloured: pale for short addresses, dark for long ones.
 
-    Words and lines have a colour of their own, and so has the network.
+    Words, lines and echoes have a colour of their own, and so has the network.
     """
     if place is None:
         return ""

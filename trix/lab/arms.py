@@ -17,9 +17,10 @@ from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs, table_log_probs
 from trix.lab.files import locked
 from trix.lab.metrics import mutual_information, normalized_entropy, usage
+from trix.lab.optimize import TrainConfig
 from trix.lab.packing import load_packed, save_packed, ternary_names
 from trix.lab.protocols import protocol
-from trix.lab.train import TrainConfig, TrainResult, train
+from trix.lab.train import TrainResult, train
 from trix.memory.context import CountTables
 from trix.tiles.adaptive import AdaptiveKANFFN
 from trix.tiles.tiled import TiledFFN

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trix.lab.lookup_lm import LookupConfig, LookupLM
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM
 from trix.lab.storage import Stored
 from trix.memory.reading import memory_reading
 from trix.memory.slots import RoutedMemory

@@ -20,11 +20,13 @@ from trix.lab.checkpoint import INDEX, load_checkpoint
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.files import locked, write_text
-from trix.lab.lookup_lm import LookupConfig, LookupLM, Memories, count
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM, Memories, count
+from trix.lab.optimize import TrainConfig
 from trix.lab.presets import BLOCK, preset
 from trix.lab.records import environment
 from trix.lab.storage import save_model
-from trix.lab.train import TrainConfig, train
+from trix.lab.train import train
 
 PLAN, TRAINING = "plan.json", "training"
 _MEASURED = 3.0

@@ -28,13 +28,18 @@ LABELS = {
     "lookup-tables/routed": "tables and gate",
     "lookup-tables/fixed-gate": "tables, one blend",
     "lookup-tables/orders-alone": "n-grams and gate",
+    "lookup-tables/no-echoes": "tables without echoes",
+    "lookup-tables/adamw": "tables, by AdamW",
+    "lookup-model/adamw": "tables, by AdamW, short blocks",
     "lookup-model/lookup": "tables and gate, short blocks",
     "lookup-small/three-minutes": "look it up, small",
+    "lookup-small/no-echoes": "small, no echoes",
     "lookup-long/ten-minutes": "n-grams, longer",
     "lookup-base/base": "n-grams, base",
-    "lookup-parts/all": "n-grams, shorter",
-    "lookup-parts/fixed-gate": "n-grams, one blend",
-    "lookup-parts/no-routed-memory": "n-grams, no memory",
+    "lookup-parts/all": "look it up, half as long",
+    "lookup-parts/adamw": "half as long, by AdamW",
+    "lookup-parts/fixed-gate": "half as long, one blend",
+    "lookup-parts/no-routed-memory": "half as long, no memory",
 }
 
 

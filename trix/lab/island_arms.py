@@ -18,9 +18,9 @@ from trix.lab.arms import Outcome, TrainedLM, trained
 from trix.lab.charlm import CharLM
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
+from trix.lab.optimize import ROUTING_LOSSES, learning_rate
 from trix.lab.protocols import protocol
 from trix.lab.surgery_arms import PATIENT, lookups
-from trix.lab.train import ROUTING_LOSSES, learning_rate
 
 NEAR = 0.1
 """A number within this distance of −1, 0 or 1 counts as ternary before the cut."""

@@ -17,11 +17,13 @@ from trix.lab.charlm import CharLM
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import Evaluation, evaluate, model_log_probs
 from trix.lab.generate import characters
-from trix.lab.lookup_lm import LookupConfig, LookupLM, Memories, count
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM, Memories, count
+from trix.lab.optimize import TrainConfig
 from trix.lab.presets import BLOCK, preset
 from trix.lab.protocols import protocol
 from trix.lab.storage import pack
-from trix.lab.train import TrainConfig, TrainResult, train
+from trix.lab.train import TrainResult, train
 
 _TIMED = 200
 """Characters that are generated to time one."""
@@ -55,11 +57,13 @@ class Looked:
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
         """Return the settings of model and training."""
         model = dataclasses.asdict(self._model(corpus))
-        if not model["words"]:  # as records say it that are older than words
-            del model["words"]
+        for newer in ("words", "echoes"):  # as records say it that are older
+            if not model[newer]:
+                del model[newer]
+        training = dataclasses.asdict(self.training_config(budget))
         return {
             "model": model,
-            "train": dataclasses.asdict(self.training_config(budget)),
+            "train": {k: v for k, v in training.items() if k != "muon" or v is not None},
             "without": self.without,
             "closely": self.closely,
             "block": self.block,

@@ -8,8 +8,13 @@ from trix.lab.lookup_arms import Looked, short
 from trix.lab.presets import PRESETS
 
 _TABLES = PRESETS["tables"].model.tables
-_SHORT = {"steps": 750, "batch": 16, "context": 64}  # so that five arms times five seeds are quick
-_ORDERS = {"words": False}  # n-grams alone: these were run before there were words
+_SILENT: dict[str, Any] = {"echoes": False}
+_ORDERS: dict[str, Any] = {"words": False, "echoes": False}
+_ADAMW: dict[str, Any] = {"muon": None}
+# so that six arms times five seeds are quick
+_HALF = {"steps": PRESETS["small"].train.steps // 2}
+# as `small` was trained when it knew n-grams alone
+_BEFORE: dict[str, Any] = {"batch": 16, "context": 128} | _ADAMW
 
 
 def _network(**changes: Any) -> dict[str, Any]:
@@ -22,7 +27,7 @@ def _alone() -> TrainedLM:
     small = PRESETS["small"]
     network = vars(small.model.network) if small.model.network else {}
     changes = {k: v for k, v in network.items() if k != "vocab_size"}
-    return TrainedLM("lookup-network", changes, {**vars(small.train), **_SHORT})
+    return TrainedLM("lookup-network", changes, {**vars(small.train), **_HALF})
 
 
 LOOKUP: dict[str, dict[str, Arm]] = {
@@ -30,24 +35,32 @@ LOOKUP: dict[str, dict[str, Arm]] = {
         "routed": Looked("tables", closely=True),
         "fixed-gate": Looked("tables", changes={"gate": "fixed"}),
         "nothing-left-out": Looked("tables", changes={"folds": 0}),
-        "orders-alone": Looked("tables", changes={"words": False}),
+        "no-echoes": Looked("tables", changes=_SILENT),
+        "orders-alone": Looked("tables", changes=_ORDERS),
+        "adamw": Looked("tables", training=_ADAMW),
         **{f"without-{short(name)}": Looked("tables", without=name) for name in _TABLES},
     },
     # tables and a gate by themselves, in blocks as short as the attention model's
-    "lookup-model": {"lookup": Looked("tables", block=64)},
-    "lookup-small": {"three-minutes": Looked("small", closely=True)},
-    # more passes over the same text, with more dropout: what another seven minutes bring
-    "lookup-long": {
-        "ten-minutes": Looked("small", _network(dropout=0.2) | _ORDERS, {"steps": 2200})
+    "lookup-model": {
+        "lookup": Looked("tables", block=64),
+        "adamw": Looked("tables", training=_ADAMW, block=64),
     },
-    "lookup-base": {"base": Looked("base", _ORDERS)},
+    "lookup-small": {
+        "three-minutes": Looked("small", closely=True),
+        "no-echoes": Looked("small", _SILENT),
+    },
+    # what is left when a part is missing, after half as many steps
     "lookup-parts": {
-        "all": Looked("small", _ORDERS, _SHORT),
-        "fixed-gate": Looked("small", {"gate": "fixed"} | _ORDERS, _SHORT),
-        "nothing-left-out": Looked("small", {"folds": 0} | _ORDERS, _SHORT),
-        "no-routed-memory": Looked(
-            "small", _network(mixer="none", mixer_options={}) | _ORDERS, _SHORT
-        ),
+        "all": Looked("small", training=_HALF),
+        "adamw": Looked("small", training=_HALF | _ADAMW),
+        "fixed-gate": Looked("small", {"gate": "fixed"}, _HALF),
+        "nothing-left-out": Looked("small", {"folds": 0}, _HALF),
+        "no-routed-memory": Looked("small", _network(mixer="none", mixer_options={}), _HALF),
         "no-tables": _alone(),
     },
+    # n-grams alone: more passes over the same text with more dropout, and more numbers, on a GPU
+    "lookup-long": {
+        "ten-minutes": Looked("small", _network(dropout=0.2) | _ORDERS, _BEFORE | {"steps": 2200})
+    },
+    "lookup-base": {"base": Looked("base", _ORDERS, _ADAMW)},
 }

@@ -1,81 +1,23 @@
 """The look-it-up language model: a context memory, a gate, and a network where it is needed."""
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from trix.address.checks import positive
 from trix.address.route import Route, RoutedLayer
-from trix.lab.charlm import CharLM, LMConfig, LMState
+from trix.lab.charlm import CharLM, LMState
 from trix.lab.generate import generate
+from trix.lab.lookup_config import LookupConfig
 from trix.memory.context_gate import ContextGate
 from trix.memory.context_memory import ContextMemory
-from trix.memory.count_rows import ContextReading
-from trix.memory.word_keys import ADDRESSES, REACH, letters_of
-from trix.memory.word_memory import WordMemory, asked
+from trix.memory.count_rows import ContextReading, extended
+from trix.memory.echo import ECHOES, Echo, echoes
+from trix.memory.echo import REACH as HEARD
+from trix.memory.word_keys import REACH, letters_of
+from trix.memory.word_memory import WordMemory
 
-GATES = ("routed", "fixed")
 _LATEST, _WIDTH = 3, 12  # characters that a gate without a network knows, features of each
-
-
-@dataclass(frozen=True)
-class LookupConfig:
-    """Everything that decides the shape of a `LookupLM`.
-
-    Attributes:
-        vocab_size: number of distinct characters.
-        order: longest n-gram of the memory.
-        folds: blocks of the training text that are left out in turn while the model learns; 0
-            shows it its own answers.
-        hidden: units of each of the gate's layers.
-        gate: "routed", or "fixed": one learned blend for all positions.
-        network: what computes beside the tables; None for tables and a gate alone.
-        words: whether words and lines are addresses as well, see `WordMemory`.
-    """
-
-    vocab_size: int = 65
-    order: int = 9
-    folds: int = 8
-    hidden: int = 64
-    gate: str = "routed"
-    network: LMConfig | None = None
-    words: bool = False
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        for name in ("vocab_size", "order", "hidden"):
-            positive(name, getattr(self, name))
-        if self.gate not in GATES:
-            raise ValueError(f"gate must be one of {GATES}, got {self.gate!r}")
-        if self.network is not None and self.network.vocab_size != self.vocab_size:
-            raise ValueError(
-                f"network must have {self.vocab_size} characters, got {self.network.vocab_size}"
-            )
-
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """The tables, in the order in which they are read."""
-        orders = tuple(f"order {n}" for n in range(1, self.order + 1))
-        return orders + ADDRESSES if self.words else orders
-
-    def lower(self, table: int) -> int:
-        """Return which table, by its place, is asked for what one after the first does not know."""
-        if table < self.order:
-            return table - 1
-        return asked(self.tables[table], self.order)
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """Whom the gate may ask, which is the tables and, last, the network if there is one."""
-        return self.tables if self.network is None else (*self.tables, "network")
-
-    @property
-    def ffn(self) -> str:
-        """The network's feed-forward, by name."""
-        return self.network.ffn if self.network is not None else "none"
 
 
 class Memories(NamedTuple):
@@ -202,8 +144,7 @@ class LookupLM(nn.Module):
         else:
             seen = self._latest(known)[:, before:]
         blended = self.gate(reading, seen, own)
-        reach = max(self.config.order - 1, _LATEST, REACH - 1 if self.words else 0)
-        recent = known[:, max(0, known.shape[1] - reach) :]
+        recent = known[:, max(0, known.shape[1] - self._reach()) :]
         return LookupRouted(
             blended.log_probabilities,
             routes,
@@ -222,23 +163,26 @@ class LookupLM(nn.Module):
             left_out: the block of the training text that each row is from, `[batch]`.
             first: the positions before are context only, and are not read.
         """
-        found = self.known(tokens, first)
+        found = self._addresses(tokens, first)
         block = None if left_out is None else left_out[:, None]
         reading = self.memory.read(found[..., : self.config.order], block)
-        if self.words is None:
-            return reading
-        return self.words.read(found[..., self.config.order :], reading, block)
+        if self.words is not None:
+            reading = self.words.read(found[..., self.config.order :], reading, block)
+        if self.config.echoes:
+            places = range(len(self.config.tables))[-len(ECHOES) :]
+            asked = [self.config.lower(place) for place in places]
+            reading = extended(reading, self._echoes(tokens, first).found, asked)
+        return reading
 
     def known(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """Return where each table is read, int64 `[batch, time, tables]`; −1: it does not know."""
-        # an n-gram needs a few characters before the first position, a word many
-        skipped = max(0, first - self.config.order + 1)
-        address = self.memory.addresses(tokens[:, skipped:])[:, first - skipped :]
-        if self.words is not None:
-            address = torch.cat([address, self.words.addresses(tokens)[:, first:]], dim=-1)
-        for name in self.dropped:
-            address[..., self.config.tables.index(name)] = -1
-        return address
+        """Return where each table is read, int64 `[batch, time, tables]`; −1: it does not know.
+
+        An echo is read at a position of `tokens`, see `trix.memory.echo`.
+        """
+        address = self._addresses(tokens, first)
+        if not self.config.echoes:
+            return address
+        return torch.cat([address, self._echoes(tokens, first).place], dim=-1)
 
     def drop(self, table: str) -> None:
         """Take a table away: its addresses are found no more, and the gate is told so.
@@ -276,6 +220,31 @@ class LookupLM(nn.Module):
             raise ValueError(f"table must be one of {self.config.tables}, got {table!r}")
         return self.config.tables.index(table)
 
+    def _reach(self) -> int:
+        # characters before the next that it depends on, the network's aside
+        words, heard = self.config.words * REACH, self.config.echoes * HEARD
+        return max(self.config.order, _LATEST + 1, words, heard) - 1
+
+    def _addresses(self, tokens: Tensor, first: int) -> Tensor:
+        # where to look in what was counted
+        # an n-gram needs a few characters before the first position, a word many
+        skipped = max(0, first - self.config.order + 1)
+        address = self.memory.addresses(tokens[:, skipped:])[:, first - skipped :]
+        if self.words is not None:
+            address = torch.cat([address, self.words.addresses(tokens)[:, first:]], dim=-1)
+        for name in self.dropped - set(ECHOES):
+            address[..., self.config.tables.index(name)] = -1
+        return address
+
+    def _echoes(self, tokens: Tensor, first: int) -> Echo:
+        echo = echoes(tokens, self.config.vocab_size, first, self.memory.share.dtype)
+        for name in self.dropped & set(ECHOES):
+            n = ECHOES.index(name)
+            echo.place[..., n] = -1
+            echo.found.share[..., n, :], echo.found.evidence[..., n, :] = 0, 0
+            echo.found.back[..., n] = 1
+        return echo
+
     def _told(self, reading: ContextReading) -> Tensor:
         # square roots: small probabilities differ by more, and nothing is infinite as in logarithms
         roots = reading.probabilities.sqrt().flatten(-2)
@@ -299,8 +268,6 @@ def count(config: LookupConfig, tokens: Tensor, alphabet: str) -> Memories:
         ValueError: the text is too short or does not fit the config.
     """
     sizes = (config.order, config.vocab_size, config.folds)
-    if not config.words:
-        return Memories(ContextMemory(tokens, *sizes))
-    with ThreadPoolExecutor() as pool:  # sorting leaves the interpreter's lock to others
-        words = pool.submit(WordMemory, tokens, letters_of(alphabet), config.folds)
-        return Memories(ContextMemory(tokens, *sizes), words.result())
+    memory = ContextMemory(tokens, *sizes)
+    words = WordMemory(tokens, letters_of(alphabet), config.folds) if config.words else None
+    return Memories(memory, words)

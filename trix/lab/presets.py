@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from trix.lab.charlm import LMConfig
-from trix.lab.lookup_lm import LookupConfig
-from trix.lab.train import TrainConfig
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.optimize import TrainConfig
 
 BLOCK = 256
 """Characters of a block in which these models are evaluated."""
@@ -46,26 +46,31 @@ def _network(dim: int, layers: int, heads: int, tiles: int, **options: float) ->
 
 PRESETS: dict[str, Preset] = {
     "tables": Preset(
-        LookupConfig(hidden=128, words=True),
+        LookupConfig(hidden=128, words=True, echoes=True),
         TrainConfig(
-            steps=800,
-            batch=32,
-            context=64,
+            steps=500,
+            batch=8,
+            context=256,
             lr=3e-3,
             warmup=20,
             schedule="linear",
             weight_decay=0.01,
+            muon=0.02,
         ),
         "tables and a gate, no network: half a minute on two cores",
     ),
     "small": Preset(
-        LookupConfig(network=_network(128, 4, 4, 480, dropout=0.1), words=True),
-        TrainConfig(steps=470, batch=16, context=128, lr=2e-3, warmup=50, schedule="linear"),
+        LookupConfig(network=_network(128, 4, 4, 480, dropout=0.1), words=True, echoes=True),
+        TrainConfig(
+            steps=470, batch=8, context=256, lr=2e-3, warmup=50, schedule="linear", muon=0.02
+        ),
         "0.9 million numbers and the tables: two minutes on two cores",
     ),
     "base": Preset(
-        LookupConfig(network=_network(384, 6, 6, 1472, dropout=0.4), words=True),
-        TrainConfig(steps=300, batch=64, context=256, lr=1e-3, warmup=50, schedule="linear"),
+        LookupConfig(network=_network(384, 6, 6, 1472, dropout=0.4), words=True, echoes=True),
+        TrainConfig(
+            steps=300, batch=64, context=256, lr=1e-3, warmup=50, schedule="linear", muon=0.02
+        ),
         "as many numbers as nanoGPT's 10.6 million, and the tables: for a GPU",
     ),
 }

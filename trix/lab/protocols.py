@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trix.lab.charlm import LMConfig
-from trix.lab.train import TrainConfig
+from trix.lab.optimize import TrainConfig
 
 
 @dataclass(frozen=True)

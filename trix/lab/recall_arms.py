@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 from trix.lab.arms import QUICK_STEPS, Outcome
 from trix.lab.charlm import CharLM, LMConfig
 from trix.lab.corpus import Corpus
+from trix.lab.optimize import TrainConfig
 from trix.lab.recall import NOTHING, Task, Varied
-from trix.lab.train import TrainConfig, train
+from trix.lab.train import train
 
 JUDGED = 1000
 """Texts that a trained model is judged on, at each length."""

@@ -9,7 +9,8 @@ from torch import Tensor
 from trix.lab.lookup_lm import LookupLM
 from trix.lab.sampler_gate import GateStep
 from trix.lab.sampler_network import NetworkStep
-from trix.lab.sampler_tables import TableStep, WordStep
+from trix.lab.sampler_tables import EchoStep, TableStep, WordStep
+from trix.memory.echo import ECHOES
 
 
 class Sampler:
@@ -32,11 +33,15 @@ class Sampler:
         """See the class."""
         tables, vocab = len(model.config.tables), model.config.vocab_size
         self.vocab_size = vocab
-        self._tables: list[TableStep | WordStep] = [TableStep(model.memory, model.dropped)]
+        order, lower = model.config.order, [model.config.lower(place) for place in range(tables)]
+        self._tables: list[TableStep | WordStep | EchoStep] = [
+            TableStep(model.memory, model.dropped)
+        ]
         if model.words is not None:
-            own = range(model.config.order, tables)
-            lower = [model.config.lower(place) for place in own]
-            self._tables.append(WordStep(model.words, lower, model.dropped))
+            self._tables.append(WordStep(model.words, order, lower[order:], model.dropped))
+        if model.config.echoes:
+            first = tables - len(ECHOES)
+            self._tables.append(EchoStep(first, lower[first:], vocab, model.dropped))
         self._said = np.empty((tables, vocab), dtype=np.float32)
         # what a step reads: roots of the tables' probabilities, their evidence, how undecided
         self._seen = np.zeros(tables * (vocab + 4), dtype=np.float32)

@@ -1,5 +1,6 @@
 """The tables of a look-it-up model for one text, a character at a time, in NumPy."""
 
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from trix.lab.sampler_network import array
 from trix.memory.context_memory import ContextMemory
 from trix.memory.count_rows import CountRows
+from trix.memory.echo import DISCOUNT, ECHOES, LENGTHS
+from trix.memory.echo import REACH as HEARD
 from trix.memory.word_keys import ADDRESSES, BASE, REACH, combined
 from trix.memory.word_memory import WordMemory
 
@@ -95,12 +98,16 @@ class WordStep:
 
     Args:
         memory: nothing is left out of it.
+        first: place of its first address among all tables.
         lower: which tables are asked for what each of its own does not know.
         dropped: names of addresses that are not asked.
     """
 
-    def __init__(self, memory: WordMemory, lower: Sequence[int], dropped: frozenset[str]) -> None:
+    def __init__(
+        self, memory: WordMemory, first: int, lower: Sequence[int], dropped: frozenset[str]
+    ) -> None:
         """See the class."""
+        self.first = first
         self.vocab_size, self.letters = memory.vocab_size, memory.letters.tolist()
         self.lower = lower
         self.rows = RowStep(memory)
@@ -118,14 +125,15 @@ class WordStep:
 
         Args:
             token: the text's next character.
-            evidence: `[tables, 3]`; the last four are filled.
-            said: `[tables, vocab]`; the last four are filled, from the others.
+            evidence: `[tables, 3]`; those of the four addresses, from `first` on, are filled.
+            said: `[tables, vocab]`, likewise, from the others.
         """
         keys, known = self._keys(token)
-        first = len(said) - len(keys)
-        place, found = self.rows.find(keys, evidence[first:])
+        first = self.first
+        here = evidence[first : first + len(keys)]
+        place, found = self.rows.find(keys, here)
         found &= known & self.open
-        evidence[first:] *= found[:, None]
+        here *= found[:, None]
         for n, is_known in enumerate(found.tolist()):
             lower = said[self.lower[n]]
             if is_known:
@@ -152,3 +160,64 @@ class WordStep:
         known = [place >= 0 and self.at - place < REACH for place in (*self.gaps, self.turn)]
         known[3] &= self.at >= 2
         return keys, np.array(known)
+
+
+class EchoStep:
+    """What echoes after each character of one text, see `trix.memory.echo`.
+
+    Args:
+        first: place of the first echo among all tables.
+        lower: which tables are asked for what each echo does not know.
+        vocab_size: number of distinct characters.
+        dropped: names of addresses that are not asked.
+    """
+
+    def __init__(
+        self, first: int, lower: Sequence[int], vocab_size: int, dropped: frozenset[str]
+    ) -> None:
+        """See the class."""
+        self.first, self.lower, self.vocab_size = first, lower, vocab_size
+        self.closed = [name in dropped for name in ECHOES]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the text."""
+        self.latest: deque[int] = deque(maxlen=max(LENGTHS))
+        # for each length, what followed at each address, oldest first, and the addresses in turn
+        self.after: list[dict[tuple[int, ...], deque[int]]] = [{} for _ in LENGTHS]
+        self.turn: list[deque[tuple[int, ...]]] = [deque() for _ in LENGTHS]
+
+    def read(self, token: int, evidence: np.ndarray, said: np.ndarray) -> None:
+        """Fill in what echoes of the text so far, after what the other tables say.
+
+        Args:
+            token: the text's next character.
+            evidence: `[tables, 3]`; the last are filled.
+            said: `[tables, vocab]`; the last are filled, from the others.
+        """
+        before = tuple(self.latest)
+        self.latest.append(token)
+        for n, length in enumerate(LENGTHS):
+            followed = () if self.closed[n] else self._followed(n, length, before, token)
+            place, lower = self.first + n, said[self.lower[n]]
+            if not followed:
+                evidence[place], said[place] = 0, lower
+                continue
+            count, total = Counter(followed), len(followed)
+            evidence[place] = np.log1p((total, len(count), max(count.values())))
+            np.multiply(lower, DISCOUNT * len(count) / total, out=said[place])
+            for character, times in count.items():
+                said[place, character] += (times - DISCOUNT) / total
+
+    def _followed(self, n: int, length: int, before: tuple[int, ...], token: int) -> Sequence[int]:
+        after, turn = self.after[n], self.turn[n]
+        if len(before) >= length:
+            address = before[-length:]
+            after.setdefault(address, deque()).append(token)
+            turn.append(address)
+        if len(turn) > HEARD - length:
+            old = after[address := turn.popleft()]
+            old.popleft()
+            if not old:
+                del after[address]
+        return after.get(tuple(self.latest)[-length:], ())

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from trix.lab.charlm import LMConfig
 from trix.lab.checkpoint import load_checkpoint, save_checkpoint
-from trix.lab.lookup_lm import LookupConfig, LookupLM
+from trix.lab.lookup_config import LookupConfig
+from trix.lab.lookup_lm import LookupLM
 from trix.memory.context_memory import ContextMemory, OrderCounts
 from trix.memory.word_keys import ADDRESSES, letters_of
 from trix.memory.word_memory import AddressCounts, WordMemory

@@ -14,8 +14,8 @@ import torch
 
 from trix.lab.arms import TrainedLM
 from trix.lab.charlm import FFNS, MIXERS, CharLM, LMConfig
+from trix.lab.optimize import TrainConfig
 from trix.lab.protocols import Protocol, protocol
-from trix.lab.train import TrainConfig
 
 Settings = dict[str, list[Any]]
 """The values to try of each setting, by its name."""

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from tqdm import tqdm
 
 from trix.address.anneal import annealed
 from trix.address.checks import positive
-from trix.address.regularize import diversity, load_balance, sparsity, ternary_pull
-from trix.address.route import Route
 from trix.lab.charlm import CharLM
 from trix.lab.checkpoint import (
     load_checkpoint,
@@ -28,10 +26,9 @@ from trix.lab.checkpoint import (
 )
 from trix.lab.interrupt import interrupt_later
 from trix.lab.lookup_lm import LookupLM
+from trix.lab.optimize import ROUTING_LOSSES, TrainConfig, learning_rate, make_optimizers
 
 LM = CharLM | LookupLM
-
-RoutingLoss = Callable[[Any, Route], Tensor]
 
 Draw = Callable[[int, int, torch.Generator], tuple[Tensor, ...]]
 """Maps the number of sequences, their length and a generator to tokens and targets; -100 is none.
@@ -40,65 +37,6 @@ What follows them is for the model: `BlockDraw` says which block of the text eac
 
 Its `repr` says what it draws, so that a run does not go on with another one's checkpoint.
 """
-
-SCHEDULES = ("constant", "cosine", "linear")
-
-ROUTING_LOSSES: dict[str, RoutingLoss] = {
-    "load-balance": lambda layer, route: load_balance(route, layer.tiles),
-    "diversity": lambda layer, route: diversity(layer.signatures),
-    "ternary-pull": lambda layer, route: ternary_pull(layer.latent),
-    "sparsity": lambda layer, route: sparsity(layer.latent),
-}
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a training run, besides the model, the data and the seed.
-
-    Attributes:
-        steps: optimizer steps.
-        batch: sequences a step.
-        context: characters a sequence.
-        lr: peak learning rate of AdamW.
-        schedule: "constant", "cosine" down to a tenth of the peak, or "linear" down to zero.
-        warmup: steps of linear warm-up.
-        beta2: AdamW's second-moment decay.
-        weight_decay: on matrices; vectors have none.
-        clip: largest norm of the gradient; 0 for no clipping.
-        loss_weights: weight of each routing loss, by its name in `ROUTING_LOSSES`.
-        anneal: temperatures of the layers' blend at the first and the last step, see `annealed`;
-            None leaves the temperature to the gradient.
-    """
-
-    steps: int = 2000
-    batch: int = 12
-    context: int = 64
-    lr: float = 1e-3
-    schedule: str = "cosine"
-    warmup: int = 100
-    beta2: float = 0.99
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    loss_weights: dict[str, float] = field(default_factory=dict)
-    anneal: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        for name in ("steps", "batch", "context"):
-            positive(name, getattr(self, name))
-        for name in ("lr", "warmup", "weight_decay", "clip"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
-        if not 0 <= self.beta2 < 1:
-            raise ValueError(f"beta2 must be in [0, 1), got {self.beta2}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}")
-        if unknown := set(self.loss_weights) - set(ROUTING_LOSSES):
-            raise ValueError(
-                f"unknown routing losses {sorted(unknown)}; known are {sorted(ROUTING_LOSSES)}"
-            )
-        if self.anneal is not None:
-            annealed(*self.anneal, progress=0.0)
 
 
 @dataclass(frozen=True)
@@ -136,7 +74,8 @@ def train(
 
     Raises:
         ValueError: the text is too short or holds unknown characters, a routing loss is asked of a
-            model that does not route, or the checkpoint is corrupt or of another run.
+            model that does not route, Muon of one without a matrix for it, or the checkpoint is
+            corrupt or of another run.
         FloatingPointError: the loss is no longer finite; the last checkpoint is kept.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
@@ -155,12 +94,12 @@ def train(
         )
     identity = _identity(model, data, config, seed)
     device = next(model.parameters()).device
-    optimizer = make_optimizer(model, config)
+    optimizers = make_optimizers(model, config)
     sampler = torch.Generator().manual_seed(seed)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        start, curve, spent = _resume(folder, model, optimizer, sampler, identity)
+        start, curve, spent = _resume(folder, model, optimizers, sampler, identity)
         model.train()
         began = time.perf_counter() - spent
         bar = tqdm(
@@ -173,7 +112,7 @@ def train(
         )
         with interrupt_later() as interrupted:
             for step in bar:
-                loss = _step(model, draw, config, optimizer, sampler, step)
+                loss = _step(model, draw, config, optimizers, sampler, step)
                 done = step + 1
                 if done % 20 == 0 or done == config.steps:
                     value = float(loss)
@@ -184,38 +123,13 @@ def train(
                     bar.set_postfix_str(f"loss {value:.3f}, {speed:,.0f} tokens/s", refresh=False)
                 stop = interrupted()
                 if folder is not None and (done % save_every == 0 or done == config.steps or stop):
-                    _save(folder, model, optimizer, sampler, identity, done, curve, began)
+                    _save(folder, model, optimizers, sampler, identity, done, curve, began)
                 if stop:
                     bar.close()
                     break
         seconds = time.perf_counter() - began
     model.eval()
     return TrainResult(curve, seconds)
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the learning rate at `step`, counted from 0."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / (config.warmup + 1)
-    if config.schedule == "constant":
-        return config.lr
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    if config.schedule == "linear":
-        return config.lr * (1 - done)
-    return config.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
-
-
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Return AdamW with weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=config.lr, betas=(0.9, config.beta2), fused=True
-    )
 
 
 def _windows(data: Tensor, context: int, model: LM) -> Draw:
@@ -241,7 +155,7 @@ def _step(
     model: LM,
     draw: Draw,
     config: TrainConfig,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     sampler: torch.Generator,
     step: int,
 ) -> Tensor:
@@ -264,13 +178,15 @@ def _step(
                     f"{name} must move something, got a {type(layer).__name__} of fixed rows"
                 )
             total = total + weight * extra
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, step)
-    optimizer.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step, group["initial_lr"])
+        optimizer.zero_grad(set_to_none=True)
     total.backward()
     if config.clip:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     for layer, route in zip(model.routed_layers(), routes, strict=True):
         layer.update(route)
     return loss.detach()
@@ -293,9 +209,9 @@ def _difference(expected: dict[str, Any], received: dict[str, Any]) -> str:
         given = received.get(key)
         if isinstance(wanted, dict) and isinstance(given, dict):
             named += [
-                f"{key}.{k}: {wanted.get(k)!r}, got {given.get(k)!r}"
+                f"{key}.{k}: {wanted.get(k, 'nothing')!r}, got {given.get(k, 'nothing')!r}"
                 for k in {**wanted, **given}
-                if wanted.get(k) != given.get(k)
+                if wanted.get(k, "nothing") != given.get(k, "nothing")
             ]
         elif wanted != given:
             named.append(f"{key}: {wanted!r}, got {given!r}")
@@ -305,7 +221,7 @@ def _difference(expected: dict[str, Any], received: dict[str, Any]) -> str:
 def _save(
     folder: Path,
     model: LM,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     sampler: torch.Generator,
     identity: dict[str, Any],
     step: int,
@@ -316,7 +232,7 @@ def _save(
     if not all(bool(p.isfinite().all()) for p in model.parameters()):
         raise FloatingPointError(f"a weight is no longer finite at step {step}")
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= optimizer_tensors(optimizer)
+    tensors |= optimizer_tensors(optimizers)
     tensors |= {"rng.sampler": sampler.get_state(), "rng.torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
@@ -328,7 +244,7 @@ def _save(
 def _resume(
     folder: Path | None,
     model: LM,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     sampler: torch.Generator,
     identity: dict[str, Any],
 ) -> tuple[int, list[tuple[int, float]], float]:
@@ -344,7 +260,7 @@ def _resume(
     model.load_state_dict(
         {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     )
-    load_optimizer_tensors(optimizer, tensors)
+    load_optimizer_tensors(optimizers, tensors)
     sampler.set_state(tensors["rng.sampler"])
     torch.set_rng_state(tensors["rng.torch"])
     if "rng.cuda" in tensors and torch.cuda.is_available():

@@ -170,18 +170,18 @@ class ContextMemory(CountRows):
         self, counts: list[OrderCounts], vocab_size: int, folds: int, dtype: torch.dtype
     ) -> None:
         self.counts, self.order = counts, len(counts)
-        seen = [without_each(c.count, folds) for c in counts]
-        parts = []
+        after, parts = without_each(counts[0].count, folds), []
         for n, table in enumerate(counts):
-            weight = seen[n]
+            weight = seen = after
             if n + 1 < self.order:
+                after = without_each(counts[n + 1].count, folds)
                 shorter = counts[n + 1].code % vocab_size ** (n + 1)
                 longer = np.searchsorted(table.code, shorter)
-                weight = _sums(seen[n + 1] > 0, longer, len(table.code))
+                weight = _sums(after > 0, longer, len(table.code))
             contexts, start = np.unique(table.code // vocab_size, return_index=True)
             key = n * vocab_size ** (self.order - 1) + contexts
             character = table.code % vocab_size
-            parts.append(row_parts(key, start, character, (weight, seen[n]), dtype))
+            parts.append(row_parts(key, start, character, (weight, seen), dtype))
         self._store(parts, vocab_size, folds)
         self._first_key = torch.arange(self.order) * vocab_size ** (self.order - 1)
 
@@ -213,5 +213,5 @@ def _merge(a: OrderCounts, b: OrderCounts) -> OrderCounts:
 
 
 def _sums(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
-    columns = [np.bincount(group, weights=column, minlength=groups) for column in values.T]
-    return np.stack(columns, axis=1).astype(np.int32)
+    columns = (np.bincount(group, weights=column, minlength=groups) for column in values.T)
+    return np.stack([column.astype(np.int32) for column in columns], axis=1)

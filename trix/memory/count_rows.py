@@ -1,5 +1,6 @@
 """Rows of counts: what stands at an address, in a whole text and in it without each block."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -35,6 +36,22 @@ class Found(NamedTuple):
     share: Tensor
     back: Tensor
     evidence: Tensor
+
+
+def extended(shorter: ContextReading, found: Found, asked: Sequence[int]) -> ContextReading:
+    """Return a reading with more addresses after those that it has.
+
+    Args:
+        shorter: what is already read, `[..., addresses, ...]`.
+        found: what stands at the others.
+        asked: for each of them, which place among all is asked for what it does not know.
+    """
+    said = list(shorter.probabilities.unbind(dim=-2))
+    for n, place in enumerate(asked):
+        said.append(torch.addcmul(found.share[..., n, :], found.back[..., n, None], said[place]))
+    return ContextReading(
+        torch.stack(said, dim=-2), torch.cat([shorter.evidence, found.evidence], dim=-2)
+    )
 
 
 class CountRows:
@@ -164,11 +181,13 @@ def row_parts(
         dtype: of what is read.
     """
     weight, seen = counts
-    real = (*_discounted(weight, start), _evidence(seen, start))
     size = np.diff(np.append(start, len(character)))
+    share, back = (torch.from_numpy(x).to(dtype) for x in _discounted(weight, start))
+    # one after the other: in double precision all three at once are not little
+    evidence = [torch.from_numpy(np.log1p(x)).to(dtype) for x in _seen(seen, start)]
     return RowParts(
         *(torch.from_numpy(x) for x in (keys, size, character)),
-        *(torch.from_numpy(x).to(dtype).transpose(0, 1) for x in real),
+        *(x.transpose(0, 1) for x in (share, back, torch.stack(evidence, dim=-1))),
     )
 
 
@@ -213,8 +232,8 @@ def _discounts(weight: np.ndarray) -> np.ndarray:
     return np.clip(wanted, [0.0, 0.1, 0.1, 0.1], [0.0, 1.0, 2.0, 3.0])
 
 
-def _evidence(seen: np.ndarray, start: np.ndarray) -> np.ndarray:
-    total = np.add.reduceat(seen, start, axis=0)
-    distinct = np.add.reduceat((seen > 0).astype(np.int64), start, axis=0)
-    largest = np.maximum.reduceat(seen, start, axis=0)
-    return np.log1p(np.stack([total, distinct, largest], axis=-1))
+def _seen(seen: np.ndarray, start: np.ndarray) -> Iterator[np.ndarray]:
+    # how often something followed, how many different characters, and the commonest
+    yield np.add.reduceat(seen, start, axis=0)
+    yield np.add.reduceat((seen > 0).astype(np.int32), start, axis=0)
+    yield np.maximum.reduceat(seen, start, axis=0)

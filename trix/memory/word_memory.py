@@ -24,6 +24,7 @@ from trix.memory.count_rows import (
     ContextReading,
     CountRows,
     check_folds,
+    extended,
     row_parts,
     without_each,
 )
@@ -148,16 +149,9 @@ class WordMemory(CountRows):
         """
         if address.shape[-1] != len(ADDRESSES):
             raise ValueError(f"address must be [..., {len(ADDRESSES)}], got {list(address.shape)}")
-        found = self.found(address, left_out)
-        said = list(shorter.probabilities.unbind(dim=-2))
-        order = len(said)
-        for n, name in enumerate(ADDRESSES):
-            below = said[asked(name, order)]
-            said.append(torch.addcmul(found.share[..., n, :], found.back[..., n, None], below))
-        return ContextReading(
-            torch.stack(said, dim=-2),
-            torch.cat([shorter.evidence, found.evidence], dim=-2),
-        )
+        order = shorter.probabilities.shape[-2]
+        places = [asked(name, order) for name in ADDRESSES]
+        return extended(shorter, self.found(address, left_out), places)
 
     def _settle(
         self, counts: list[AddressCounts], letters: Tensor, folds: int, dtype: torch.dtype

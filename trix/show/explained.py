@@ -21,7 +21,7 @@ Cell = tuple[int, int, Explained]
 def tint(explanation: Explanation, place: int | None) -> str:
     """Return the colour of a place: pale for short addresses, dark for long ones.
 
-    Words and lines have a colour that is not on that scale, and so has the network; what nobody
+    Words, lines and echoes have a colour not on that scale, and so has the network; what nobody
     foresaw is white.
     """
     if place is None:

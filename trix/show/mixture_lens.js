@@ -82,8 +82,14 @@ function readLine(entry, alphabet, places) {
 
 const NAMES = { " ": "space", "\n": "line break", "\t": "tab" };
 const named = (character) => NAMES[character] ?? character;
-const SAID = { word: "the word so far", pair: "the pair of words", apart: "the words apart", line: "the line" };
-const BESIDES = { apart: ", whatever the middle word,", line: ", that far into a line," };
+const SAID = {
+  word: "the word so far", pair: "the pair of words", apart: "the words apart", line: "the line",
+  echo: "an echo", refrain: "a refrain",
+};
+const BESIDES = {
+  apart: ", whatever the middle word,", line: ", that far into a line,",
+  echo: ", earlier in this line,", refrain: ", earlier in this line,",
+};
 const ending = (characters) => (characters.length > LETTERS_OF_ADDRESS
   ? ["\u2026", ...characters.slice(-LETTERS_OF_ADDRESS)] : characters);
 const times = (count) => (count === 1 ? "once" : `${count.toLocaleString("en")} times`);

@@ -20,6 +20,7 @@ from trix.lab.explain import passed_on
 from trix.lab.lookup_lm import LookupLM
 from trix.memory.context_gate import Blended
 from trix.memory.count_rows import ContextReading
+from trix.memory.echo import LENGTHS
 from trix.memory.word_keys import REACH
 from trix.show.context_lens import encoded, lens_code
 from trix.show.style import NAMED
@@ -40,8 +41,8 @@ class MixtureLens(anywidget.AnyWidget):
     """Lines of text, each character tinted by the place that the gate gave most weight.
 
     A place is one of the model's tables, or its network: first the orders, then what it looks up
-    under words and lines, if it does. A table whose address was never seen says what the one says
-    that it asks; its weight is shown there.
+    under words and lines and what echoes of the line itself, if it does. A table whose address was
+    never seen says what the one says that it asks; its weight is shown there.
 
     The reader picks a line and a character, and sees the weight of every place there, the likeliest
     next characters by each place and by the blend, and what the true one costs. A line is read from
@@ -235,8 +236,9 @@ def _reaches(model: LookupLM, tokens: Tensor) -> Tensor:
     begins with the first letter of its first word; one in a line is three characters long, wherever
     the line began.
     """
-    orders = range(model.config.order)
-    rows = [[n if n <= at + 1 else 0 for n in orders] for at in range(len(tokens))]
+    config = model.config
+    lengths = [*range(config.order), *(LENGTHS if config.echoes else ())]
+    rows = [[n if n <= at + 1 else 0 for n in lengths] for at in range(len(tokens))]
     if model.words is None:
         return torch.tensor(rows)
     gap = turn = one = two = -1  # before the word here, the line, the word before, the one before
@@ -250,7 +252,9 @@ def _reaches(model: LookupLM, tokens: Tensor) -> Tensor:
         inside = letter > 0
         known = [begin >= 0 and at - begin < REACH for begin in (gap, one, two, turn)]
         reach = (max(1, at - gap), at - one, at - two, 3 if at >= 2 else 0)
-        rows[at] += [n if yes else 0 for n, yes in zip(reach, known, strict=True)]
+        rows[at][config.order : config.order] = [
+            n if yes else 0 for n, yes in zip(reach, known, strict=True)
+        ]
     return torch.tensor(rows)
 
 
