@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trix.lab.charlm import CharLM, LMConfig
-from trix.lab.checkpoint import INDEX, save_checkpoint
+from trix.lab.checkpoint import INDEX, load_checkpoint, save_checkpoint
 from trix.lab.lookup_arms import sizes
 from trix.lab.lookup_config import LookupConfig
 from trix.lab.lookup_lm import LookupLM, count
@@ -88,6 +88,18 @@ def test_a_saved_model_comes_back_bit_for_bit(tmp_path, network, change):
     assert not stored.model.training
     assert stored.model.memory.folds == 0
     _same(stored.model, model)
+
+
+def test_a_model_that_was_saved_before_there_were_echoes_has_none(tmp_path):
+    model = _model(None, words=True)
+    save_model(tmp_path, model, ALPHABET, {})
+    saved = load_checkpoint(tmp_path)
+    assert saved is not None
+    del saved.values["config"]["echoes"]
+    save_checkpoint(tmp_path, *saved)
+    got = load_model(tmp_path).model
+    assert got.config.tables == (*(f"order {n}" for n in range(1, ORDER + 1)), *ADDRESSES)
+    _same(got, model)
 
 
 @pytest.mark.parametrize("network", [NETWORK, None])

@@ -41,7 +41,7 @@ class Sampler:
             self._tables.append(WordStep(model.words, order, lower[order:], model.dropped))
         if model.config.echoes:
             first = tables - len(ECHOES)
-            self._tables.append(EchoStep(first, lower[first:], vocab, model.dropped))
+            self._tables.append(EchoStep(first, lower[first:], model.dropped))
         self._said = np.empty((tables, vocab), dtype=np.float32)
         # what a step reads: roots of the tables' probabilities, their evidence, how undecided
         self._seen = np.zeros(tables * (vocab + 4), dtype=np.float32)

@@ -168,15 +168,12 @@ class EchoStep:
     Args:
         first: place of the first echo among all tables.
         lower: which tables are asked for what each echo does not know.
-        vocab_size: number of distinct characters.
         dropped: names of addresses that are not asked.
     """
 
-    def __init__(
-        self, first: int, lower: Sequence[int], vocab_size: int, dropped: frozenset[str]
-    ) -> None:
+    def __init__(self, first: int, lower: Sequence[int], dropped: frozenset[str]) -> None:
         """See the class."""
-        self.first, self.lower, self.vocab_size = first, lower, vocab_size
+        self.first, self.lower = first, lower
         self.closed = [name in dropped for name in ECHOES]
         self.reset()
 
