@@ -129,6 +129,7 @@ def test_what_cannot_be_compared_is_left_out_and_what_is_one_training_comes_once
         *record("add-one-3", [2.7], {"order": 3, "smoothing": "add-one"}),
         *record("grid", [2.8], {"arms": {}}),
         *record("lost", [3.0, 9.0], config()),
+        *record("without-2", [1.5], {"without": "order 2"}, metrics={"bytes": 6.0}),
     ]
     assert [one.name for one in everything_built(records)] == ["trial/new"]
 

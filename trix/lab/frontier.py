@@ -84,7 +84,8 @@ def everything_built(records: Sequence[Record]) -> list[Built]:
     the loss that was measured when it was read back. Speed is the metric `us_per_character`, or
     comes from the records of the experiment `speed` about the same model.
 
-    Arms that share one training appear once, models that were damaged on purpose not at all.
+    Arms that share one training appear once; models that were damaged on purpose, or trained
+    without one of their tables to see what it is worth, not at all.
     """
     timed = [r for r in records if r.experiment == "speed"]
     found: list[Built] = []
@@ -106,6 +107,8 @@ def everything_built(records: Sequence[Record]) -> list[Built]:
 
 def _comparable(record: Record) -> bool:
     config = record.config.get("with", record.config)
+    if config.get("without"):
+        return False
     if {"bytes", "us_per_character"} & record.metrics.keys():
         return True
     if "smoothing" in config:
