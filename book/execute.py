@@ -17,7 +17,7 @@ from pathlib import Path
 
 import keys
 
-from trix.lab.files import atomic_path
+from trix.files import atomic_path
 
 # One thread a notebook: two run side by side, and a number must not depend on the machine's cores.
 THREADS = {

@@ -51,7 +51,7 @@ def of_corpus() -> tuple[str, str]:
     """Return the name and the hash of the text that the notebooks will read."""
     from trix.lab import corpus
 
-    text = corpus.load()
+    text = corpus.load_corpus()
     return text.name, text.sha256
 
 

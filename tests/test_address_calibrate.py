@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import trix
-from trix.address.calibrate import REACH, ScoreGate
+from trix.address.gate import REACH, ScoreGate
 
 
 def _gate(dim=16, knots=7, seed=0):
@@ -49,14 +49,16 @@ def test_the_chosen_tile_stays_whatever_the_gate(dim, dtype):
     layer = trix.TiledFFN(dim, tiles=8, hidden=4, top_k=2, source="decoupled").to(dtype)
     x = torch.randn(200, dim).to(dtype)
     before = layer.routed(x)
-    assert torch.equal(before.route.index, trix.flat_route(x, layer.signatures, 2).index)
+    assert torch.equal(
+        before.route.index, trix.address.route.flat_route(x, layer.signatures, 2).index
+    )
     with torch.no_grad():
         layer.gate.steps.copy_(3 * torch.randn(8))
     after = layer.routed(x)
     assert torch.equal(before.route.index, after.route.index)
     assert not torch.equal(before.output, after.output)
     # the best place stays the best once it is calibrated
-    gate = layer.gate(trix.flat_route(x, layer.signatures, 8).score)
+    gate = layer.gate(trix.address.route.flat_route(x, layer.signatures, 8).score)
     assert (gate[:, :1] >= gate).all()
 
 

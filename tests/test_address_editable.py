@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 import trix
 import trix.lab.train
-from trix.lab.charlm import CharLM
 from trix.lab.optimize import TrainConfig
 from trix.lab.train import train
+from trix.models.charlm import CharLM
 
 DIM, TILES = 7, 5
 LAYERS: dict[str, Any] = {
@@ -50,8 +50,8 @@ def _bits(row):
 
 def _learn(layer, optimizer, steps):
     """Take training steps as the trainer does, and return the losses."""
-    dice = torch.Generator().manual_seed(3)
-    x, losses = torch.randn(40, DIM, generator=dice), []
+    generator = torch.Generator().manual_seed(3)
+    x, losses = torch.randn(40, DIM, generator=generator), []
     target = x.roll(1, dims=1).abs() - 1
     for _ in range(steps):
         optimizer.zero_grad()
@@ -240,7 +240,7 @@ def test_a_fresh_layer_takes_over_rows_tags_and_history_and_can_undo(name, throu
 
 
 def test_checkpoint_and_resume_keep_the_surgery(tmp_path, monkeypatch):
-    config = trix.LMConfig(
+    config = trix.lab.LMConfig(
         vocab_size=9, dim=8, layers=2, positions=6, mixer_options={"heads": 2}, ffn="lookup"
     )
     data = torch.randint(9, (200,), generator=torch.Generator().manual_seed(0))
@@ -352,8 +352,8 @@ def test_only_a_source_with_rows_of_its_own_can_be_edited():
 
 UNDER_O = """
 import torch, trix
-from trix.surgery.claims import Claims
-from trix.surgery.compiled import compile_dispatch
+from trix.surgery import Claims
+from trix.surgery import compile_dispatch
 if __debug__:
     raise SystemExit("not under -O")
 layer = trix.SparseLookupFFN(4, 3, None, None)

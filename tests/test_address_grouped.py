@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trix.address.grouped import blocks_of
+from trix.address.kmeans import blocks_of
 
 CASES = [(29, 5, 3), (13, 7, 1), (7, 13, 4), (1, 5, 2), (1, 1, 7), (64, 3, 5), (40, 1, 13)]
 
@@ -59,13 +59,13 @@ def test_the_bound_on_blocks_is_met_and_never_passed():
 
 @pytest.mark.parametrize(("count", "owners", "rows"), CASES)
 def test_one_product_for_all_equals_one_a_visit_with_gradients(count, owners, rows):
-    dice = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     visits = _visits(count, owners)
     start = [
-        torch.randn(count, 5, dtype=torch.float64, generator=dice),
-        torch.randn(owners, 5, 3, dtype=torch.float64, generator=dice),
+        torch.randn(count, 5, dtype=torch.float64, generator=generator),
+        torch.randn(owners, 5, 3, dtype=torch.float64, generator=generator),
     ]
-    weigh = torch.randn(count, 3, dtype=torch.float64, generator=dice)
+    weigh = torch.randn(count, 3, dtype=torch.float64, generator=generator)
     found = []
     for fast in (True, False):
         x, weights = (t.clone().requires_grad_() for t in start)

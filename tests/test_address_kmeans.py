@@ -5,11 +5,11 @@ from trix.address.kmeans import balanced_kmeans, weighted_mean
 
 
 def _blobs(sizes, dim=3, apart=50.0, seed=0):
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-    owner = owner[torch.randperm(len(owner), generator=dice)]
-    centres = apart * torch.randn(len(sizes), dim, dtype=torch.float64, generator=dice)
-    noise = torch.randn(len(owner), dim, dtype=torch.float64, generator=dice)
+    owner = owner[torch.randperm(len(owner), generator=generator)]
+    centres = apart * torch.randn(len(sizes), dim, dtype=torch.float64, generator=generator)
+    noise = torch.randn(len(owner), dim, dtype=torch.float64, generator=generator)
     return centres[owner] + noise, owner
 
 
@@ -88,8 +88,8 @@ def test_weights_pull_the_centres():
     cost = {True: 0.0, False: 0.0}
     for seed in range(10):
         points, _ = _blobs([8] * 5, dim=4, apart=1.0, seed=seed)
-        dice = torch.Generator().manual_seed(seed)
-        weights = torch.randn(40, dtype=torch.float64, generator=dice).mul(3).exp()
+        generator = torch.Generator().manual_seed(seed)
+        weights = torch.randn(40, dtype=torch.float64, generator=generator).mul(3).exp()
         for weighted in cost:
             label = balanced_kmeans(points, [[8] * 5], weights if weighted else None)
             centres = weighted_mean(points, weights, label, 5)

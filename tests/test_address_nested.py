@@ -20,9 +20,9 @@ def way(request, monkeypatch):
 
 
 def _case(tokens=29, tiles=13, dim=7, seed=0, dtype=torch.float64):
-    dice = torch.Generator().manual_seed(seed)
-    x = torch.randn(tokens, dim, dtype=torch.float64, generator=dice)
-    signatures = ternarize(torch.randn(tiles, dim, dtype=torch.float64, generator=dice))
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(tokens, dim, dtype=torch.float64, generator=generator)
+    signatures = ternarize(torch.randn(tiles, dim, dtype=torch.float64, generator=generator))
     return x.to(dtype), signatures.to(dtype)
 
 
@@ -83,9 +83,9 @@ def test_a_beam_as_wide_as_the_groups_is_flat(tiles, branching):
 
 @pytest.mark.parametrize("tokens", [2, 120])
 def test_the_lower_cluster_and_the_lower_tile_win_a_tie(tokens):
-    dice = torch.Generator().manual_seed(4)
-    signatures = torch.randint(-1, 2, (16, 2), generator=dice).double()
-    x = torch.randint(-2, 3, (tokens, 2), generator=dice).double()
+    generator = torch.Generator().manual_seed(4)
+    signatures = torch.randint(-1, 2, (16, 2), generator=generator).double()
+    x = torch.randint(-2, 3, (tokens, 2), generator=generator).double()
     router = NestedRouter(16, 2, (4, 4), beam=2)
     route = router(x, signatures, 3)
     for row, token in enumerate(x):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import trix
-from trix.address.rows import SignatureRows
+from trix.address.signatures import SignatureRows
 
 
 def _improve(parameters, loss, steps=200, lr=0.05):
@@ -34,10 +34,12 @@ def test_load_balance_alone_opens_a_collapsed_routing():
         rows[2] = 2 * torch.ones(16)  # the one that takes all
 
     def entropy():
-        return trix.normalized_entropy(trix.usage(trix.flat_route(x, rows), 6))
+        return trix.lab.normalized_entropy(
+            trix.lab.usage(trix.address.route.flat_route(x, rows), 6)
+        )
 
     assert entropy() < 0.05
-    _improve([rows], lambda: trix.load_balance(trix.flat_route(x, rows), 6), lr=1.0)
+    _improve([rows], lambda: trix.load_balance(trix.address.route.flat_route(x, rows), 6), lr=1.0)
     assert entropy() > 0.5
 
 
@@ -48,10 +50,12 @@ def test_load_balance_opens_ternary_rows_through_the_cut():
     rows.insert(2, torch.ones(16))
 
     def entropy():
-        return trix.normalized_entropy(trix.usage(trix.flat_route(x, rows()), 6))
+        return trix.lab.normalized_entropy(
+            trix.lab.usage(trix.address.route.flat_route(x, rows()), 6)
+        )
 
     before = entropy()
-    _improve([rows.raw], lambda: trix.load_balance(trix.flat_route(x, rows()), 6))
+    _improve([rows.raw], lambda: trix.load_balance(trix.address.route.flat_route(x, rows()), 6))
     assert before < 0.2
     assert entropy() > before + 0.2
 
@@ -149,8 +153,8 @@ def test_bad_arguments_are_named():
             loss(broken)
         with pytest.raises(ValueError, match=r"got \[4\]"):
             loss(rows[0])
-    route = trix.flat_route(torch.randn(5, 4), torch.eye(4))
+    route = trix.address.route.flat_route(torch.randn(5, 4), torch.eye(4))
     with pytest.raises(ValueError, match="tiles must exceed every index, got 1 and"):
         trix.load_balance(route, tiles=1)
     with pytest.raises(ValueError, match="at least one token, got none"):
-        trix.load_balance(trix.flat_route(torch.randn(0, 4), torch.eye(4)), tiles=4)
+        trix.load_balance(trix.address.route.flat_route(torch.randn(0, 4), torch.eye(4)), tiles=4)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import trix
-from trix.address.rows import SignatureRows
+from trix.address.signatures import SignatureRows
 
 
 def _rows(tiles=5, dim=7):

@@ -3,8 +3,8 @@ import torch
 
 import trix
 from tests import reference
-from trix.address.control import FrozenRandom, LinearRouter, Shuffled, TokenHash, UniformRandom
-from trix.address.source import (
+from trix.address.controls import FrozenRandom, LinearRouter, Shuffled, TokenHash, UniformRandom
+from trix.address.sources import (
     BottleneckSource,
     DataSource,
     LearnedSource,
@@ -92,7 +92,7 @@ def test_k_means_does_not_hear_what_all_tokens_share():
         source.update(source.route(x, source.rows(_parts())))
     x = shared + truth[kind] + 0.3 * torch.randn(200, 32, generator=g)
     route = source.route(x, source.rows(_parts()))
-    assert trix.mutual_information(route, kind, 4) > 1.2  # of log 4
+    assert trix.lab.mutual_information(route, kind, 4) > 1.2  # of log 4
 
 
 def test_k_means_equals_running_means_by_hand():
@@ -102,7 +102,7 @@ def test_k_means_equals_running_means_by_hand():
     centres = source.centres.clone()
     counts, mean = torch.zeros(3).double(), torch.zeros(7).double()
     for call, batch in enumerate(x):
-        route = trix.flat_route(batch - mean, trix.ternarize(centres))
+        route = trix.address.route.flat_route(batch - mean, trix.ternarize(centres))
         keep = 0.9 if call else 0.0
         mean = keep * mean + (1 - keep) * batch.mean(0)
         for t in range(3):

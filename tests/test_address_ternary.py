@@ -34,7 +34,7 @@ def test_a_number_of_the_threshold_s_size_is_cut():
 
 def test_straight_through_shows_the_value_to_the_last_bit():
     value, proxy = 0.1 * torch.randn(10_000), 100 * torch.randn(10_000)
-    assert torch.equal(trix.straight_through(value, proxy), value)
+    assert torch.equal(trix.address.ternary.straight_through(value, proxy), value)
 
 
 def test_one_row_does_not_change_another():
@@ -48,7 +48,7 @@ def test_one_row_does_not_change_another():
 def test_row_scale_is_least_squares(rows, dim, seed):
     x = torch.randn(rows, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     t = trix.ternarize(x)
-    scale = trix.row_scale(x, t)
+    scale = trix.address.ternary.row_scale(x, t)
     for r in range(rows):
         if t[r].any():
             best = torch.linalg.lstsq(t[r][:, None], x[r][:, None]).solution.item()
@@ -70,4 +70,4 @@ def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="int64"):
         trix.ternarize(torch.ones(2, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"\[2, 3\], got \[3, 2\]"):
-        trix.row_scale(torch.ones(2, 3), torch.ones(3, 2))
+        trix.address.ternary.row_scale(torch.ones(2, 3), torch.ones(3, 2))

@@ -111,10 +111,10 @@ def test_a_beam_as_wide_as_the_tree_is_flat(tiles, branching, k):
 @pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_the_lower_tile_wins_a_tie(k, dtype):
-    dice = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
     # three features and small integers: nearly every score is shared
-    signatures = torch.randint(-1, 2, (29, 3), generator=dice).to(dtype)
-    x = torch.randint(-2, 3, (200, 3), generator=dice).to(dtype)
+    signatures = torch.randint(-1, 2, (29, 3), generator=generator).to(dtype)
+    x = torch.randint(-2, 3, (200, 3), generator=generator).to(dtype)
     for branching in ((6, 5), (3, 4, 4)):
         router = TreeRouter(29, 3, branching, beam=29)
         router.rebuild(signatures)
@@ -126,11 +126,11 @@ def test_the_lower_tile_wins_a_tie(k, dtype):
 
 @pytest.mark.parametrize("tokens", [2, 120])
 def test_on_the_way_down_the_lower_node_wins_a_tie(tokens):
-    dice = torch.Generator().manual_seed(4)
+    generator = torch.Generator().manual_seed(4)
     router, _, signatures = _built(64, (4, 4, 4), 3, dim=3)
     # small integers, so that most nodes share their score with others
-    router.inner.copy_(torch.randint(-1, 2, router.inner.shape, generator=dice))
-    x = torch.randint(-2, 3, (tokens, 3), generator=dice).double()
+    router.inner.copy_(torch.randint(-1, 2, router.inner.shape, generator=generator))
+    x = torch.randint(-2, 3, (tokens, 3), generator=generator).double()
     route = router(x, signatures, 2)
     for row, token in enumerate(x):
         assert route.index[row].tolist() == _descend(router, token, signatures, 2)[0]
@@ -317,10 +317,10 @@ def test_one_level_needs_no_tree():
 
 def test_sample_inputs_fit_the_tree_to_them():
     # only four directions matter to the tokens; the others, which tell the tiles apart, are noise
-    dice = torch.Generator().manual_seed(0)
-    useful = 3 * torch.randn(4000, 4, generator=dice)
-    x = torch.cat([useful, 0.01 * torch.randn(4000, 60, generator=dice)], dim=1)
-    signatures = ternarize(torch.randn(256, 64, generator=dice))
+    generator = torch.Generator().manual_seed(0)
+    useful = 3 * torch.randn(4000, 4, generator=generator)
+    x = torch.cat([useful, 0.01 * torch.randn(4000, 60, generator=generator)], dim=1)
+    signatures = ternarize(torch.randn(256, 64, generator=generator))
     flat = flat_route(x[2000:], signatures).index
     found = []
     for inputs in (None, x[:2000].view(2, 1000, 64)):

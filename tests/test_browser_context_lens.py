@@ -8,9 +8,9 @@ import torch
 
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
-from trix.memory.context import CountTables
-from trix.show.context_lens import ContextLens
-from trix.show.style import contrast
+from trix.counts.ngram import CountTables
+from trix.show.figures.style import contrast
+from trix.show.widgets.context_lens import ContextLens
 
 pytestmark = pytest.mark.browser
 

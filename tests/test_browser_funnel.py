@@ -9,8 +9,8 @@ import torch
 
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
-from trix.show.funnel import LETTERS, Funnel, Squeezed
-from trix.show.style import contrast
+from trix.show.figures.style import contrast
+from trix.show.widgets.funnel import LETTERS, Funnel, Squeezed
 from trix.tiles.table import Quantizer
 
 pytestmark = pytest.mark.browser

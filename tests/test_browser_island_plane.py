@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
-from trix.address.regularize import diversity, sparsity, ternary_pull
+from trix.address.losses import diversity, sparsity, ternary_pull
 from trix.address.ternary import row_scale, ternarize, ternary_fraction
-from trix.show.island_plane import IslandPlane
-from trix.show.style import PALETTE, contrast
+from trix.show.figures.style import PALETTE, contrast
+from trix.show.widgets.island_plane import IslandPlane
 
 pytestmark = pytest.mark.browser
 

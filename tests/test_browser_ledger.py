@@ -8,10 +8,10 @@ import pytest
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
 from tests.test_show_ledger import claim, planted
-from trix.lab.claims import Settled, settle, settle_all
-from trix.lab.verdict import VERDICTS
-from trix.show.ledger import Ledger
-from trix.show.style import contrast
+from trix.ledger.claims import Settled, settle, settle_all
+from trix.ledger.rule import VERDICTS
+from trix.show.figures.style import contrast
+from trix.show.widgets.ledger import Ledger
 
 pytestmark = pytest.mark.browser
 

@@ -8,8 +8,8 @@ from playwright.sync_api import Locator
 
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
-from trix.show.memory_reader import MemoryReader
-from trix.show.style import contrast
+from trix.show.figures.style import contrast
+from trix.show.widgets.memory_reader import MemoryReader
 
 pytestmark = pytest.mark.browser
 

@@ -7,11 +7,10 @@ import torch
 
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
-from trix.lab.charlm import LMConfig
-from trix.lab.lookup_config import LookupConfig
-from trix.lab.lookup_lm import LookupLM, count
-from trix.show.mixture_lens import MixtureLens
-from trix.show.style import contrast
+from trix.models.charlm import LMConfig
+from trix.models.lookup import LookupConfig, LookupLM, count
+from trix.show.figures.style import contrast
+from trix.show.widgets.mixture_lens import MixtureLens
 
 pytestmark = pytest.mark.browser
 
@@ -321,8 +320,8 @@ def test_where_somebody_listens_a_line_can_be_typed(chromium, tmp_path):
     made = lens()
     made.heard = "i"  # what this page calls itself: a half, to base 36
     made.refused = "line: expected better"
-    dice = "<script>Math.random = () => 0.5</script>"
-    with visit(chromium, tmp_path, made, extra=dice, width=390) as opened:
+    generator = "<script>Math.random = () => 0.5</script>"
+    with visit(chromium, tmp_path, made, extra=generator, width=390) as opened:
         assert opened.page.get_by_label("or type one").is_visible()
         assert not opened.page.locator(".absent").is_visible()
         assert opened.page.get_by_role("alert").text_content() == "line: expected better"

@@ -8,8 +8,8 @@ import torch
 
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
-from trix.show.route_tree import RouteTree
-from trix.show.style import contrast
+from trix.show.figures.style import contrast
+from trix.show.widgets.route_tree import RouteTree
 
 pytestmark = pytest.mark.browser
 

@@ -13,8 +13,8 @@ from tests.browser import Visit, open_browser
 from tests.static_page import visit
 from trix.address.route import flat_route
 from trix.lab.metrics import normalized_entropy
-from trix.show.soft_blend import HIGH, INPUTS, LOW, SoftBlend
-from trix.show.style import PALETTE, contrast
+from trix.show.figures.style import PALETTE, contrast
+from trix.show.widgets.soft_blend import HIGH, INPUTS, LOW, SoftBlend
 
 pytestmark = pytest.mark.browser
 

@@ -11,8 +11,8 @@ import torch
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
 from trix.address.ternary import row_scale, ternarize
-from trix.show.spline_explorer import STEPS, SplineExplorer
-from trix.show.style import contrast
+from trix.show.figures.style import contrast
+from trix.show.widgets.spline_explorer import STEPS, SplineExplorer
 
 pytestmark = pytest.mark.browser
 

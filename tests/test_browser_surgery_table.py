@@ -10,8 +10,8 @@ import torch
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
 from trix.address.route import flat_route
-from trix.show.style import contrast
-from trix.show.surgery_table import Numbers, SurgeryTable
+from trix.show.figures.style import contrast
+from trix.show.widgets.surgery_table import Numbers, SurgeryTable
 
 pytestmark = pytest.mark.browser
 

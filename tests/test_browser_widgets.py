@@ -8,7 +8,8 @@ import torch
 from tests.browser import Visit, open_browser
 from tests.static_page import visit
 from trix.address.ternary import ternarize
-from trix.show import AddressPlane, figure_html, live, style
+from trix.show import AddressPlane, figure_html, live
+from trix.show.figures import style
 
 pytestmark = pytest.mark.browser
 

@@ -11,10 +11,11 @@ import trix.cli.common
 from tests.test_lab_claims import LEDGER
 from tests.test_lab_experiments import CORPUS, TINY, Noted
 from trix.cli import app
-from trix.lab.experiments import EXPERIMENTS, TrainedLM
-from trix.lab.protocols import PROTOCOLS
-from trix.lab.records import read_records
-from trix.lab.tinyshakespeare import Unavailable
+from trix.experiments.arm import TrainedLM
+from trix.experiments.table import EXPERIMENTS
+from trix.lab.recipes import PROTOCOLS
+from trix.lab.texts import Unavailable
+from trix.ledger.records import read_records
 
 KEYS = ["id", "statement", "seed", "ours", "control", "verdict", "records"]
 

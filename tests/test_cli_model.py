@@ -21,20 +21,17 @@ import trix.lab.fit as fit
 import trix.lab.train as trainer
 from trix.cli import EXIT_CODES, app
 from trix.cli.explain import style
-from trix.lab import tinyshakespeare
-from trix.lab.block_draw import BlockDraw
-from trix.lab.charlm import LMConfig
-from trix.lab.checkpoint import INDEX, load_checkpoint, save_checkpoint
-from trix.lab.corpus import load
+from trix.lab import texts as tinyshakespeare
+from trix.lab.corpus import load_corpus
 from trix.lab.evaluate import evaluate, model_log_probs
-from trix.lab.explain import explain
-from trix.lab.generate import generate
-from trix.lab.lookup_config import LookupConfig
-from trix.lab.lookup_lm import LookupLM
 from trix.lab.optimize import TrainConfig
-from trix.lab.presets import BLOCK, PRESETS, Preset
-from trix.lab.storage import load_model
-from trix.show.style import contrast
+from trix.lab.recipes import BLOCK, PRESETS, Preset
+from trix.models.charlm import LMConfig
+from trix.models.explain import explain
+from trix.models.generate import generate
+from trix.models.lookup import BlockDraw, LookupConfig, LookupLM
+from trix.models.storage import INDEX, load_checkpoint, load_model, save_checkpoint
+from trix.show.figures.style import contrast
 
 NETWORK = LMConfig(
     dim=8,
@@ -135,7 +132,7 @@ def test_training_leaves_a_model_that_says_what_it_is(place, preset):
     stored = load_model(folder)
     assert stored.about == told
     assert (told["preset"], told["steps"], told["seed"]) == (preset, 12, 3)
-    assert told["corpus"] == load("cats.txt").provenance()
+    assert told["corpus"] == load_corpus("cats.txt").provenance()
     assert told["versions"]["torch"] == torch.__version__
     assert told["parameters"] == stored.model.parameter_count()
     val = torch.tensor([stored.alphabet.index(c) for c in TEXT[int(0.9 * len(TEXT)) :]])
@@ -168,7 +165,7 @@ def test_seed_and_steps_and_order_are_used(place):
 
 def test_a_model_is_what_counting_and_the_trainer_make_of_the_text(place):
     assert _train("--seed", "2", preset="net").exit_code == 0
-    text = load("cats.txt")
+    text = load_corpus("cats.txt")
     config = fit.Wish("net", text).model()
     assert (config.vocab_size, config.network and config.network.vocab_size) == (12, 12)
     torch.manual_seed(2)
@@ -276,7 +273,7 @@ def test_steps_are_those_that_fit(place, monkeypatch):
     monkeypatch.setattr(fit, "train", trained)
     monkeypatch.setattr(fit, "evaluate", evaluated)
     monkeypatch.setattr(fit.time, "perf_counter", lambda: now[0])
-    wish = fit.Wish("tiny", load("cats.txt"), minutes=2)
+    wish = fit.Wish("tiny", load_corpus("cats.txt"), minutes=2)
     config = wish.model()
     memories = fit.count(config, wish.corpus.train, wish.corpus.alphabet)
     steps, speed = fit.steps_within(120, wish, config, memories, "cpu")

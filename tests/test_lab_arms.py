@@ -6,18 +6,18 @@ import pytest
 import torch
 
 import trix
-from trix.lab.arms import AFTER, TrainedLM, route_metrics
+from trix.experiments.arm import AFTER, TrainedLM, route_metrics
+from trix.experiments.table import EXPERIMENTS
 from trix.lab.corpus import Corpus
-from trix.lab.experiments import EXPERIMENTS
-from trix.lab.protocols import PROTOCOLS, Protocol, protocol
+from trix.lab.recipes import PROTOCOLS, Protocol, protocol
 
 CORPUS = Corpus(
     "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 9
 )
 TILED = {"ffn": "tiled", "ffn_options": {"tiles": 4, "hidden": 4, "top_k": 3}}
 TINY = Protocol(
-    trix.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
-    trix.TrainConfig(steps=40, batch=2, context=5, warmup=3),
+    trix.lab.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
+    trix.lab.TrainConfig(steps=40, batch=2, context=5, warmup=3),
     block=6,
 )
 
@@ -29,7 +29,7 @@ def tiny(monkeypatch):
 
 def _model(**options):
     torch.manual_seed(0)
-    model = trix.CharLM(
+    model = trix.lab.CharLM(
         protocol("tiny").with_model(
             vocab_size=CORPUS.vocab_size,
             ffn="tiled",
@@ -57,7 +57,7 @@ def test_hardening_reads_the_best_tile_alone():
     assert not torch.allclose(model(tokens), hard(tokens))
     AFTER["harden"](model, 0)
     torch.testing.assert_close(model(tokens), hard(tokens))
-    dense = trix.CharLM(protocol("tiny").model)
+    dense = trix.lab.CharLM(protocol("tiny").model)
     with pytest.raises(ValueError, match="tiled feed-forwards, got ffn='dense'"):
         AFTER["harden"](dense, 0)
 
@@ -67,14 +67,14 @@ def test_route_metrics_are_means_over_layers_of_what_the_observers_say():
     got = route_metrics(model, text, block=6)
     tokens = text[: len(text) // 6 * 6].view(-1, 6)
     routes = model.routed(tokens).routes
-    shares = [trix.usage(route, 4) for route in routes]
-    entropy = sum(trix.normalized_entropy(s) for s in shares) / 2
-    told = sum(trix.mutual_information(r, tokens, 4) for r in routes) / 2
+    shares = [trix.lab.usage(route, 4) for route in routes]
+    entropy = sum(trix.lab.normalized_entropy(s) for s in shares) / 2
+    told = sum(trix.lab.mutual_information(r, tokens, 4) for r in routes) / 2
     active = sum((s > 0).double().mean().item() for s in shares) / 2
     assert got["route_entropy"] == pytest.approx(entropy)
     assert got["route_information"] == pytest.approx(told)
     assert got["route_active"] == pytest.approx(active)
-    assert route_metrics(trix.CharLM(protocol("tiny").model), text, block=6) == {}
+    assert route_metrics(trix.lab.CharLM(protocol("tiny").model), text, block=6) == {}
 
 
 def test_an_arm_is_judged_before_and_after(tmp_path):
@@ -103,7 +103,7 @@ def test_the_dense_arms_match_the_tiles_in_parameters_and_in_multiplications():
     sizes, reads = {}, {}
     for name in ("weights", "dense", "narrow-dense"):
         arm: Any = EXPERIMENTS["sources"][name]
-        ffn: Any = trix.CharLM(arm._model(CORPUS)).blocks[0].ffn
+        ffn: Any = trix.lab.CharLM(arm._model(CORPUS)).blocks[0].ffn
         reads[name] = sizes[name] = sum(p.numel() for p in ffn.parameters())
         if name == "weights":
             tile = ffn.bottleneck[0].numel() + ffn.mix[0].numel() + ffn.down[0].numel()

@@ -2,24 +2,24 @@
 
 import pytest
 
-from trix.lab import bench_dispatch
+from trix.lab import bench
 
 
 def test_rows_say_how_much_of_the_tokens_the_table_knew():
-    rows = bench_dispatch.run(quick=True)
+    rows = bench.bench_dispatch(quick=True)
     assert [(r["tokens"], r["hits"]) for r in rows] == [(1, 1.0), (64, 1.0), (64, 0.5)]
     for row in rows:
         assert row["ratio"] == pytest.approx(row["search"] / row["table"])
 
 
 def test_a_table_that_disagrees_is_not_timed(monkeypatch):
-    compile_dispatch = bench_dispatch.compile_dispatch
+    compile_dispatch = bench.compile_dispatch
 
     def swapped(*args, **kwargs):
         table = compile_dispatch(*args, **kwargs)
         table.tile.copy_(table.tile.roll(1))
         return table
 
-    monkeypatch.setattr(bench_dispatch, "compile_dispatch", swapped)
+    monkeypatch.setattr(bench, "compile_dispatch", swapped)
     with pytest.raises(RuntimeError, match="agree"):
-        bench_dispatch.run(quick=True)
+        bench.bench_dispatch(quick=True)

@@ -126,7 +126,7 @@ def test_a_figure_that_cannot_be_is_refused_before_anything_is_timed(monkeypatch
         raise AssertionError("timed")
 
     monkeypatch.setattr(bench_memory, "run", fail)
-    monkeypatch.setattr("trix.lab.bench_ternary.run", fail)
+    monkeypatch.setattr("trix.lab.bench.run", fail)
     for words in (("memory", "--plot", "figure.doc"), ("ternary", "--plot", "figure.svg")):
         result = _call(*words)
         assert result.exit_code == 2

@@ -6,8 +6,8 @@ import torch
 from trix.cli.bench import Bench
 from trix.lab import bench_sample
 from trix.lab.bench_sample import COPIED, PART, PARTS, READ, RECOMPUTED, STEPS
-from trix.lab.charlm import CharLM, LMConfig
-from trix.lab.corpus import load
+from trix.lab.corpus import load_corpus
+from trix.models.charlm import CharLM, LMConfig
 
 CASES = ["ours"]
 CASES += [f"{RECOMPUTED} {n}" for n in (16, 24)]
@@ -43,7 +43,7 @@ def quick(tmp_path_factory):
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench_sample, "side_by_side", once)
-        patch.setattr(bench_sample, "load", lambda: load(path))
+        patch.setattr(bench_sample, "load", lambda: load_corpus(path))
         patch.setattr(bench_sample.time, "perf_counter", clock)
         patch.setattr(CharLM, "routed", watched)
         rows = bench_sample.run(quick=True)
@@ -106,7 +106,7 @@ def test_windows_move_on_with_what_is_written():
 def test_the_two_models_are_of_one_size(monkeypatch, tmp_path):
     path = tmp_path / "cats.txt"
     path.write_text("the cat sat on the mat; a hat on the cat. " * 40)
-    monkeypatch.setattr(bench_sample, "load", lambda: load(path))
+    monkeypatch.setattr(bench_sample, "load", lambda: load_corpus(path))
     ours, _ = bench_sample._ours(None)
     theirs = bench_sample._attention(ours.config.vocab_size, 64)
     assert 0.8 < theirs.parameter_count() / ours.parameter_count() <= 1

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from trix.lab import bench, bench_table
-from trix.tiles import table_kernel
+from trix.lab import bench
+from trix.tiles import table as table_kernel
 
 
 def test_a_row_a_spline_and_way_and_the_threads_as_before():
     threads = torch.get_num_threads()
-    rows = bench_table.run(quick=True)
+    rows = bench.bench_table(quick=True)
     assert torch.get_num_threads() == threads
     assert [(row["what"], row["against"], row["size"]) for row in rows] == [
         (f"table from {source}", f"{kind}Spline float32", f"37 inputs, {levels} levels")
@@ -35,9 +35,9 @@ def test_all_ways_are_timed_on_one_thread_and_compute_the_same(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        monkeypatch.setattr(bench_table, "side_by_side", look)
-        monkeypatch.setattr(bench_table, "bandwidth", lambda *_: 100.0)
-        rows = bench_table.run(quick=True)
+        monkeypatch.setattr(bench, "side_by_side", look)
+        monkeypatch.setattr(bench, "bandwidth", lambda *_: 100.0)
+        rows = bench.bench_table(quick=True)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -55,18 +55,18 @@ def test_the_threads_come_back_after_an_error(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        monkeypatch.setattr(bench_table, "side_by_side", fail)
+        monkeypatch.setattr(bench, "side_by_side", fail)
         with pytest.raises(RuntimeError, match="stopped"):
-            bench_table.run(quick=True)
+            bench.bench_table(quick=True)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
 def test_without_numba_the_row_says_so(monkeypatch):
-    for module in (table_kernel, bench_table):
+    for module in (table_kernel,):
         monkeypatch.setattr(module, "kernel", lambda dtype: None)
-    assert {row["by"] for row in bench_table.run(quick=True)} == {"torch"}
+    assert {row["by"] for row in bench.bench_table(quick=True)} == {"torch"}
 
 
 def test_bandwidth_counts_what_is_read_and_what_is_written(monkeypatch):

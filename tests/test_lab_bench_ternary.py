@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from trix.address import packed
-from trix.lab import bench_ternary
+from trix.lab import bench
 
 
 def test_a_row_a_size_and_the_threads_as_before():
     threads = torch.get_num_threads()
-    rows = bench_ternary.run(quick=True)
+    rows = bench.bench_ternary(quick=True)
     assert torch.get_num_threads() == threads
     assert [row["size"] for row in rows] == ["48x48, batch 1", "64x64, batch 2"]
     for row in rows:
@@ -29,8 +29,8 @@ def test_both_ways_are_timed_on_one_thread_and_compute_the_same(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        monkeypatch.setattr(bench_ternary, "side_by_side", look)
-        bench_ternary.run(quick=True)
+        monkeypatch.setattr(bench, "side_by_side", look)
+        bench.bench_ternary(quick=True)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -44,15 +44,15 @@ def test_the_threads_come_back_after_an_error(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        monkeypatch.setattr(bench_ternary, "side_by_side", fail)
+        monkeypatch.setattr(bench, "side_by_side", fail)
         with pytest.raises(RuntimeError, match="stopped"):
-            bench_ternary.run(quick=True)
+            bench.bench_ternary(quick=True)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
 def test_without_numba_the_row_says_so(monkeypatch):
-    for module in (packed, bench_ternary):
+    for module in (packed,):
         monkeypatch.setattr(module, "kernel", lambda dtype: None)
-    assert {row["by"] for row in bench_ternary.run(quick=True)} == {"torch"}
+    assert {row["by"] for row in bench.bench_ternary(quick=True)} == {"torch"}

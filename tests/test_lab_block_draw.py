@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from trix.lab.block_draw import BlockDraw
-from trix.memory.context_memory import ContextMemory
+from trix.counts.context import ContextMemory
+from trix.models.lookup import BlockDraw
 
 
 @pytest.mark.parametrize(("size", "folds", "length"), [(97, 5, 7), (100, 8, 11), (61, 2, 13)])

@@ -1,6 +1,6 @@
 import pytest
 
-from trix.lab.budget import check_parameters, choose
+from trix.lab.recipes import check_parameters, choose
 
 
 def test_each_budget_gets_its_own_value():

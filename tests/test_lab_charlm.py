@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from trix.lab.charlm import CharLM, LMConfig
-from trix.lab.protocols import protocol
+from trix.lab.recipes import protocol
+from trix.models.charlm import CharLM, LMConfig
 from trix.tiles.ffn import WideDenseFFN
 
 

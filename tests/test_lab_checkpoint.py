@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from trix.lab.checkpoint import (
+from trix.models.storage import (
     INDEX,
     load_checkpoint,
     load_optimizer_tensors,

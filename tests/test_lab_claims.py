@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trix.lab.claims import (
+from trix.experiments.table import EXPERIMENTS
+from trix.ledger.claims import (
     find_claim,
     find_ledger,
     ledger_table,
@@ -14,9 +15,8 @@ from trix.lab.claims import (
     settle_all,
     summary,
 )
-from trix.lab.experiments import EXPERIMENTS
-from trix.lab.records import Record, add_record
-from trix.lab.verdict import VERDICTS, gain
+from trix.ledger.records import Record, add_record
+from trix.ledger.rule import VERDICTS, gain
 
 REPOSITORY = Path(__file__).parents[1] / "book" / "claims"
 
@@ -171,7 +171,7 @@ def test_the_ledger_is_found_from_below_and_else_beside_the_library(tmp_path, mo
 def test_an_installed_package_without_a_ledger_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv("TRIX_CLAIMS", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trix.lab.claims.__file__", str(tmp_path / "a" / "b" / "claims.py"))
+    monkeypatch.setattr("trix.ledger.claims.__file__", str(tmp_path / "a" / "b" / "claims.py"))
     with pytest.raises(
         FileNotFoundError, match=r"run trix in the repository, or set \$TRIX_CLAIMS"
     ):

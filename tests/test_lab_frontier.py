@@ -8,8 +8,8 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from trix.lab.frontier import FAMILIES, TELLS, Built, everything_built, front
-from trix.lab.records import Record, read_all_records
+from trix.ledger.records import Record, read_all_records
+from trix.show.figures.pareto import FAMILIES, TELLS, Built, everything_built, front
 
 BOOK = Path(__file__).parents[1] / "book" / "claims" / "records"
 
@@ -161,7 +161,7 @@ def test_families_go_by_how_something_finds_what_it_reads(made, family):
 
 
 def test_the_front_is_what_nothing_beats_in_both():
-    dice = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     points = [
         Built(
             f"trial/{i}",
@@ -171,7 +171,7 @@ def test_the_front_is_what_nothing_beats_in_both():
             float(cost),
             float(cost + late),
         )
-        for i, (cost, worse, late) in enumerate(dice.integers(1, 30, size=(60, 3)))
+        for i, (cost, worse, late) in enumerate(generator.integers(1, 30, size=(60, 3)))
     ]
     for cost in ("size", "microseconds"):
         slow = [

@@ -9,20 +9,20 @@ import pytest
 import torch
 
 import trix
-import trix.lab.arms
+import trix.experiments.arm
 from tests import reference
-from trix.lab.charlm import CharLM
+from trix.experiments.islands import Gated, NoGate, SigmoidGate, reliability
 from trix.lab.corpus import Corpus
-from trix.lab.gate_arms import Gated, NoGate, SigmoidGate, reliability
-from trix.lab.protocols import PROTOCOLS, Protocol
+from trix.lab.recipes import PROTOCOLS, Protocol
+from trix.models.charlm import CharLM
 
 CORPUS = Corpus(
     "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 9
 )
 BLOCK = 6
 TINY = Protocol(
-    trix.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
-    trix.TrainConfig(steps=600, batch=2, context=5, warmup=1, lr=0.01),
+    trix.lab.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
+    trix.lab.TrainConfig(steps=600, batch=2, context=5, warmup=1, lr=0.01),
     block=BLOCK,
 )
 
@@ -30,7 +30,7 @@ TINY = Protocol(
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "probe", TINY)
-    monkeypatch.setattr(trix.lab.arms, "QUICK_STEPS", 90)  # five readings of the loss
+    monkeypatch.setattr(trix.experiments.arm, "QUICK_STEPS", 90)  # five readings of the loss
 
 
 def _model(**changes) -> Any:
@@ -92,7 +92,7 @@ def _by_hand(model, text, count):
     ("length", "judged", "count"), [(100, 200, 96), (97, 200, 96), (96, 200, 90), (100, 7, 42)]
 )
 def test_reliability_equals_forcing_each_tile_by_hand(monkeypatch, length, judged, count):
-    monkeypatch.setattr("trix.lab.gate_arms.JUDGED", judged)
+    monkeypatch.setattr("trix.experiments.islands.JUDGED", judged)
     model, text = _model(), CORPUS.val[:length]
     if len(text) < length:
         text = CORPUS.train[:length]
@@ -151,20 +151,20 @@ def test_every_layer_gets_the_gate_of_the_arm(gate):
 @pytest.mark.parametrize("gate", ["spline", "sigmoid", "none"])
 def test_a_run_trains_with_its_gate_and_says_what_it_measured(tmp_path, monkeypatch, gate):
     kept: list[Any] = []
-    real = trix.lab.gate_arms.trained_with_result  # pyright: ignore[reportAttributeAccessIssue]
+    real = trix.experiments.islands.trained_with_result  # pyright: ignore[reportAttributeAccessIssue]
 
     def watched(*arguments):
         kept.append(real(*arguments))
         return kept[-1]
 
-    monkeypatch.setattr("trix.lab.gate_arms.trained_with_result", watched)
+    monkeypatch.setattr("trix.experiments.islands.trained_with_result", watched)
     arm = Gated(gate)
     outcome = arm.run(CORPUS, 2, "quick", tmp_path)
     ((model, result),) = kept
     kinds = {"spline": trix.ScoreGate, "sigmoid": SigmoidGate, "none": NoGate}
     assert [type(layer.gate) for layer in model.routed_layers()] == [kinds[gate]] * 2
     metrics = dict(outcome.metrics)
-    nats = trix.evaluate(trix.model_log_probs(model), CORPUS.val, BLOCK).nats
+    nats = trix.lab.evaluate(trix.lab.model_log_probs(model), CORPUS.val, BLOCK).nats
     assert metrics.pop("val_nats") == nats
     tail = [loss for _, loss in result.curve]
     tail = tail[len(tail) // 2 :]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trix.lab.information import explained_variance, information
+from trix.lab.metrics import explained_variance, information
 
 
 def _entropy(items):
@@ -131,9 +131,11 @@ def _pca(tokens, group, dims):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("dims", [1, 2, 5, 13, 20])
 def test_explained_variance_equals_components_of_each_group(dims, dtype):
-    dice = torch.Generator().manual_seed(0)
-    tokens = torch.randn(97, 13, generator=dice, dtype=dtype) * torch.arange(1, 14, dtype=dtype)
-    group = torch.randint(5, (97,), generator=dice)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(97, 13, generator=generator, dtype=dtype) * torch.arange(
+        1, 14, dtype=dtype
+    )
+    group = torch.randint(5, (97,), generator=generator)
     group[group == 3] = 11
     group[:3] = torch.tensor([20, 21, 21])  # of one token, and of two
     got = explained_variance(tokens, group, dims)

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from tests.test_lab_train import CONFIG, _data, _model, _run, _same
-from trix.lab.checkpoint import load_checkpoint
-from trix.lab.interrupt import interrupt_later
-from trix.lab.train import train
+from trix.lab.train import interrupt_later, train
+from trix.models.storage import load_checkpoint
 
 
 def _press():

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 import trix
-import trix.lab.arms
-from trix.address.rows import SignatureRows
-from trix.lab.charlm import CharLM
+import trix.experiments.arm
+from trix.address.signatures import SignatureRows
+from trix.experiments.islands import NEAR, Islands, island_statistics
 from trix.lab.corpus import Corpus
-from trix.lab.island_arms import NEAR, Islands, island_statistics
-from trix.lab.protocols import PROTOCOLS, Protocol
+from trix.lab.recipes import PROTOCOLS, Protocol
+from trix.models.charlm import CharLM
 
 CORPUS = Corpus(
     "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 9
 )
 TINY = Protocol(
-    trix.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
-    trix.TrainConfig(steps=600, batch=2, context=5, warmup=1, lr=0.01),
+    trix.lab.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
+    trix.lab.TrainConfig(steps=600, batch=2, context=5, warmup=1, lr=0.01),
     block=6,
 )
 
@@ -27,7 +27,7 @@ TINY = Protocol(
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "probe", TINY)
-    monkeypatch.setattr(trix.lab.arms, "QUICK_STEPS", 4)
+    monkeypatch.setattr(trix.experiments.arm, "QUICK_STEPS", 4)
 
 
 def _by_hand(rows):
@@ -139,20 +139,20 @@ def test_start_and_random_are_untrained_signatures(tmp_path):
 
 def test_training_on_text_is_measured_at_its_end(tmp_path, monkeypatch):
     models: list[Any] = []
-    real = trix.lab.island_arms.trained  # pyright: ignore[reportAttributeAccessIssue]
+    real = trix.experiments.islands.trained  # pyright: ignore[reportAttributeAccessIssue]
 
     def watched(*arguments):
         models.append((arguments, real(*arguments)))
         return models[-1][1]
 
-    monkeypatch.setattr("trix.lab.island_arms.trained", watched)
+    monkeypatch.setattr("trix.experiments.islands.trained", watched)
     losses = {"sparsity": 0.3, "diversity": 0.2}
     for weights in (losses, {}):
         arm = Islands(weights)
         outcome = arm.run(CORPUS, 1, "quick", tmp_path / str(len(weights)))
         (_, corpus, seed, budget, _), model = models[-1]
         assert (corpus, seed, budget) == (CORPUS, 1, "quick")
-        nats = trix.evaluate(trix.model_log_probs(model), CORPUS.val, 6).nats
+        nats = trix.lab.evaluate(trix.lab.model_log_probs(model), CORPUS.val, 6).nats
         assert outcome.metrics == pytest.approx({"val_nats": nats} | _mean(model), abs=1e-6)
         assert outcome.parameters == model.parameter_count()
         assert (arm.config(CORPUS, "quick")["train"].get("loss_weights") or {}) == weights
@@ -166,7 +166,7 @@ def test_training_on_text_is_measured_at_its_end(tmp_path, monkeypatch):
     [("ternary-pull", "ternary_fraction"), ("sparsity", "hoyer"), ("diversity", "diversity")],
 )
 def test_a_loss_alone_moves_what_it_is_about(tmp_path, monkeypatch, loss, metric):
-    monkeypatch.setattr(trix.lab.arms, "QUICK_STEPS", 60)
+    monkeypatch.setattr(trix.experiments.arm, "QUICK_STEPS", 60)
     start = Islands(data="start").run(CORPUS, 0, "quick", tmp_path).metrics
     end = Islands({loss: 1.0}, data="none").run(CORPUS, 0, "quick", tmp_path).metrics
     assert end[metric] > start[metric] + 0.01
@@ -185,7 +185,7 @@ def test_the_losses_alone_take_as_many_steps_and_no_other(monkeypatch, tmp_path)
     monkeypatch.setattr(torch.optim.AdamW, "step", counted)
     arm = Islands({"sparsity": 0.3}, data="none")
     arm.run(CORPUS, 0, "quick", tmp_path)
-    settings = trix.TrainConfig(steps=4, batch=2, context=5, warmup=1, lr=0.01)
+    settings = trix.lab.TrainConfig(steps=4, batch=2, context=5, warmup=1, lr=0.01)
     expected = [trix.lab.optimize.learning_rate(settings, n) for n in range(4)]  # pyright: ignore[reportAttributeAccessIssue]
     assert [rate for rate, _ in rates] == pytest.approx(expected)
     assert all(shapes == [(64, 8)] * 2 for _, shapes in rates)

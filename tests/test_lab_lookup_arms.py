@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 from collections import Counter
 from typing import Any
 
@@ -7,27 +8,25 @@ import pytest
 import torch
 
 from tests import reference
-from trix.lab import lookup_arms, presets
-from trix.lab.block_draw import BlockDraw
-from trix.lab.charlm import LMConfig
-from trix.lab.corpus import Corpus
-from trix.lab.evaluate import evaluate, model_log_probs
-from trix.lab.lookup_arms import (
+from trix.counts.match import ECHOES
+from trix.counts.words import ADDRESSES
+from trix.experiments import lookup as lookup_arms
+from trix.experiments.lookup import (
+    LOOKUP,
     Looked,
     attention_step,
-    evaluate_dynamic,
     forbidden_losses,
     microseconds,
     sizes,
     weights,
 )
-from trix.lab.lookup_config import LookupConfig
-from trix.lab.lookup_experiments import LOOKUP
-from trix.lab.lookup_lm import LookupLM, count
+from trix.lab import recipes as presets
+from trix.lab.corpus import Corpus
+from trix.lab.evaluate import Evaluation, evaluate, evaluate_dynamic, model_log_probs
 from trix.lab.optimize import TrainConfig
-from trix.lab.presets import PRESETS, Preset, preset
-from trix.memory.echo import ECHOES
-from trix.memory.word_keys import ADDRESSES
+from trix.lab.recipes import PRESETS, Preset, preset
+from trix.models.charlm import LMConfig
+from trix.models.lookup import BlockDraw, LookupConfig, LookupLM, count
 
 CORPUS = Corpus("toy", "made up", "the cat sat on the mat, and the dog lay on the log. " * 30)
 VOCAB, ORDER, BLOCK = CORPUS.vocab_size, 3, 13
@@ -327,9 +326,9 @@ def test_the_memory_is_put_back_when_dynamic_evaluation_breaks_off(monkeypatch):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return lookup_arms.Evaluation(1.0, 7)
+        return Evaluation(1.0, 7)
 
-    monkeypatch.setattr(lookup_arms, "evaluate", fail)
+    monkeypatch.setattr(sys.modules["trix.lab.evaluate"], "evaluate", fail)
     with pytest.raises(KeyboardInterrupt):
         evaluate_dynamic(model, CORPUS.val[:40], 7)
     assert model.memory is memory

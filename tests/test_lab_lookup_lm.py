@@ -8,19 +8,16 @@ import torch
 from torch.nn import functional as F
 
 from tests import reference
-from trix.lab.block_draw import BlockDraw
-from trix.lab.charlm import LMConfig
+from trix.counts.context import ContextMemory
+from trix.counts.match import ECHOES
+from trix.counts.match import REACH as HEARD
+from trix.counts.words import ADDRESSES, REACH, WordMemory, letters_of
+from trix.experiments.lookup import weights
 from trix.lab.evaluate import evaluate, model_log_probs
-from trix.lab.lookup_arms import weights
-from trix.lab.lookup_config import LookupConfig
-from trix.lab.lookup_lm import LookupLM
 from trix.lab.optimize import TrainConfig, make_optimizers
 from trix.lab.train import train
-from trix.memory.context_memory import ContextMemory
-from trix.memory.echo import ECHOES
-from trix.memory.echo import REACH as HEARD
-from trix.memory.word_keys import ADDRESSES, REACH, letters_of
-from trix.memory.word_memory import WordMemory
+from trix.models.charlm import LMConfig
+from trix.models.lookup import BlockDraw, LookupConfig, LookupLM
 
 VOCAB, ORDER, FOLDS = 11, 4, 3
 ALPHABET = "\n ,ABEabden"

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import trix
-from trix.lab import memory_arms
-from trix.lab.arms import TrainedLM
+from trix.experiments import memory as memory_arms
+from trix.experiments.arm import TrainedLM
+from trix.experiments.memory import Gain, Static, slots_used
 from trix.lab.corpus import Corpus
-from trix.lab.memory_arms import Gain, Static, slots_used
-from trix.lab.protocols import protocol
+from trix.lab.recipes import protocol
 
 TEXT = "to be or not to be, that is the question. " * 60
 CORPUS = Corpus("small", "typed", TEXT)
@@ -24,7 +24,7 @@ def small(monkeypatch):
     model = dataclasses.replace(whole.model, dim=12, layers=2, positions=BLOCK)
     train = dataclasses.replace(whole.train, steps=4, batch=2, context=BLOCK)
     tiny = dataclasses.replace(whole, model=model, train=train, block=BLOCK)
-    monkeypatch.setitem(trix.lab.protocols.PROTOCOLS, "seed", tiny)
+    monkeypatch.setitem(trix.lab.recipes.PROTOCOLS, "seed", tiny)
 
 
 def _model(top_k=1) -> Any:
@@ -33,7 +33,7 @@ def _model(top_k=1) -> Any:
     config = protocol("seed").with_model(
         vocab_size=CORPUS.vocab_size, mixer="static-memory", mixer_options=options
     )
-    return trix.CharLM(config).eval()
+    return trix.lab.CharLM(config).eval()
 
 
 @pytest.mark.parametrize("top_k", [1, 2])
@@ -69,10 +69,10 @@ def test_a_static_memory_loses_nothing_with_its_past(tmp_path):
 def test_without_its_past_attention_would_lose(monkeypatch):
     torch.manual_seed(0)
     config = protocol("seed").with_model(vocab_size=CORPUS.vocab_size)
-    model = trix.CharLM(config).eval()
+    model = trix.lab.CharLM(config).eval()
     rows = CORPUS.val[: 2 * BLOCK].view(2, BLOCK)
     with torch.no_grad():
-        alone, whole = memory_arms._alone(model)(rows), trix.model_log_probs(model)(rows)
+        alone, whole = memory_arms._alone(model)(rows), trix.lab.model_log_probs(model)(rows)
     torch.testing.assert_close(alone[:, 0], whole[:, 0])
     assert (alone[:, 1:] - whole[:, 1:]).abs().amax(dim=-1).min() > 1e-4
 
@@ -82,7 +82,7 @@ def test_only_signatures_that_are_to_learn_move(tmp_path, monkeypatch, learned):
     # one step at a high rate moves every number, and with it some cut
     fast = dataclasses.replace(protocol("seed").train, lr=0.5)
     quick = dataclasses.replace(protocol("seed"), train=fast)
-    monkeypatch.setitem(trix.lab.protocols.PROTOCOLS, "seed", quick)
+    monkeypatch.setitem(trix.lab.recipes.PROTOCOLS, "seed", quick)
     rows = []
     original = memory_arms.slots_used
 
@@ -94,7 +94,7 @@ def test_only_signatures_that_are_to_learn_move(tmp_path, monkeypatch, learned):
     arm = Static(learned=learned, options={"heads": 3, "slots": 5})
     arm.run(CORPUS, 0, "full", tmp_path / "work")
     torch.manual_seed(0)
-    fresh = trix.CharLM(
+    fresh = trix.lab.CharLM(
         protocol("seed").with_model(vocab_size=CORPUS.vocab_size, **arm._arm().changes)
     )
     drawn = torch.cat([m.rows() for m in memory_arms._memories(fresh)]).detach()

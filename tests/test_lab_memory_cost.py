@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from trix.lab import memory_cost
+from trix.experiments import cost as memory_cost
+from trix.experiments.cost import MemoryCost
+from trix.experiments.table import EXPERIMENTS
+from trix.lab import cost as layer_cost
 from trix.lab.corpus import Corpus
-from trix.lab.experiments import EXPERIMENTS
-from trix.lab.memory_cost import (
-    MemoryCost,
+from trix.lab.cost import (
     decoder,
+    exponent,
     kept_bytes,
     make_layer,
     multiply_adds,
@@ -21,7 +23,6 @@ from trix.lab.memory_cost import (
     state_after,
     train_step,
 )
-from trix.lab.routing_cost import exponent
 from trix.memory.attention import AttentionState
 
 CORPUS = Corpus("small", "made up", "abc " * 30)
@@ -103,7 +104,7 @@ def test_what_is_timed_reads_the_whole_past(monkeypatch):
     def look(query, keys, values):
         reads.append((query.shape, keys is state.keys, values is state.values))
 
-    monkeypatch.setattr(memory_cost.F, "scaled_dot_product_attention", look)
+    monkeypatch.setattr(layer_cost.F, "scaled_dot_product_attention", look)
     reader(state, steps=2)()
     assert reads == [((1, 2, 1, 4), True, True)] * 2
 

@@ -9,13 +9,13 @@ from safetensors.torch import load_file, save_file
 
 from tests import reference
 from trix.address.ternary import ternarize
-from trix.lab.arms import TrainedLM
-from trix.lab.charlm import CharLM, LMConfig
+from trix.experiments.arm import TrainedLM
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.optimize import TrainConfig
-from trix.lab.packing import load_packed, save_packed, ternary_names
-from trix.lab.protocols import PROTOCOLS, Protocol
+from trix.lab.recipes import PROTOCOLS, Protocol
+from trix.models.charlm import CharLM, LMConfig
+from trix.models.packing import load_packed, save_packed, ternary_names
 
 # 13 features: rows that fill no byte evenly
 BASE = LMConfig(vocab_size=11, dim=13, layers=2, positions=7, mixer_options={"heads": 1})

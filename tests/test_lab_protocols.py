@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trix.lab.protocols import PROTOCOLS, protocol
+from trix.lab.recipes import PROTOCOLS, protocol
 
 CONSTANTS = Path(__file__).parents[1] / "book" / "constants.toml"
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from trix.lab.recall import NOTHING, POWER, Task, Varied, induction, mqar, selective_copying
+from trix.lab.tasks import NOTHING, POWER, Task, Varied, induction, mqar, selective_copying
 
 
-def dice(seed=0):
+def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
@@ -24,7 +24,7 @@ def solved_mqar(tokens, half):
     ("length", "pairs", "vocab"), [(64, 4, 256), (29, 7, 16), (13, 3, 9), (128, 8, 8192)]
 )
 def test_a_dictionary_answers_every_mqar_question(length, pairs, vocab):
-    asked = mqar(13, length, pairs, vocab, dice())
+    asked = mqar(13, length, pairs, vocab, generator())
     for tokens, targets in zip(asked.tokens.tolist(), asked.targets.tolist(), strict=True):
         assert len(tokens) == len(targets) == length
         keys, values = tokens[: 2 * pairs : 2], tokens[1 : 2 * pairs : 2]
@@ -36,7 +36,7 @@ def test_a_dictionary_answers_every_mqar_question(length, pairs, vocab):
 
 
 def test_mqar_uses_every_key_and_every_value():
-    asked = mqar(500, 13, 3, 9, dice())
+    asked = mqar(500, 13, 3, 9, generator())
     assert asked.tokens[:, 0:6:2].unique().tolist() == [1, 2, 3]
     assert asked.tokens[:, 1:6:2].unique().tolist() == [4, 5, 6, 7, 8]
 
@@ -44,7 +44,7 @@ def test_mqar_uses_every_key_and_every_value():
 def test_the_first_mqar_question_comes_where_the_law_says():
     # of one question in a text, place r has the weight r^(POWER - 1)
     pairs, length, texts = 1, 12, 40_000
-    asked = mqar(texts, length, pairs, 8, dice())
+    asked = mqar(texts, length, pairs, 8, generator())
     place = (asked.targets != NOTHING).long().argmax(dim=1)
     share = torch.bincount(place, minlength=length)[2::2].double() / texts
     law = torch.tensor([(r + 1) ** (POWER - 1) for r in range(5)], dtype=torch.float64)
@@ -53,7 +53,7 @@ def test_the_first_mqar_question_comes_where_the_law_says():
 
 @pytest.mark.parametrize(("length", "vocab"), [(64, 16), (3, 2), (7, 5)])
 def test_induction_asks_what_followed_the_special_token(length, vocab):
-    asked = induction(50, length, vocab, dice())
+    asked = induction(50, length, vocab, generator())
     seen = set()
     for tokens, targets in zip(asked.tokens.tolist(), asked.targets.tolist(), strict=True):
         special = [at for at, token in enumerate(tokens) if token == vocab - 1]
@@ -68,7 +68,7 @@ def test_induction_asks_what_followed_the_special_token(length, vocab):
 
 @pytest.mark.parametrize(("length", "kept", "vocab"), [(64, 8, 16), (10, 5, 3), (13, 5, 7)])
 def test_selective_copying_asks_for_what_is_no_noise_in_order(length, kept, vocab):
-    asked = selective_copying(50, length, kept, vocab, dice())
+    asked = selective_copying(50, length, kept, vocab, generator())
     for tokens, targets in zip(asked.tokens.tolist(), asked.targets.tolist(), strict=True):
         text, questions = tokens[: length - kept], tokens[length - kept :]
         wanted = [token for token in text if token != vocab - 2]
@@ -89,29 +89,29 @@ TASKS = [
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_seed_decides_the_texts(task):
-    first, again, other = (task(5, 37, dice(seed)) for seed in (1, 1, 2))
+    first, again, other = (task(5, 37, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first.tokens, again.tokens)
     assert torch.equal(first.targets, again.targets)
     assert not torch.equal(first.tokens, other.tokens)
 
 
 def test_varied_texts_are_of_every_length_up_to_the_longest():
-    varied, generator = Varied(TASKS[0], 16), dice()
-    lengths = [varied(2, 21, generator).tokens.shape[1] for _ in range(100)]
+    varied, draw = Varied(TASKS[0], 16), generator()
+    lengths = [varied(2, 21, draw).tokens.shape[1] for _ in range(100)]
     assert set(lengths) == set(range(16, 22))
 
 
 @pytest.mark.parametrize(
     "task",
     [
-        lambda: Varied(TASKS[0], 22)(2, 21, dice()),
-        lambda: mqar(2, 15, 4, 256, dice()),  # room for three questions
-        lambda: mqar(2, 64, 4, 8, dice()),  # three keys
-        lambda: mqar(0, 64, 4, 256, dice()),
-        lambda: induction(2, 2, 16, dice()),
-        lambda: induction(2, 64, 1, dice()),
-        lambda: selective_copying(2, 15, 8, 16, dice()),
-        lambda: selective_copying(2, 64, 8, 2, dice()),
+        lambda: Varied(TASKS[0], 22)(2, 21, generator()),
+        lambda: mqar(2, 15, 4, 256, generator()),  # room for three questions
+        lambda: mqar(2, 64, 4, 8, generator()),  # three keys
+        lambda: mqar(0, 64, 4, 256, generator()),
+        lambda: induction(2, 2, 16, generator()),
+        lambda: induction(2, 64, 1, generator()),
+        lambda: selective_copying(2, 15, 8, 16, generator()),
+        lambda: selective_copying(2, 64, 8, 2, generator()),
         lambda: Task("counting", 16),
     ],
 )
@@ -121,11 +121,11 @@ def test_what_cannot_be_asked_is_refused(task):
 
 
 def test_the_smallest_texts_that_fit_can_be_drawn():
-    assert mqar(2, 16, 4, 10, dice()).tokens.shape == (2, 16)
-    assert induction(2, 3, 2, dice()).tokens.shape == (2, 3)
-    assert selective_copying(2, 16, 8, 3, dice()).tokens.shape == (2, 16)
+    assert mqar(2, 16, 4, 10, generator()).tokens.shape == (2, 16)
+    assert induction(2, 3, 2, generator()).tokens.shape == (2, 3)
+    assert selective_copying(2, 16, 8, 3, generator()).tokens.shape == (2, 16)
 
 
 def test_counts_are_integers():
     with pytest.raises(TypeError, match="pairs must be an integer"):
-        mqar(2, 64, 4.0, 256, dice())  # pyright: ignore[reportArgumentType]
+        mqar(2, 64, 4.0, 256, generator())  # pyright: ignore[reportArgumentType]

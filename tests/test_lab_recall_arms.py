@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 import trix
-from trix.lab import recall_arms
+from trix.experiments import recall as recall_arms
+from trix.experiments.recall import Recalled, accuracy, state_bytes
 from trix.lab.corpus import Corpus
 from trix.lab.optimize import TrainConfig
-from trix.lab.recall import NOTHING, Asked, Task
-from trix.lab.recall_arms import Recalled, accuracy, state_bytes
+from trix.lab.tasks import NOTHING, Asked, Task
 from trix.lab.train import train
 
 CORPUS = Corpus("small", "typed", "no arm about recall reads this. " * 20)
@@ -24,9 +24,11 @@ def arm(**changes) -> Recalled:
     return Recalled(TASK, (13, 29), 8, **{**settings, **changes})
 
 
-def model(**changes) -> trix.CharLM:
+def model(**changes) -> trix.lab.CharLM:
     torch.manual_seed(0)
-    return trix.CharLM(trix.LMConfig(**{"vocab_size": 16, "positions": 0, **MEMORY, **changes}))
+    return trix.lab.CharLM(
+        trix.lab.LMConfig(**{"vocab_size": 16, "positions": 0, **MEMORY, **changes})
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -146,8 +148,8 @@ def test_a_checkpoint_of_another_task_is_refused(tmp_path):
 def test_the_loss_is_that_of_the_questions_alone():
     still = model()  # and stays so, at a learning rate of zero
     result = train(still, TASK, TrainConfig(20, 3, 13, lr=0.0), seed=5, progress=False)
-    dice = torch.Generator().manual_seed(5)
-    tokens, targets = [TASK(3, 13, dice) for _ in range(20)][-1]
+    generator = torch.Generator().manual_seed(5)
+    tokens, targets = [TASK(3, 13, generator) for _ in range(20)][-1]
     with torch.no_grad():
         said = still(tokens).log_softmax(dim=-1)
     losses = [

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import trix
-from trix.lab.recall import Varied
-from trix.lab.recall_experiments import RECALL
+from trix.experiments.recall import RECALL
+from trix.lab.tasks import Varied
 
 ARMS: dict[str, Any] = {name: arm for arms in RECALL.values() for name, arm in arms.items()}
 
@@ -16,7 +16,7 @@ ARMS: dict[str, Any] = {name: arm for arms in RECALL.values() for name, arm in a
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_can_be_built_and_asked(name):
     arm = ARMS[name]
-    model = trix.CharLM(arm._model())
+    model = trix.lab.CharLM(arm._model())
     for length in arm.lengths:
         asked = Varied(arm.task, arm.shortest)(1, length, torch.Generator().manual_seed(0))
         assert model(asked.tokens).shape == (*asked.tokens.shape, arm.task.vocab)

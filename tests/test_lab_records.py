@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from trix.lab.records import (
+from trix.lab.recipes import environment
+from trix.ledger.records import (
     Record,
     add_record,
-    environment,
     find_record,
     read_all_records,
     read_records,

@@ -14,8 +14,8 @@ import torch
 
 import trix.lab.train
 from tests.test_lab_train import CONFIG, _data, _model, _run, _same
-from trix.lab.checkpoint import INDEX, load_checkpoint, save_checkpoint
 from trix.lab.optimize import TrainConfig
+from trix.models.storage import INDEX, load_checkpoint, save_checkpoint
 
 LONG = dataclasses.replace(CONFIG, steps=45)
 

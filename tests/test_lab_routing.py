@@ -5,13 +5,14 @@ import pytest
 import torch
 
 import trix
-import trix.lab.bench_routing
-import trix.lab.routing_cost
+import trix.experiments.cost
+import trix.lab.bench
 from tests.test_lab_experiments import CORPUS
 from trix.address.route import flat_route
 from trix.address.tree import TreeRouter
-from trix.lab.overlapping import isotropic, overlapping_clusters, recall
-from trix.lab.routing_cost import RoutingCost, exponent
+from trix.experiments.cost import RoutingCost
+from trix.lab.cost import exponent
+from trix.lab.tasks import isotropic, overlapping_clusters, recall
 
 # (tiles, tree): at 64 tiles a beam of 4 sees most tiles, and would hide a bad tree
 TREES = {
@@ -26,11 +27,11 @@ TREES = {
 
 def _shuffled(points, sizes, weights=None):
     """Split at random, in the place of balanced k-means."""
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     label, done = [], 0
     for row in sizes:
         part = torch.arange(done, done + len(row)).repeat_interleave(torch.tensor(row))
-        label.append(part[torch.randperm(len(part), generator=dice)])
+        label.append(part[torch.randperm(len(part), generator=generator)])
         done += len(row)
     return torch.cat(label)
 
@@ -107,7 +108,7 @@ def test_recall_counts_the_winners_that_are_found():
 
 
 def test_the_bench_has_a_row_for_each_router_and_size():
-    rows = trix.lab.bench_routing.run(quick=True)
+    rows = trix.lab.bench.bench_routing(quick=True)
     assert [(row["tiles"], row["router"]) for row in rows] == [
         (tiles, router) for tiles in (16, 64) for router in ("flat", "hierarchical", "fractal")
     ]
@@ -133,7 +134,7 @@ def test_exponent_of_known_laws():
     ("router", "cost"), [("flat", 1.0), ("hierarchical", 0.5), ("fractal", None)]
 )
 def test_routing_cost_measures_every_size(router, cost, tmp_path, monkeypatch):
-    monkeypatch.setattr(trix.lab.routing_cost, "QUICK_TILES", (64, 256, 1024))
+    monkeypatch.setattr(trix.experiments.cost, "QUICK_TILES", (64, 256, 1024))
     arm = RoutingCost(router)
     outcome = arm.run(CORPUS, 1, "quick", tmp_path)
     for tiles in (64, 256, 1024):
@@ -166,16 +167,16 @@ def test_an_unknown_router_is_named():
 
 @pytest.mark.parametrize("tiles", [64, 1024, 16384])
 def test_a_tree_fitted_to_a_trained_layer_finds_its_winners(tiles):
-    corpus = trix.load("plays")
+    corpus = trix.lab.load_corpus("plays")
     torch.manual_seed(0)
     options = {"tiles": tiles, "top_k": 1, "tiles_per_cluster": None, "cells": None}
-    config = trix.LMConfig(corpus.vocab_size, 64, 2, 32, ffn="lookup", ffn_options=options)
-    model = trix.CharLM(config)
-    recipe = trix.TrainConfig(
+    config = trix.lab.LMConfig(corpus.vocab_size, 64, 2, 32, ffn="lookup", ffn_options=options)
+    model = trix.lab.CharLM(config)
+    recipe = trix.lab.TrainConfig(
         steps=100, batch=8, context=32, lr=3e-3, warmup=5, loss_weights={"load-balance": 0.1}
     )
     before = model.routed_layers()[1].signatures.detach().clone()
-    trix.train(model, corpus.train, recipe, progress=False)
+    trix.lab.train(model, corpus.train, recipe, progress=False)
     signatures = model.routed_layers()[1].signatures.detach()
     assert not torch.equal(signatures, before)  # it has learned something
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from trix.lab.charlm import LMConfig
-from trix.lab.generate import characters
-from trix.lab.lookup_config import LookupConfig
-from trix.lab.lookup_lm import LookupLM, count
-from trix.lab.sampler import Sampler
-from trix.memory.context_memory import ContextMemory
+from trix.counts.context import ContextMemory
+from trix.models.charlm import LMConfig
+from trix.models.generate import characters
+from trix.models.lookup import LookupConfig, LookupLM, count
+from trix.models.sampler.sampler import Sampler
 
 VOCAB = 11
 ALPHABET = "\n ,ABEabden"

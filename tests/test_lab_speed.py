@@ -5,16 +5,17 @@ import itertools
 import pytest
 import torch
 
-import trix.lab.speed as speed
-from trix.lab.arms import Counted, TrainedLM
-from trix.lab.charlm import LMConfig
+import trix.experiments.speed as speed
+from trix.counts.ngram import CountTables
+from trix.experiments.arm import Counted, TrainedLM
+from trix.experiments.memory import Gain
+from trix.experiments.speed import CHARACTERS, QUICK_CHARACTERS, ROUNDS, Speed, built, speed_arms
+from trix.experiments.table import EXPERIMENTS
 from trix.lab.corpus import Corpus
-from trix.lab.experiments import EXPERIMENTS, run_experiment
-from trix.lab.memory_arms import Gain
 from trix.lab.optimize import TrainConfig
-from trix.lab.protocols import PROTOCOLS, Protocol
-from trix.lab.speed import CHARACTERS, QUICK_CHARACTERS, ROUNDS, Speed, built, speed_arms
-from trix.memory.context import CountTables
+from trix.lab.recipes import PROTOCOLS, Protocol
+from trix.ledger.run import run_experiment
+from trix.models.charlm import LMConfig
 from trix.tiles.codebook import CodebookTable
 from trix.tiles.packed_lookup import PackedLookup
 
@@ -69,9 +70,9 @@ def test_one_thread_writes_and_the_others_come_back(tmp_path, monkeypatch):
 
 def test_a_table_reads_on_as_its_own_probabilities_say(tmp_path):
     tables = CountTables(CORPUS.train, 4, CORPUS.vocab_size)
-    dice, again = (torch.Generator().manual_seed(3) for _ in range(2))
+    generator, again = (torch.Generator().manual_seed(3) for _ in range(2))
     start = CORPUS.val[None, :1]
-    text = speed._read_on(tables, "witten-bell", start, 9, dice)
+    text = speed._read_on(tables, "witten-bell", start, 9, generator)
     slow = start
     for _ in range(9):
         shares = tables.probabilities(slow)[:, -1]  # all of the past, of which it needs three

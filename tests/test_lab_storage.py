@@ -4,23 +4,23 @@ import json
 import pytest
 import torch
 
-from trix.lab.charlm import CharLM, LMConfig
-from trix.lab.checkpoint import INDEX, load_checkpoint, save_checkpoint
-from trix.lab.lookup_arms import sizes
-from trix.lab.lookup_config import LookupConfig
-from trix.lab.lookup_lm import LookupLM, count
-from trix.lab.storage import (
+from trix.counts.context import ContextMemory
+from trix.counts.words import ADDRESSES, WordMemory, letters_of
+from trix.experiments.lookup import sizes
+from trix.models.charlm import CharLM, LMConfig
+from trix.models.lookup import LookupConfig, LookupLM, count
+from trix.models.storage import (
     FORMAT,
+    INDEX,
+    load_checkpoint,
     load_model,
     pack_tables,
     pack_words,
+    save_checkpoint,
     save_model,
     unpack_tables,
     unpack_words,
 )
-from trix.memory.context_memory import ContextMemory
-from trix.memory.word_keys import ADDRESSES, letters_of
-from trix.memory.word_memory import WordMemory
 
 VOCAB, ORDER = 7, 4
 ALPHABET = "\n abcdé"

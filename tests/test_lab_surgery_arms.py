@@ -8,22 +8,22 @@ import pytest
 import torch
 
 import trix
-import trix.lab.arms
-import trix.lab.surgery_arms as arms
+import trix.experiments.arm
+import trix.experiments.surgery as arms
 import trix.lab.train
-from trix.lab.charlm import CharLM
+from trix.experiments.surgery import PATIENT, VOWELS, Compiled, Surgery, lookups, seen
+from trix.experiments.table import EXPERIMENTS
 from trix.lab.corpus import Corpus
-from trix.lab.experiments import EXPERIMENTS
-from trix.lab.protocols import PROTOCOLS, Protocol
-from trix.lab.surgery_arms import PATIENT, VOWELS, Compiled, Surgery, lookups, seen
+from trix.lab.recipes import PROTOCOLS, Protocol
+from trix.models.charlm import CharLM
 
 CORPUS = Corpus(
     "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 9
 )
 BLOCK, STEPS = 6, 4
 TINY = Protocol(
-    trix.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
-    trix.TrainConfig(steps=600, batch=2, context=5, warmup=1, lr=0.01),
+    trix.lab.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
+    trix.lab.TrainConfig(steps=600, batch=2, context=5, warmup=1, lr=0.01),
     block=BLOCK,
 )
 IS_VOWEL = [c in VOWELS for c in CORPUS.alphabet]
@@ -32,7 +32,7 @@ IS_VOWEL = [c in VOWELS for c in CORPUS.alphabet]
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "probe", TINY)
-    monkeypatch.setattr(trix.lab.arms, "QUICK_STEPS", STEPS)
+    monkeypatch.setattr(trix.experiments.arm, "QUICK_STEPS", STEPS)
     monkeypatch.setattr(arms, "EXAMPLES", 60)
 
 
@@ -54,7 +54,7 @@ def _patient(folder, seed):
     config = TINY.with_model(vocab_size=CORPUS.vocab_size, **PATIENT.changes)
     model = CharLM(config)
     (shared,) = folder.glob(f"patient-{seed}-*")
-    saved = trix.lab.checkpoint.load_checkpoint(shared)  # pyright: ignore[reportAttributeAccessIssue]
+    saved = trix.models.storage.load_checkpoint(shared)  # pyright: ignore[reportAttributeAccessIssue]
     assert saved is not None
     model.load_state_dict(
         {k.removeprefix("model."): v for k, v in saved.tensors.items() if k.startswith("model.")}
@@ -128,13 +128,13 @@ def test_only_sparse_lookups_are_operated_on():
 def test_surgery_is_what_is_done_by_hand(tmp_path, operated, kind):
     seed, arm = 3, Surgery(kind)
     found = arm.run(CORPUS, seed, "quick", tmp_path / "work").metrics
-    model, dice = _patient(tmp_path, seed), torch.Generator().manual_seed(seed)
+    model, generator = _patient(tmp_path, seed), torch.Generator().manual_seed(seed)
     rows = []
     for place in (0, 1):  # the quick budget makes two
         characters, tokens = _sees(model, CORPUS.train[:100_000], place)
-        tile = int(torch.randint(64, (1,), generator=dice))
-        pick = torch.randint(len(tokens), (60,), generator=dice).tolist()
-        order = torch.randperm(8, generator=dice).tolist()
+        tile = int(torch.randint(64, (1,), generator=generator))
+        pick = torch.randint(len(tokens), (60,), generator=generator).tolist()
+        order = torch.randperm(8, generator=generator).tolist()
         parts = [
             torch.stack([tokens[n] for n in pick if IS_VOWEL[characters[n]] == vowel]).mean(dim=0)
             for vowel in (True, False)
@@ -195,7 +195,7 @@ def test_all_arms_of_a_seed_share_one_patient_that_stays_as_it_was(tmp_path, mon
 def test_compiled_dispatch_is_what_is_done_by_hand(
     tmp_path, monkeypatch, operated, designed, trained_on
 ):
-    monkeypatch.setattr("trix.surgery.compiled.LEAST", 5)
+    monkeypatch.setattr("trix.surgery.LEAST", 5)
     monkeypatch.setattr(arms, "COMMON", 4)
     tables, compile_dispatch = [], arms.compile_dispatch
 
@@ -264,7 +264,7 @@ def test_compiled_dispatch_is_what_is_done_by_hand(
         assert found[f"hit_rate{end}"] == pytest.approx(len(hits) / total)
         assert hits
         assert found[f"agreement{end}"] == pytest.approx(sum(hits) / len(hits))
-    nats = trix.evaluate(trix.model_log_probs(model), CORPUS.val, BLOCK).nats
+    nats = trix.lab.evaluate(trix.lab.model_log_probs(model), CORPUS.val, BLOCK).nats
     assert found["val_nats"] == pytest.approx(nats, abs=1e-6)
     assert found["noticed"] == float(not torch.equal(lookups(later)[1].signatures, rows))
 

@@ -13,12 +13,12 @@ import trix.cli.common
 import trix.lab.train
 from tests.test_lab_experiments import CORPUS, TINY
 from trix.cli import app
-from trix.lab.arms import TrainedLM
+from trix.experiments.arm import TrainedLM
+from trix.experiments.grid import grid, parse_settings, read_grid
 from trix.lab.corpus import Corpus
-from trix.lab.protocols import PROTOCOLS
-from trix.lab.records import read_records
-from trix.lab.sweep import plot, run_sweep, summarize, write_csv
-from trix.lab.sweep_grid import grid, parse_settings, read_grid
+from trix.lab.recipes import PROTOCOLS
+from trix.ledger.records import read_records
+from trix.ledger.sweep import plot, run_sweep, summarize, write_csv
 
 SETTINGS = {"mixer": ["attention", "none"], "steps": [3, 4]}
 NAMES = [f"mixer={m},steps={n}" for m in ("attention", "none") for n in (3, 4)]

@@ -7,16 +7,10 @@ import pytest
 import torch
 
 import trix
-import trix.lab.arms
+import trix.experiments.arm
 import trix.lab.train
-from trix.lab.arms import Outcome, TrainedLM, trained
-from trix.lab.charlm import CharLM
-from trix.lab.checkpoint import load_checkpoint
-from trix.lab.corpus import Corpus
-from trix.lab.files import locked
-from trix.lab.information import explained_variance, information
-from trix.lab.protocols import PROTOCOLS, Protocol, protocol
-from trix.lab.tile_arms import (
+from trix.experiments.arm import Outcome, TrainedLM, trained
+from trix.experiments.tiles import (
     DESIGNS,
     FUNNEL,
     STAGES,
@@ -27,15 +21,21 @@ from trix.lab.tile_arms import (
     _transplant,
     linear_information,
 )
-from trix.tiles.bodies import SplineBodies, TernaryBodies
+from trix.files import locked
+from trix.lab.corpus import Corpus
+from trix.lab.metrics import explained_variance, information
+from trix.lab.recipes import PROTOCOLS, Protocol, protocol
+from trix.models.charlm import CharLM
+from trix.models.storage import load_checkpoint
+from trix.tiles.tile import SplineBodies, TernaryBodies
 
 CORPUS = Corpus(
     "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 9
 )
 STEPS = 4
 TINY = Protocol(
-    trix.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
-    trix.TrainConfig(steps=600, batch=2, context=5, warmup=1),
+    trix.lab.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
+    trix.lab.TrainConfig(steps=600, batch=2, context=5, warmup=1),
     block=6,
 )
 
@@ -43,7 +43,7 @@ TINY = Protocol(
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "probe", TINY)
-    monkeypatch.setattr(trix.lab.arms, "QUICK_STEPS", STEPS)
+    monkeypatch.setattr(trix.experiments.arm, "QUICK_STEPS", STEPS)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_shared_model_is_trained_by_one_process_at_a_time(tmp_path, monkeypatc
         with pytest.raises(BlockingIOError, match="in use"), locked(folder, wait=False):
             pass
 
-    monkeypatch.setattr("trix.lab.arms.train", train)
+    monkeypatch.setattr("trix.experiments.arm.train", train)
     trained(FUNNEL, CORPUS, 0, "quick", tmp_path / "shared")
     assert tried == [tmp_path / "shared"]
     with locked(tmp_path / "shared", wait=False):
@@ -113,7 +113,7 @@ def test_a_transplant_keeps_the_donors_routing_and_everything_else(
         seen["model"], seen["start"] = model, _copy(model)
         return trix.lab.train.train(model, *arguments, **options)
 
-    monkeypatch.setattr(trix.lab.arms, "train", watched)
+    monkeypatch.setattr(trix.experiments.arm, "train", watched)
     arm = Transplant(routing, reading)
     outcome = arm.run(CORPUS, 5, "quick", tmp_path / "work")
     (shared,) = tmp_path.glob("transplant-*")
@@ -143,7 +143,7 @@ def test_a_transplant_keeps_the_donors_routing_and_everything_else(
         assert not torch.equal(start[name], donor.state_dict()[name]), name
     assert (
         outcome.metrics["val_nats"]
-        == trix.evaluate(trix.model_log_probs(model), CORPUS.val, 6).nats
+        == trix.lab.evaluate(trix.lab.model_log_probs(model), CORPUS.val, 6).nats
     )
     assert outcome.parameters == model.parameter_count()
     assert arm.config(CORPUS, "quick")["model"]["ffn"] == DESIGNS[routing]
@@ -239,7 +239,7 @@ def test_tiles_and_cells_share_the_same_bytes(monkeypatch, tiles, chance):
         assert layer.tiles == tiles
         assert layer.bodies.down.shape[1] == splines[str(cells)]
         assert layer.bodies.bend.spline.cells == cells
-        assert isinstance(layer, trix.FixedRoutingFFN) == chance
+        assert isinstance(layer, trix.tiles.two_level.FixedRoutingFFN) == chance
         numbers = sum(p.numel() for p in layer.bodies.parameters())
         # a spline more or less a tile would be farther off
         assert abs(numbers - arm.numbers) <= tiles * (2 * dim + cells + 1) / 2
@@ -318,9 +318,9 @@ def test_an_unknown_stage_is_named():
 
 def test_a_linear_reader_tells_all_of_what_is_spelt_out():
     # one feature a state: the best linear reader is the table of shares
-    dice = torch.Generator().manual_seed(0)
-    state = torch.randint(5, (700,), generator=dice)
-    label = torch.where(torch.rand(700, generator=dice) < 0.6, state % 3, 2 - state % 2)
+    generator = torch.Generator().manual_seed(0)
+    state = torch.randint(5, (700,), generator=generator)
+    label = torch.where(torch.rand(700, generator=generator) < 0.6, state % 3, 2 - state % 2)
     tokens = torch.nn.functional.one_hot(state).float()
     plug_in = information(state, label).plug_in
     assert plug_in > 0.1
@@ -339,12 +339,12 @@ def test_a_linear_reader_tells_all_of_what_is_spelt_out():
 
 
 def test_a_linear_reader_never_tells_more_than_there_is():
-    dice = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     for _ in range(5):
         # nine points of a plane: their names tell more than a line through them
-        state = torch.randint(9, (400,), generator=dice)
-        points = torch.randn(9, 2, generator=dice)
-        label = torch.where(torch.rand(400, generator=dice) < 0.7, state * 2 % 5, state % 2)
+        state = torch.randint(9, (400,), generator=generator)
+        points = torch.randn(9, 2, generator=generator)
+        label = torch.where(torch.rand(400, generator=generator) < 0.7, state * 2 % 5, state % 2)
         got = linear_information(points[state].repeat(2, 1), label.repeat(2))
         assert -1e-4 < got < information(state, label).plug_in
     # exclusive or: all is known, and no line shows any of it
@@ -356,9 +356,9 @@ def test_a_linear_reader_never_tells_more_than_there_is():
 
 def test_a_linear_reader_finds_nothing_where_there_is_nothing():
     # as many weights as a tenth of the tokens: judged on its own text it would find 0.1 nats
-    dice = torch.Generator().manual_seed(2)
-    tokens = torch.randn(4000, 40, generator=dice)
-    label = torch.randint(10, (4000,), generator=dice)
+    generator = torch.Generator().manual_seed(2)
+    tokens = torch.randn(4000, 40, generator=generator)
+    label = torch.randint(10, (4000,), generator=generator)
     assert -0.2 < linear_information(tokens, label) < 0
 
 

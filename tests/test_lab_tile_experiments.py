@@ -9,21 +9,20 @@ import pytest
 import torch
 
 import trix
-import trix.lab.arms
-from trix.lab.arms import TrainedLM
-from trix.lab.charlm import FFNS, CharLM
-from trix.lab.claims import load_claims
+import trix.experiments.arm
+from trix.experiments.arm import TrainedLM
+from trix.experiments.tiles import FUNNEL, TILES, BestCells, Stage, TableBits, Transplant
 from trix.lab.corpus import Corpus
-from trix.lab.protocols import PROTOCOLS, Protocol, protocol
-from trix.lab.tile_arms import FUNNEL, BestCells, Stage, TableBits, Transplant
-from trix.lab.tile_experiments import TILES
+from trix.lab.recipes import PROTOCOLS, Protocol, protocol
+from trix.ledger.claims import load_claims
+from trix.models.charlm import FFNS, CharLM
 
 CORPUS = Corpus(
     "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 9
 )
 TINY = Protocol(
-    trix.LMConfig(dim=8, layers=1, positions=6, mixer_options={"heads": 2}),
-    trix.TrainConfig(steps=600, batch=2, context=5, warmup=1),
+    trix.lab.LMConfig(dim=8, layers=1, positions=6, mixer_options={"heads": 2}),
+    trix.lab.TrainConfig(steps=600, batch=2, context=5, warmup=1),
     block=6,
 )
 ARMS = [(experiment, name) for experiment, arms in TILES.items() for name in arms]
@@ -75,7 +74,7 @@ def work(tmp_path_factory):
 
 @pytest.mark.parametrize(("experiment", "name"), ARMS)
 def test_every_arm_runs_and_gives_what_the_rules_ask_of_it(work, monkeypatch, experiment, name):
-    monkeypatch.setattr(trix.lab.arms, "QUICK_STEPS", 2)
+    monkeypatch.setattr(trix.experiments.arm, "QUICK_STEPS", 2)
     for known in ("probe", "nano"):
         monkeypatch.setitem(PROTOCOLS, known, TINY)
     arm = TILES[experiment][name]

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 import trix.lab.train
-from trix.lab.charlm import CharLM, LMConfig
-from trix.lab.checkpoint import load_checkpoint
 from trix.lab.optimize import TrainConfig, learning_rate, make_optimizers
 from trix.lab.train import train
+from trix.models.charlm import CharLM, LMConfig
+from trix.models.storage import load_checkpoint
 
 CONFIG = TrainConfig(steps=7, batch=3, context=5, lr=1e-2, warmup=2)
 

@@ -4,8 +4,8 @@ import math
 import pytest
 from scipy import stats
 
-from trix.lab.records import Record
-from trix.lab.verdict import Rule, gain, interval, rule_from_dict, verdict
+from trix.ledger.records import Record
+from trix.ledger.rule import Rule, gain, interval, rule_from_dict, verdict
 
 TABLE = {
     "metric": "val_nats",

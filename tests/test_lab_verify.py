@@ -10,12 +10,12 @@ import trix.cli.common
 from tests.test_lab_claims import LEDGER
 from tests.test_lab_experiments import CORPUS, TINY
 from trix.cli import app
-from trix.lab import verify
-from trix.lab.arms import Counted, TrainedLM
-from trix.lab.corpus import Corpus, load
-from trix.lab.experiments import EXPERIMENTS
-from trix.lab.protocols import PROTOCOLS
-from trix.lab.records import Record, read_records
+from trix.experiments.arm import Counted, TrainedLM
+from trix.experiments.table import EXPERIMENTS
+from trix.lab.corpus import Corpus, load_corpus
+from trix.lab.recipes import PROTOCOLS
+from trix.ledger import verify
+from trix.ledger.records import Record, read_records
 
 REPOSITORY = Path(__file__).parents[1] / "book" / "claims" / "quick"
 
@@ -229,7 +229,7 @@ def test_the_choice_takes_every_arm_before_one_again():
 
 
 def test_the_repositorys_records_are_complete_and_one_is_repeated():
-    text = load(verify.CORPUS)
+    text = load_corpus(verify.CORPUS)
     stored = verify.stored_runs(text, REPOSITORY)
     assert {r.experiment for r in stored} == set(verify.VERIFIED)
     table = [r for r in stored if r.arm == "add-one-3"]

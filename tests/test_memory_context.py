@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import trix
 from tests import reference
-from trix.lab import tinyshakespeare
+from trix.lab import texts as tinyshakespeare
 
 TEXT = [0, 1, 0, 2, 0, 1, 1, 0, 1, 0, 2, 3, 0, 1, 0]
 
@@ -43,7 +43,7 @@ def test_long_queries_are_cut_in_pieces_without_a_seam(monkeypatch):
     tables = trix.CountTables(torch.tensor(TEXT), order=3, vocab_size=4)
     row = torch.randint(4, (1, 101))
     whole = tables.probabilities(row)
-    monkeypatch.setattr("trix.memory.context._CHUNK", 7)
+    monkeypatch.setattr("trix.counts.ngram._CHUNK", 7)
     assert torch.equal(tables.probabilities(row), whole)
 
 
@@ -56,11 +56,11 @@ def test_memory_is_what_the_arrays_take():
 
 @pytest.mark.skipif(tinyshakespeare.find_local() is None, reason="needs the canonical text")
 def test_canonical_perplexities():
-    corpus = trix.load("tinyshakespeare")
+    corpus = trix.lab.load_corpus("tinyshakespeare")
     tables = trix.CountTables(corpus.train, order=6, vocab_size=corpus.vocab_size)
     uncut = len(corpus.val)
     for order, expected in ((2, 12.01), (3, 7.76), (4, 5.89), (5, 5.31), (6, 5.46)):
-        score = trix.evaluate(trix.table_log_probs(tables, order), corpus.val, uncut)
+        score = trix.lab.evaluate(trix.lab.table_log_probs(tables, order), corpus.val, uncut)
         assert score.perplexity == pytest.approx(expected, abs=0.005)
 
 

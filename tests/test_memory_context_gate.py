@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from trix.memory.context_gate import ContextGate
-from trix.memory.count_rows import ContextReading
+from trix.counts.gate import ContextGate
+from trix.counts.rows import ContextReading
 
 ORDER, STATE, VOCAB = 5, 7, 13
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import reference
-from trix.memory.context_memory import ContextMemory, OrderCounts
+from trix.counts.context import ContextMemory, OrderCounts
 
 WHAT_IS_READ = ("keys", "start", "character", "share", "back", "evidence")
 

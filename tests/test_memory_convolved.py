@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import trix
-from trix.lab.protocols import protocol
+from trix.lab.recipes import protocol
 
 
 def _layer():
@@ -38,7 +38,7 @@ def test_parts_equal_the_whole(cuts):
 def test_in_a_model_it_begins_as_wide_as_a_memory():
     torch.manual_seed(0)
     models = {
-        mixer: trix.CharLM(protocol("nano").with_model(mixer=mixer, mixer_options=options))
+        mixer: trix.lab.CharLM(protocol("nano").with_model(mixer=mixer, mixer_options=options))
         for mixer, options in (("convolved-attention", {}), ("routed-memory", {"slots": 8}))
     }
     wide, memory = (models[m].blocks[0].mixer for m in ("convolved-attention", "routed-memory"))
@@ -66,7 +66,7 @@ def test_a_width_of_one_sees_no_other_token():
 @pytest.mark.parametrize("cuts", [1, [5, 1, 3]])
 def test_a_static_memory_behind_it_sees_four_tokens_and_no_more(cuts):
     torch.manual_seed(0)
-    layer = trix.ConvolvedStatic(12, heads=3, slots=7, top_k=7).double()
+    layer = trix.memory.controls.ConvolvedStatic(12, heads=3, slots=7, top_k=7).double()
     x = torch.randn(2, 9, 12, dtype=torch.float64)
     whole, _ = layer(x)
     changed = x.clone()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import reference
-from trix.memory.echo import LENGTHS, REACH, echoes
+from trix.counts.match import LENGTHS, REACH, echoes
 
 
 def _slow(text, vocab_size, first):

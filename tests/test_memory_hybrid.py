@@ -38,7 +38,7 @@ def test_as_many_parameters_as_attention_and_as_large_a_state_as_a_memory():
 
 def test_its_matrices_begin_as_wide_in_a_model_as_alone():
     torch.manual_seed(0)
-    model = trix.CharLM(trix.LMConfig(mixer="hybrid"))
+    model = trix.lab.CharLM(trix.lab.LMConfig(mixer="hybrid"))
     inner = model.blocks[0].get_submodule("mixer.inner")
     window, memory = inner.get_submodule("window"), inner.get_submodule("memory")
     for weight in (window.qkv, memory.query, memory.value):
@@ -56,4 +56,4 @@ def test_bad_arguments_are_named():
         with pytest.raises(ValueError, match=message):
             trix.HybridMixer(*arguments)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="as wide, got 12, 8"):
-        trix.HybridHeads(trix.RoutedMemory(12, 3), trix.WindowAttention(8, 2))
+        trix.memory.controls.HybridHeads(trix.RoutedMemory(12, 3), trix.WindowAttention(8, 2))

@@ -5,9 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from trix.memory.attention import CausalAttention
-from trix.memory.reading import memory_reading
 from trix.memory.recurrence import slot_scan
-from trix.memory.slots import PARTS, RoutedMemory
+from trix.memory.slots import PARTS, RoutedMemory, memory_reading
 
 DIM, HEADS, SLOTS, WIDTH = 12, 3, 5, 4
 SHAPES = [(PARTS, None), (PARTS, 2), (("fading",), 1), (("convolution",), None), ((), 3)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import trix
-from trix.lab.protocols import protocol
+from trix.lab.recipes import protocol
 
 
 def _layer(top_k=2):
@@ -41,7 +41,7 @@ def test_a_model_of_it_predicts_from_one_character_and_has_the_notes_parameters(
     torch.manual_seed(0)
     options = {"heads": 4, "bias": True}
     config = protocol("seed").with_model(mixer="static-memory", mixer_options=options)
-    model = trix.CharLM(config).eval()
+    model = trix.lab.CharLM(config).eval()
     assert model.parameter_count() == 809_025
     tokens = torch.randint(65, (2, 13))
     other = torch.randint(65, (2, 13))

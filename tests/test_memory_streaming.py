@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import trix
-from trix.lab.charlm import CharLM, LMConfig
+from trix.models.charlm import CharLM, LMConfig
 
 DIM = 12
 WITH = trix.memory.slots.PARTS
@@ -16,7 +16,7 @@ MIXERS = {
     "attention": lambda: trix.CausalAttention(DIM, 3),
     "convolved attention": lambda: trix.ConvolvedAttention(DIM, 3),
     "static": lambda: trix.StaticMemory(DIM, 3, slots=5, top_k=2),
-    "convolved static": lambda: trix.ConvolvedStatic(DIM, 3, slots=5, top_k=2),
+    "convolved static": lambda: trix.memory.controls.ConvolvedStatic(DIM, 3, slots=5, top_k=2),
     "window": lambda: trix.WindowAttention(DIM, 3, window=5),
     "window of one": lambda: trix.WindowAttention(DIM, 3, window=1),
     "narrow window": lambda: trix.WindowAttention(DIM, 5, window=4, width=3),
@@ -196,7 +196,7 @@ def test_bad_input_is_named(name):
             layer(torch.zeros(shape, dtype=torch.float64))
     with pytest.raises(TypeError, match=r"floating, got torch\.int64"):
         layer(x.long())
-    for foreign in (_Foreign(x, x), [x, x], trix.LMState(0, ())):
+    for foreign in (_Foreign(x, x), [x, x], trix.models.charlm.LMState(0, ())):
         with pytest.raises(TypeError, match=r"state must be .*, got a"):
             layer(x, foreign)
     if not _tensors(layer.initial_state(2)):

@@ -8,10 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests import reference
-from trix.memory import word_memory
-from trix.memory.context_memory import ContextMemory
-from trix.memory.word_keys import REACH, STEP, letters_of, word_keys
-from trix.memory.word_memory import AddressCounts, WordMemory
+from trix.counts import words as word_memory
+from trix.counts.context import ContextMemory
+from trix.counts.words import REACH, STEP, AddressCounts, WordMemory, letters_of, word_keys
 
 ALPHABET = "\n ',.ABEabden"
 LETTERS = letters_of(ALPHABET)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import trix
-from trix.lab.claims import ledger_table, settle_all
+from trix.ledger.claims import ledger_table, settle_all
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +42,7 @@ def test_a_missing_extra_is_named():
         "import sys\n"
         "sys.modules['tqdm'] = None\n"
         "import trix\n"
-        "try:\n    trix.train\n"
+        "try:\n    trix.lab.train\n"
         "except ModuleNotFoundError as error:\n    print(error)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

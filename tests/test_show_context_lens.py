@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from trix.memory.context import CountTables
-from trix.show import style
-from trix.show.context_lens import ContextLens
+from trix.counts.ngram import CountTables
+from trix.show.figures import style
+from trix.show.widgets.context_lens import ContextLens
 
 TEXT = """the sun sets
 the moon rose

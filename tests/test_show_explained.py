@@ -8,9 +8,9 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from tests.test_lab_explain import ORDER, TEXT, stored
-from trix.lab.explain import explain
-from trix.show.explained import COLUMNS, alt, explained, laid_out, tint
-from trix.show.style import contrast
+from trix.models.explain import explain
+from trix.show.figures.explained import COLUMNS, alt, explained, laid_out, tint
+from trix.show.figures.style import contrast
 
 
 @pytest.fixture(params=[True, False])

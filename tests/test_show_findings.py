@@ -6,10 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from trix.lab.records import Record
-from trix.lab.verdict import interval
-from trix.show.findings import Findings, dots, said, signed
-from trix.show.style import PALETTE
+from trix.ledger.records import Record
+from trix.ledger.rule import interval
+from trix.show.figures.findings import Findings, dots, said, signed
+from trix.show.figures.style import PALETTE
 
 
 def _record(arm, seed, **metrics):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from ipywidgets.embed import dependency_state
 
-from trix.show.funnel import LETTERS, Funnel, Squeezed
+from trix.show.widgets.funnel import LETTERS, Funnel, Squeezed
 
 N, DIM, TILES = 7, 5, 6
 TEXT = "so so sad"[: N + 1]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trix.show import style
-from trix.show.island_plane import MOST_POINTS, SEEDS, IslandPlane
+from trix.show.figures import style
+from trix.show.widgets.island_plane import MOST_POINTS, SEEDS, IslandPlane
 
 POINTS = torch.tensor([[-2.0, 0.5], [0.25, 1.0], [1.5, -0.75], [0.0, 0.0], [3.0, 7.0]])
 

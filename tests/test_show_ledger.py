@@ -5,11 +5,11 @@ import json
 import pytest
 from ipywidgets.embed import dependency_state
 
-from trix.lab.claims import Claim, settle
-from trix.lab.records import Record
-from trix.lab.verdict import VERDICTS, Rule, gain
-from trix.show.ledger import ORDERS, Ledger
-from trix.show.scoreboard import MARKS, PARTS
+from trix.ledger.claims import Claim, settle
+from trix.ledger.records import Record
+from trix.ledger.rule import VERDICTS, Rule, gain
+from trix.show.figures.scoreboard import MARKS, PARTS
+from trix.show.widgets.ledger import ORDERS, Ledger
 
 SEEDS = (0.003, -0.002, 0.001, -0.004, 0.002)
 

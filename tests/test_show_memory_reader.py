@@ -8,10 +8,9 @@ import pytest
 import torch
 from ipywidgets.embed import dependency_state
 
-from trix.lab.charlm import CharLM, LMConfig
-from trix.memory.reading import memory_reading
-from trix.memory.slots import RoutedMemory
-from trix.show.memory_reader import MOST_CHARACTERS, MemoryReader, Numbers
+from trix.memory.slots import RoutedMemory, memory_reading
+from trix.models.charlm import CharLM, LMConfig
+from trix.show.widgets.memory_reader import MOST_CHARACTERS, MemoryReader, Numbers
 
 TEXT, LAYERS, HEADS, SLOTS = "so sad\n", 2, 3, 5
 N = len(TEXT)

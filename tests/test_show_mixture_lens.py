@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from trix.lab.charlm import LMConfig
-from trix.lab.lookup_config import LookupConfig
-from trix.lab.lookup_lm import LookupLM, count
-from trix.memory.word_keys import REACH, word_keys
-from trix.show.mixture_lens import MixtureLens
+from trix.counts.words import REACH, word_keys
+from trix.models.charlm import LMConfig
+from trix.models.lookup import LookupConfig, LookupLM, count
+from trix.show.widgets.mixture_lens import MixtureLens
 
 TEXT = """the sun sets
 the moon rose

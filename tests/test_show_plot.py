@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.figure import Figure
 
-from trix.show import figure_html, plot, show, style
+from trix.show import figure_html, show
+from trix.show.figures import plot, style
 
 SVG = "{http://www.w3.org/2000/svg}"
 

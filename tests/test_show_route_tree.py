@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trix.show import style
-from trix.show.route_tree import RouteTree
+from trix.show.figures import style
+from trix.show.widgets.route_tree import RouteTree
 
 DIM = 5
 ALT = "Seven tiles below four groups."

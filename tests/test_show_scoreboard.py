@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 
 from tests.test_show_ledger import claim, planted
-from trix.lab.claims import settle
-from trix.lab.frontier import FAMILIES, Built, front
-from trix.lab.verdict import VERDICTS
-from trix.show.pareto import FAMILY_MARKS, HIGHEST, family_legend, pareto
-from trix.show.plot import figure_html
-from trix.show.scoreboard import MARKS, PARTS, verdict_board
+from trix.ledger.claims import settle
+from trix.ledger.rule import VERDICTS
+from trix.show.figures.pareto import (
+    FAMILIES,
+    FAMILY_MARKS,
+    HIGHEST,
+    Built,
+    family_legend,
+    front,
+    pareto,
+)
+from trix.show.figures.plot import figure_html
+from trix.show.figures.scoreboard import MARKS, PARTS, verdict_board
 
 
 def drawn(ax) -> list[Any]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trix.show import style
-from trix.show.soft_blend import COLDEST, HIGH, HOTTEST, INPUTS, LOW, SoftBlend
+from trix.show.figures import style
+from trix.show.widgets.soft_blend import COLDEST, HIGH, HOTTEST, INPUTS, LOW, SoftBlend
 
 SIGNATURES = torch.tensor([[-2.0, 0.5], [0.25, 1.0], [1.5, -0.75]])
 ANSWERS = torch.tensor([[1.0, 0.0], [-0.5, 2.0], [0.0, -1.0]])

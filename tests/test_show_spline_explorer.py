@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trix.show.spline_explorer import MOST_POINTS, SplineExplorer
+from trix.show.widgets.spline_explorer import MOST_POINTS, SplineExplorer
 
 SINE = torch.sin(torch.linspace(-1, 1, 13, dtype=torch.float64))
 TARGETS = {"sine": SINE, "10": SINE.square(), "2": -SINE}

@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from trix.show import style
+from trix.show.figures import style
 
 # Machado, Oliveira, Fernandes (2009), severity 1.0: what linear sRGB becomes.
 EYES = {

@@ -9,8 +9,8 @@ import torch
 from ipywidgets.embed import dependency_state
 
 import trix
-from trix.show.style import PALETTE
-from trix.show.surgery_table import Numbers, SurgeryTable
+from trix.show.figures.style import PALETTE
+from trix.show.widgets.surgery_table import Numbers, SurgeryTable
 
 TEXT = "so so\nsad"[:7]
 N, DIM, TILES = 7, 5, 3
@@ -41,7 +41,7 @@ def test_what_is_sent_is_what_was_given():
     assert made.start == {"signatures": SIGNATURES.tolist(), "frozen": [0, 2]}
     assert made.palette == list(PALETTE[:TILES])
     assert (made.selected, made.position, made.history) == (0, 0, [])
-    assert trix.SurgeryTable is SurgeryTable
+    assert trix.show.SurgeryTable is SurgeryTable
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from trix.address.ternary import ternarize
-from trix.show import AddressPlane, live, style
+from trix.show import AddressPlane, live
+from trix.show.figures import style
 
 POINTS = torch.linspace(-1, 1, 14).reshape(7, 2)
 SIGNATURES = [[1.0, 0.5], [-0.75, 0.25], [0.0, -1.0]]

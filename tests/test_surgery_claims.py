@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import trix
-from trix.surgery.claims import ROUNDING, Claims, signatures_sha256
+from trix.surgery import ROUNDING, Claims, signatures_sha256
 
 DIM, TILES, CLASSES = 7, 5, 4
 LAYERS: dict[str, Any] = {
@@ -26,9 +26,9 @@ def _layer(name="lookup") -> Any:
 
 
 def _data(*shape, seed=1, low=-1):
-    dice = torch.Generator().manual_seed(seed)
-    x = torch.randn(*shape, DIM, generator=dice)
-    return x, torch.randint(low, CLASSES, shape, generator=dice)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(*shape, DIM, generator=generator)
+    return x, torch.randint(low, CLASSES, shape, generator=generator)
 
 
 def _by_hand(layer, batches):
@@ -55,7 +55,7 @@ def _by_hand(layer, batches):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_claims_equal_the_loop_over_several_calls_in_train_and_eval(name, monkeypatch):
-    monkeypatch.setattr("trix.surgery.claims.PART", 11)  # parts that do not fit evenly
+    monkeypatch.setattr("trix.surgery.PART", 11)  # parts that do not fit evenly
     layer = _layer(name)
     claims, batches = Claims(layer), [_data(30), _data(3, 5, seed=2), _data(1, seed=3)]
     begin = {k: v.clone() for k, v in layer.state_dict().items()}

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 import trix
-from trix.surgery.claims import Claims, signatures_sha256
-from trix.surgery.compiled import LEAST, Dispatch, compile_dispatch
+from trix.surgery import LEAST, Claims, Dispatch, compile_dispatch, signatures_sha256
 
 DIM, TILES, CLASSES, N = 13, 6, 5, 1500
 
@@ -20,11 +19,11 @@ def _layer(clusters=None, dtype=torch.float32, **options) -> Any:
 
 def _data(seed=1, dtype=torch.float32, n=N):
     """Tokens around a centre for each class; the last class is hardly ever seen."""
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(CLASSES, DIM, generator=torch.Generator().manual_seed(0))
-    kinds = torch.randint(CLASSES - 1, (n,), generator=dice)
+    kinds = torch.randint(CLASSES - 1, (n,), generator=generator)
     kinds[: min(n, LEAST - 1)] = CLASSES - 1
-    x = centres[kinds] + 0.8 * torch.randn(n, DIM, generator=dice)
+    x = centres[kinds] + 0.8 * torch.randn(n, DIM, generator=generator)
     return x.to(dtype), kinds
 
 

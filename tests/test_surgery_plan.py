@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import trix
-from trix.surgery.plan import (
+from trix.surgery import (
     Insertion,
     SurgeryPlan,
     signature_from_examples,

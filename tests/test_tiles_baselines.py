@@ -12,7 +12,7 @@ DIM, TILES, KEYS = 14, 5, 7
 
 def _mixture(top_k, dtype=torch.float64):
     torch.manual_seed(3)
-    layer = trix.MixtureFFN(DIM, TILES, hidden=6, top_k=top_k).to(dtype)
+    layer = trix.tiles.ffn.MixtureFFN(DIM, TILES, hidden=6, top_k=top_k).to(dtype)
     with torch.no_grad():  # scores and units of the size of one
         layer.matrix.mul_(4)
         layer.up.mul_(20)
@@ -70,7 +70,7 @@ def test_the_balance_loss_reaches_the_router_of_a_mixture():
     optimizer = torch.optim.SGD([layer.matrix], 0.3)
 
     def evenness():
-        return trix.normalized_entropy(trix.usage(layer.routed(x).route, TILES))
+        return trix.lab.normalized_entropy(trix.lab.usage(layer.routed(x).route, TILES))
 
     before = evenness()
     for _ in range(200):
@@ -135,7 +135,7 @@ def test_values_that_were_not_read_are_not_touched():
 
 def test_scales_at_the_beginning_are_those_that_were_published():
     torch.manual_seed(0)
-    layer = trix.MixtureFFN(64, 16)
+    layer = trix.tiles.ffn.MixtureFFN(64, 16)
     assert layer.up.shape[1] == 16  # four times as wide as it is long, in sixteen parts
     for part, scale in ((layer.up, 0.02), (layer.down, 0.007)):
         assert part.std().item() == pytest.approx(scale, rel=0.05)

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from tests import reference
-from trix.tiles.bend import BENDS, REACH, ContentCells, UnitBend
-from trix.tiles.ternary_spline import TernarySpline
+from trix.tiles.spline import TernarySpline
+from trix.tiles.tile import BENDS, REACH, ContentCells, UnitBend
 
 TILES, RANK, CELLS = 5, 3, 7
 UNITS = [kind for kind in BENDS if kind.startswith(("knots", "cells", "ternary"))]

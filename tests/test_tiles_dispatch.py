@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from trix.tiles.dispatch import FEW, through_tiles
+from trix.tiles.tile import FEW, through_tiles
 
 DIM, SEEN, WRITTEN = 7, 3, 4
 FEW_AND_MANY = [(5, 7, 1), (7, 5, 3), (13, 6, 1), (13, 5, 2), (60, 5, 1), (61, 3, 3), (40, 1, 1)]

@@ -11,8 +11,8 @@ MADE = {
     "fractal": lambda: trix.FractalFFN(DIM, (3, 2, 4)),
     "fractal-beam": lambda: trix.FractalFFN(DIM, (3, 2, 4), beam=2),
     "fractal-flat": lambda: trix.FractalFFN(DIM, (7,)),
-    "random": lambda: trix.RandomFractalFFN(DIM, (3, 2, 4)),
-    "binned": lambda: trix.BinnedFFN(DIM, (3, 2), cells=5),
+    "random": lambda: trix.tiles.fractal.RandomFractalFFN(DIM, (3, 2, 4)),
+    "binned": lambda: trix.tiles.fractal.BinnedFFN(DIM, (3, 2), cells=5),
 }
 
 
@@ -35,7 +35,7 @@ def _loop(layer, x, index):
     for token, tile in zip(x, index.tolist(), strict=True):
         u = layer.look[tile] @ token / math.sqrt(DIM)
         cell = tile
-        if isinstance(layer, trix.BinnedFFN):
+        if isinstance(layer, trix.tiles.fractal.BinnedFFN):
             at = math.floor((u.item() + 3) / 6 * layer.cells)
             cell = tile * layer.cells + min(max(at, 0), layer.cells - 1)
         line = layer.base[cell] + u * layer.slope[cell]
@@ -105,7 +105,7 @@ def test_random_addresses_stay_whatever_is_learned_and_are_saved():
 
 
 def test_bins_are_equal_and_the_outer_ones_go_on():
-    layer = trix.BinnedFFN(1, (1,), cells=3).double()
+    layer = trix.tiles.fractal.BinnedFFN(1, (1,), cells=3).double()
     with torch.no_grad():
         layer.look.fill_(1.0)
         layer.slope.zero_()

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import trix
-from trix.tiles.bend import BENDS
+from trix.tiles.tile import BENDS
 
 DIM = 14
 MADE: dict[str, Callable[[int], nn.Module]] = {
@@ -19,8 +19,8 @@ MADE: dict[str, Callable[[int], nn.Module]] = {
     "adaptive": lambda dim: trix.AdaptiveKANFFN(dim, 6, 3, coarse=2, fine=7),
     "adaptive-chance": lambda dim: trix.AdaptiveKANFFN(dim, 6, 3, 2, 7, choose="chance"),
     "fractal": lambda dim: trix.FractalFFN(dim, (3, 2, 2), beam=2),
-    "random-fractal": lambda dim: trix.RandomFractalFFN(dim, (3, 2, 2)),
-    "binned": lambda dim: trix.BinnedFFN(dim, (3, 2), cells=3),
+    "random-fractal": lambda dim: trix.tiles.fractal.RandomFractalFFN(dim, (3, 2, 2)),
+    "binned": lambda dim: trix.tiles.fractal.BinnedFFN(dim, (3, 2), cells=3),
     "funnel": lambda dim: trix.FunnelFFN(dim, 5, 3, levels=7),
     "funnel-pairs": lambda dim: trix.FunnelFFN(dim, 5, 3, levels=7, pairs=2, width=5),
     "funnel-one-tile": lambda dim: trix.FunnelFFN(dim, 1, levels=5, pairs=3),
@@ -28,8 +28,8 @@ MADE: dict[str, Callable[[int], nn.Module]] = {
     "lookup-one": lambda dim: trix.SparseLookupFFN(dim, 26, 5, cells=7, beam=2),
     "lookup-flat": lambda dim: trix.SparseLookupFFN(dim, 26, None, cells=7, top_k=5),
     "lookup-gelu": lambda dim: trix.SparseLookupFFN(dim, 26, None, cells=None, top_k=26),
-    "mixture": lambda dim: trix.MixtureFFN(dim, 5, hidden=7),
-    "mixture-one": lambda dim: trix.MixtureFFN(dim, 5, hidden=7, top_k=1),
+    "mixture": lambda dim: trix.tiles.ffn.MixtureFFN(dim, 5, hidden=7),
+    "mixture-one": lambda dim: trix.tiles.ffn.MixtureFFN(dim, 5, hidden=7, top_k=1),
     "product-keys": lambda dim: trix.ProductKeyFFN(dim, 7, top_k=3),
     "trix": lambda dim: trix.TriXFFN(dim, 5, hidden=7),
     "tiled": lambda dim: trix.TiledFFN(dim, 5, hidden=9, top_k=2),
@@ -40,7 +40,7 @@ for _spline in BENDS:
 for _reading in ("trix", "kan"):
     for _routing in ("signatures", "uniform"):
         MADE[f"fixed-{_reading}-{_routing}"] = lambda dim, a=_reading, b=_routing: (
-            trix.FixedRoutingFFN(dim, a, b, tiles=6, tiles_per_cluster=3, cells=6)
+            trix.tiles.two_level.FixedRoutingFFN(dim, a, b, tiles=6, tiles_per_cluster=3, cells=6)
         )
 for _learn in ("gradient", "ema"):
     for _k in (1, 3):
@@ -299,14 +299,14 @@ OF_TILES: dict[str, Callable[[int], Any]] = {
     "kan": lambda tiles: trix.HybridKANFFN(DIM, tiles, 4, 3),
     "kan-ternary": lambda tiles: trix.HybridKANFFN(DIM, tiles, 4, 3, spline="ternary-tile"),
     "kan-content": lambda tiles: trix.HybridKANFFN(DIM, tiles, 4, 3, spline="content-cells"),
-    "fixed": lambda tiles: trix.FixedRoutingFFN(DIM, "kan", "uniform", tiles, 4),
+    "fixed": lambda tiles: trix.tiles.two_level.FixedRoutingFFN(DIM, "kan", "uniform", tiles, 4),
     "adaptive": lambda tiles: trix.AdaptiveKANFFN(DIM, tiles, 4),
     "fractal": lambda tiles: trix.FractalFFN(DIM, (tiles // 4, 2, 2)),
-    "binned": lambda tiles: trix.BinnedFFN(DIM, (tiles // 4, 4)),
+    "binned": lambda tiles: trix.tiles.fractal.BinnedFFN(DIM, (tiles // 4, 4)),
     "funnel": lambda tiles: trix.FunnelFFN(DIM, tiles, 4, levels=3, pairs=2),
     "codebook": lambda tiles: trix.CodebookFFN(DIM, tiles, 2),
     "lookup": lambda tiles: trix.SparseLookupFFN(DIM, tiles, 4, top_k=2),
-    "mixture": lambda tiles: trix.MixtureFFN(DIM, tiles, 3),
+    "mixture": lambda tiles: trix.tiles.ffn.MixtureFFN(DIM, tiles, 3),
     "product-keys": lambda tiles: trix.ProductKeyFFN(DIM, tiles, 2),
 }
 
@@ -338,16 +338,19 @@ def test_bad_sizes_are_named():
         (lambda: trix.FractalFFN(0), "dim must be at least 1, got 0"),
         (lambda: trix.FractalFFN(8, (2, 0)), "branching must be at least 1, got 0"),
         (lambda: trix.FractalFFN(8, ()), r"branching must have room for 1 tiles, got \[\]"),
-        (lambda: trix.BinnedFFN(8, cells=0), "cells must be at least 1, got 0"),
+        (lambda: trix.tiles.fractal.BinnedFFN(8, cells=0), "cells must be at least 1, got 0"),
         (lambda: trix.FunnelFFN(8, 0), "tiles must be at least 1, got 0"),
         (lambda: trix.FunnelFFN(8, levels=1), "levels must be at least 2, got 1"),
         (lambda: trix.FunnelFFN(8, pairs=0), "pairs must be at least 1, got 0"),
         (lambda: trix.CodebookFFN(8, 0), "entries must be at least 1, got 0"),
         (lambda: trix.CodebookFFN(8, 4, 5), "top_k must be at most the 4 entries, got 5"),
         (lambda: trix.CodebookFFN(8, groups=0), "groups must be at least 1, got 0"),
-        (lambda: trix.MixtureFFN(8, 0), "tiles must be at least 1, got 0"),
-        (lambda: trix.MixtureFFN(8, 4, top_k=5), "top_k must be at most the 4 tiles, got 5"),
-        (lambda: trix.MixtureFFN(8, 4, 0), "hidden must be at least 1, got 0"),
+        (lambda: trix.tiles.ffn.MixtureFFN(8, 0), "tiles must be at least 1, got 0"),
+        (
+            lambda: trix.tiles.ffn.MixtureFFN(8, 4, top_k=5),
+            "top_k must be at most the 4 tiles, got 5",
+        ),
+        (lambda: trix.tiles.ffn.MixtureFFN(8, 4, 0), "hidden must be at least 1, got 0"),
         (lambda: trix.ProductKeyFFN(7), "dim must be even, got 7"),
         (lambda: trix.ProductKeyFFN(8, 0), "sub_keys must be at least 1, got 0"),
         (lambda: trix.ProductKeyFFN(8, 4, 5), "top_k must be at most the 4 sub-keys, got 5"),

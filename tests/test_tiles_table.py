@@ -5,10 +5,9 @@ import sys
 import pytest
 import torch
 
-from trix.tiles import table_kernel
-from trix.tiles.spline import CellSpline, KnotSpline
+from trix.tiles import table as table_kernel
+from trix.tiles.spline import CellSpline, KnotSpline, TernarySpline
 from trix.tiles.table import LookupTable, ProductTable, Quantizer, compile_table
-from trix.tiles.ternary_spline import TernarySpline
 
 KINDS = [CellSpline, KnotSpline, TernarySpline]
 QUANTIZERS = [

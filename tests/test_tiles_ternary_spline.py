@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from trix.address.packed import unpack
-from trix.tiles.spline import CellSpline
-from trix.tiles.ternary_spline import TernarySpline
+from trix.tiles.spline import CellSpline, TernarySpline
 
 SCALES = ["cell", "tile", "layer"]
 SPLINES, CELLS, TILE = 6, 5, 3

@@ -129,12 +129,12 @@ def test_loss_free_balancing_evens_the_reads_without_a_gradient():
     torch.manual_seed(0)
     layer = trix.TiledFFN(DIM, 8, 4, source="decoupled", balance=0.02)
     x = torch.randn(500, DIM) + 2 * torch.randn(DIM)
-    uneven = trix.normalized_entropy(trix.usage(layer.routed(x).route, 8))
+    uneven = trix.lab.normalized_entropy(trix.lab.usage(layer.routed(x).route, 8))
     scores = layer.routed(x).route.score
     for _ in range(300):
         layer.update(layer.routed(x).route)
     route = layer.routed(x).route
-    even = trix.normalized_entropy(trix.usage(route, 8))
+    even = trix.lab.normalized_entropy(trix.lab.usage(route, 8))
     assert uneven < 0.8
     assert even > 0.95
     assert not layer.bias.requires_grad
@@ -221,7 +221,7 @@ def test_nan_tokens_spoil_no_others(source):
 def test_a_nan_stays_with_its_token_in_the_straight_through_blend():
     score = torch.randn(4, 3, dtype=torch.float64)
     score[1, 2] = float("nan")
-    weight = trix.straight_through_weights(score)
+    weight = trix.address.losses.straight_through_weights(score)
     assert weight[1].isnan().all()
     assert weight[[0, 2, 3]].isfinite().all()
 
@@ -230,8 +230,8 @@ def test_no_later_token_changes_an_earlier_address():
     torch.manual_seed(0)
     for source in SOURCES:
         options = {"tiles": 4, "hidden": 4, "source": source}
-        config = trix.LMConfig(dim=16, layers=2, positions=12, ffn="tiled", ffn_options=options)
-        model = trix.CharLM(config).eval()
+        config = trix.lab.LMConfig(dim=16, layers=2, positions=12, ffn="tiled", ffn_options=options)
+        model = trix.lab.CharLM(config).eval()
         tokens = torch.randint(65, (2, 12))
         changed = tokens.clone()
         changed[:, 8:] = (changed[:, 8:] + 1) % 65

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 import trix
 from tests import reference
-from trix.tiles.bodies import SplineBodies, TernaryBodies, scaled_ternary
+from trix.tiles.tile import SplineBodies, TernaryBodies, scaled_ternary
 
 DIM = 13
 
@@ -34,7 +34,7 @@ def _kan(spline="knots"):
 
 def _fixed(reading, routing):
     torch.manual_seed(3)
-    return _apart(trix.FixedRoutingFFN(DIM, reading, routing, 11, 4, cells=7))
+    return _apart(trix.tiles.two_level.FixedRoutingFFN(DIM, reading, routing, 11, 4, cells=7))
 
 
 MADE = {
@@ -126,7 +126,7 @@ def test_tiles_share_the_weight_of_a_dense_layer():
     for layer, part in (
         (trix.HierarchicalTriXFFN(16, 8), "up"),
         (trix.HybridKANFFN(16, 8), "bottleneck"),
-        (trix.FixedRoutingFFN(16, "trix", tiles=8), "up"),
+        (trix.tiles.two_level.FixedRoutingFFN(16, "trix", tiles=8), "up"),
     ):
         bodies = layer.bodies
         assert getattr(bodies, part).numel() + bodies.down.numel() == dense
@@ -176,9 +176,9 @@ def test_a_wider_beam_finds_better_tiles():
 
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="reading must be trix or kan, got 'dense'"):
-        trix.FixedRoutingFFN(8, "dense")
+        trix.tiles.two_level.FixedRoutingFFN(8, "dense")
     with pytest.raises(ValueError, match="routing must be signatures or uniform, got 'best'"):
-        trix.FixedRoutingFFN(8, "trix", "best")
+        trix.tiles.two_level.FixedRoutingFFN(8, "trix", "best")
     with pytest.raises(ValueError, match=r"signatures must be \[11, 13\], got \[11, 12\]"):
         _fixed("trix", "signatures").set_signatures(torch.zeros(11, 12))
     with pytest.raises(ValueError, match="routing='signatures', got 'uniform'"):

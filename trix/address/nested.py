@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trix.address.checks import tokens
 from trix.address.kmeans import weighted_mean
 from trix.address.route import Route, best, blend_weights
 from trix.address.tree import TreeRouter
+from trix.checks import tokens
 
 FEW = 256
 """Up to so many tiles a product with all signatures takes less time than finding a way down."""

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trix.address.checks import last_dim
 from trix.address.ternary import row_scale, ternarize
+from trix.checks import last_dim
 
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 

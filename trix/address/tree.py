@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.checks import last_dim, positive, tokens
-from trix.address.grouped import blocks_of
-from trix.address.kmeans import balanced_kmeans, weighted_mean
+from trix.address.kmeans import balanced_kmeans, blocks_of, weighted_mean
 from trix.address.route import Route, best, blend_weights, check_signatures, flat_route
+from trix.checks import last_dim, positive, tokens
 
 FEW = 8
 """Up to so many winners are faster picked one by one than by sorting."""

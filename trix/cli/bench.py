@@ -1,7 +1,6 @@
 """`trix bench`: what replaces something, timed beside it."""
 
 import enum
-import importlib
 import json
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from trix.cli.common import clear_errors, print_rows, save_figure
 
 
 class Bench(enum.StrEnum):
-    """What can be timed: each has a module `trix.lab.bench_…`."""
+    """What can be timed."""
 
     dispatch = "dispatch"
     ffn = "ffn"
@@ -50,14 +49,17 @@ def bench(
 ) -> None:
     """Time something beside what it replaces, turn by turn, and print the rows."""
     with clear_errors():
-        module = importlib.import_module(f"trix.lab.bench_{name.value}")
-        draw = getattr(module, "plot", None)
+        from trix.lab import bench, bench_memory, bench_sample
+
+        own = {"memory": bench_memory.run, "sample": bench_sample.run}
+        run = own.get(name.value) or getattr(bench, f"bench_{name.value}")
+        draw = bench_memory.plot if name is Bench.memory else None
         if plot is not None and (draw is None or plot.suffix not in (".svg", ".png")):
             raise typer.BadParameter(
                 f"expected memory and a .svg or .png, got {name.value} and {plot}",
                 param_hint="--plot",
             )
-        rows = module.run(quick=quick)
+        rows = run(quick=quick)
         if as_json:
             typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         else:

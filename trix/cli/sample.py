@@ -14,10 +14,10 @@ import typer
 from torch import Tensor
 
 from trix.cli.common import clear_errors
-from trix.lab.generate import characters
-from trix.lab.lookup_lm import LookupLM
-from trix.lab.sampler import Sampler
-from trix.lab.storage import load_model
+from trix.models.generate import characters
+from trix.models.lookup import LookupLM
+from trix.models.sampler.sampler import Sampler
+from trix.models.storage import load_model
 
 
 def sample(

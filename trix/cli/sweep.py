@@ -8,8 +8,8 @@ import joblib
 import typer
 
 from trix.cli.common import Budget, clear_errors, load_corpus, print_rows, save_figure
-from trix.lab import sweep as lab
-from trix.lab.sweep_grid import grid, parse_settings, read_grid
+from trix.experiments.grid import grid, parse_settings, read_grid
+from trix.ledger import sweep as lab
 
 
 def sweep(

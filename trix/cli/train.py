@@ -10,7 +10,7 @@ import typer
 
 from trix.cli.common import clear_errors, load_corpus
 from trix.lab import fit as lab
-from trix.lab.presets import PRESETS, preset
+from trix.lab.recipes import PRESETS, preset
 
 
 def train(

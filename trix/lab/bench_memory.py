@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from trix.lab.arms import TrainedLM
 from trix.lab.bench import side_by_side
-from trix.lab.charlm import CharLM
-from trix.lab.memory_cost import (
+from trix.lab.cost import (
     DIM,
     HEADS,
     decoder,
@@ -21,10 +19,10 @@ from trix.lab.memory_cost import (
     state_after,
     train_step,
 )
-from trix.lab.memory_experiments import MEMORY
-from trix.lab.protocols import protocol
+from trix.lab.recipes import protocol, routed_memory
 from trix.lab.train import train
 from trix.memory.attention import AttentionState
+from trix.models.charlm import CharLM
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -65,11 +63,8 @@ def _models(quick: bool) -> list[dict[str, Any]]:
     for name in tqdm(("seed", "nano"), desc="training steps", unit="protocol"):
         settings = protocol(name)
         changes: dict[str, dict[str, Any]] = {"attention": {}}
-        for slots, arm in ((64, "routed"), (16, "routed-16")):
-            trained = MEMORY[f"memory-{name}"][arm]
-            if not isinstance(trained, TrainedLM):
-                raise TypeError(f"expected a trained model, got {trained}")
-            changes[f"{slots} slots"] = trained.changes
+        for slots in (64, 16):
+            changes[f"{slots} slots"] = routed_memory(name, slots)
         steps, batch = (1, 1) if quick else (STEPS, settings.train.batch)
         config = replace(settings.train, steps=steps, batch=batch)
         models = {k: CharLM(settings.with_model(**v)) for k, v in changes.items()}

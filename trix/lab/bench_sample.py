@@ -10,14 +10,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from trix.lab.bench import side_by_side
-from trix.lab.charlm import CharLM, LMState
-from trix.lab.corpus import load
-from trix.lab.lookup_lm import LookupLM, count
-from trix.lab.memory_cost import reader
-from trix.lab.presets import preset
-from trix.lab.protocols import protocol
-from trix.lab.sampler import Sampler
+from trix.lab.corpus import load_corpus
+from trix.lab.cost import reader
+from trix.lab.recipes import preset, protocol
 from trix.memory.attention import AttentionState
+from trix.models.charlm import CharLM, LMState
+from trix.models.lookup import LookupLM, count
+from trix.models.sampler.sampler import Sampler
 
 WINDOWS, PASTS = (64, 1024), (64, 16384)
 STEPS, ROUNDS, LENGTH, PARTS = 8, 15, 20_000, 10
@@ -86,7 +85,7 @@ def _run(quick: bool) -> list[dict[str, Any]]:
 
 def _ours(counted: int | None) -> tuple[LookupLM, Tensor]:
     # the model, and the text that it has counted
-    corpus = load()
+    corpus = load_corpus()
     text = corpus.train[:counted]
     small = preset("small").model
     if small.network is None:

@@ -1,8 +1,8 @@
-"""The text that every measurement here reads: ``load("auto")`` and what it returns.
+"""The text that every measurement here reads: ``load_corpus("auto")`` and what it returns.
 
 Three texts are known by name. ``tinyshakespeare`` is the file that character models are
 usually compared on; it has to be fetched once. ``plays`` is nearly the same text, rebuilt
-from an installed package with no network (:mod:`trix.lab.plays`). ``all-plays`` is about four
+from an installed package with no network (:mod:`trix.lab.texts`). ``all-plays`` is about four
 times as long, for checking that a finding is not about one file. A path to a text file of
 your own works as well.
 
@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trix.lab import plays, tinyshakespeare
+from trix.lab import texts as plays
+from trix.lab import texts as tinyshakespeare
 
 NAMES = ("auto", "tinyshakespeare", "plays", "all-plays")
 
@@ -172,7 +173,7 @@ class Corpus:
         }
 
 
-def load(name: str | os.PathLike[str] = "auto") -> Corpus:
+def load_corpus(name: str | os.PathLike[str] = "auto") -> Corpus:
     r"""Return a corpus by name, or a text file of your own by its path.
 
     * ``"tinyshakespeare"``: the file in ``$TRIX_DATA`` (the file itself, or a folder that
@@ -197,10 +198,10 @@ def load(name: str | os.PathLike[str] = "auto") -> Corpus:
         raise TypeError(f"expected the name of a corpus or a path, received {name!r}")
     if name == "auto":
         try:
-            return load("tinyshakespeare")
+            return load_corpus("tinyshakespeare")
         except tinyshakespeare.Unavailable as unavailable:
             _say_once(f"{unavailable}; using 'plays' instead, rebuilt from an installed package")
-            return load("plays")
+            return load_corpus("plays")
     if name == "tinyshakespeare":
         return _tinyshakespeare(tinyshakespeare.find())
     if name == "plays":

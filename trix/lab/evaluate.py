@@ -7,9 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trix.address.checks import positive
-from trix.lab.charlm import CharLM
-from trix.memory.context import CountTables
+from trix.checks import positive
+from trix.counts.ngram import CountTables
+from trix.models.charlm import CharLM
+from trix.models.lookup import LookupLM
+
+_COUNTED = 8192
+"""Characters after which tables that go on counting are brought up to date."""
 
 LogProbs = Callable[[Tensor], Tensor]
 
@@ -117,3 +121,29 @@ def blocks(data: Tensor, block: int, batch: int) -> Iterator[tuple[Tensor, Tenso
         )
     if whole < len(inputs):
         yield inputs[None, whole:], targets[None, whole:]
+
+
+def evaluate_dynamic(model: LookupLM, text: Tensor, block: int) -> Evaluation:
+    """Measure a model whose tables also count what they have read, causally.
+
+    The text is read in blocks that see nothing before them but through the tables, which are
+    brought up to date every few thousand characters.
+
+    Args:
+        model: on the CPU; its memories stay as they are.
+        text: int64 `[length]`.
+        block: predictions in a block.
+    """
+    kept = model.memory, model.words
+    part = -(-_COUNTED // block) * block
+    total = 0.0
+    try:
+        for first in range(0, len(text) - 1, part):
+            piece = text[first : first + part + 1]
+            total += evaluate(model_log_probs(model), piece, block).nats * (len(piece) - 1)
+            if first + part < len(text) - 1:
+                model.memory = model.memory.with_text(piece[:-1])
+                model.words = model.words and model.words.with_text(piece[:-1])
+    finally:
+        model.memory, model.words = kept
+    return Evaluation(total / (len(text) - 1), len(text) - 1)

@@ -15,18 +15,14 @@ from typing import Any
 
 import torch
 
-from trix.lab.block_draw import BlockDraw
-from trix.lab.checkpoint import INDEX, load_checkpoint
+from trix.files import locked, write_text
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
-from trix.lab.files import locked, write_text
-from trix.lab.lookup_config import LookupConfig
-from trix.lab.lookup_lm import LookupLM, Memories, count
 from trix.lab.optimize import TrainConfig
-from trix.lab.presets import BLOCK, preset
-from trix.lab.records import environment
-from trix.lab.storage import save_model
+from trix.lab.recipes import BLOCK, environment, preset
 from trix.lab.train import train
+from trix.models.lookup import BlockDraw, LookupConfig, LookupLM, Memories, count
+from trix.models.storage import INDEX, load_checkpoint, save_model
 
 PLAN, TRAINING = "plan.json", "training"
 _MEASURED = 3.0

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trix.address.anneal import annealed
-from trix.address.checks import positive
-from trix.address.regularize import diversity, load_balance, sparsity, ternary_pull
+from trix.address.losses import annealed, diversity, load_balance, sparsity, ternary_pull
 from trix.address.route import Route
+from trix.checks import positive
 
 RoutingLoss = Callable[[Any, Route], Tensor]
 

@@ -1,11 +1,14 @@
-"""The trainer: one loop, read from top to bottom."""
+"""Ctrl-C that waits until what is under way is whole."""
 
 import dataclasses
 import hashlib
 import json
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +18,51 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from trix.address.anneal import annealed
-from trix.address.checks import positive
-from trix.lab.charlm import CharLM
-from trix.lab.checkpoint import (
+from trix.address.losses import annealed
+from trix.checks import positive
+from trix.lab.optimize import ROUTING_LOSSES, TrainConfig, learning_rate, make_optimizers
+from trix.models.charlm import CharLM
+from trix.models.lookup import LookupLM
+from trix.models.storage import (
     load_checkpoint,
     load_optimizer_tensors,
     optimizer_tensors,
     save_checkpoint,
 )
-from trix.lab.interrupt import interrupt_later
-from trix.lab.lookup_lm import LookupLM
-from trix.lab.optimize import ROUTING_LOSSES, TrainConfig, learning_rate, make_optimizers
+
+
+@contextmanager
+def interrupt_later() -> Iterator[Callable[[], bool]]:
+    """Hold a first Ctrl-C back until the block ends; a second one comes at once.
+
+    Nothing is held back outside the main thread, where Python delivers no signals, nor where
+    somebody else already handles this one.
+
+    Yields:
+        A function that says whether Ctrl-C was pressed.
+
+    Raises:
+        KeyboardInterrupt: at the end of the block, if it was.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    pressed: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
 
 LM = CharLM | LookupLM
 

@@ -1,11 +1,13 @@
 """Softmax attention, the baseline that reads everything at once."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trix.checks import positive
 from trix.memory.streaming import check_state, check_tokens, head_width, not_finite
 
 
@@ -95,3 +97,105 @@ class CausalAttention(nn.Module):
         )
         y = y.transpose(1, 2).reshape(batch, time, self.dim)
         return self.out(y) + broken, AttentionState(keys, values, broken[:, -1])
+
+
+class WindowState(NamedTuple):
+    """The latest tokens; what is not there yet is marked.
+
+    Attributes:
+        keys: `[batch, heads, window - 1, width]`.
+        values: the same shape.
+        marks: `[batch, window - 1]`, 0 for a token, −∞ before the first, NaN for one that was not
+            finite.
+    """
+
+    keys: Tensor
+    values: Tensor
+    marks: Tensor
+
+
+class WindowAttention(nn.Module):
+    r"""Softmax attention over the latest tokens alone (Beltagy et al. 2020).
+
+    .. math:: y_t = \sum_{t - n < i \le t} p_{ti}\, v_i, \qquad
+        p_t = \mathrm{softmax}_i\!\left(q_t \cdot k_i / \sqrt{d_h} - m\,(t - i)\right)
+
+    How long ago a token was is told by the slope :math:`m` of its head, as in ALiBi (Press et al.
+    2022), but learned. Nothing else knows a position, so any length will do. The cost is that of
+    `time · window` products: tokens are worked out in blocks of a window, each of which needs
+    itself and the block before.
+
+    Args:
+        dim: features.
+        heads: independent attention heads.
+        window: tokens that are read, the present one included.
+        width: features of a head, `dim / heads` when not given.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1, or heads that do not divide `dim` where no width is given.
+    """
+
+    def __init__(
+        self, dim: int, heads: int = 4, window: int = 32, width: int | None = None
+    ) -> None:
+        """See the class.
+
+        Queries, keys and values begin with a standard deviation of 1/√dim, as those of
+        `RoutedMemory`; the slopes as in ALiBi, from 2^(−8 / heads) down to 2^−8.
+        """
+        super().__init__()
+        self.width = head_width(dim, heads, width)
+        self.dim, self.heads, self.window = dim, heads, positive("window", window)
+        self.qkv = nn.Parameter(torch.randn(3 * heads * self.width, dim) / math.sqrt(dim))
+        self.slope = nn.Parameter(torch.exp2(torch.arange(1, heads + 1) * (-8 / heads)))
+        self.out = nn.Linear(heads * self.width, dim, bias=False)
+
+    def initial_state(self, batch: int) -> WindowState:
+        """Return the state before the first token: no token is there yet."""
+        kept = self.qkv.new_zeros(batch, self.heads, self.window - 1, self.width)
+        return WindowState(kept, kept, kept.new_full((batch, self.window - 1), -torch.inf))
+
+    def forward(self, x: Tensor, state: WindowState | None = None) -> tuple[Tensor, WindowState]:
+        """Read the window.
+
+        Args:
+            x: tokens `[batch, time >= 1, dim]`.
+            state: what came before, from an earlier call; nothing when not given.
+
+        Returns:
+            The output `[batch, time, dim]` and the state after the last token. The given state is
+            not changed. NaN comes out as long as the window holds a token that is not finite.
+
+        Raises:
+            TypeError: `x` is not floating, or the state of another kind of layer.
+            ValueError: `x` is not `[batch, time >= 1, dim]`, or the state is of another layer,
+                batch or dtype.
+        """
+        check_tokens(x, self.dim)
+        if state is None:
+            state = WindowState(*(part.to(x.dtype) for part in self.initial_state(len(x))))
+        check_state(state, self.initial_state(len(x)), x.dtype)
+        marks = not_finite(x)
+        split = F.linear(x.masked_fill(marks.isnan(), 0.0), self.qkv.to(x.dtype))
+        query, key, value = split.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        keys = torch.cat([state.keys, key], dim=2)
+        values = torch.cat([state.values, value], dim=2)
+        marks = torch.cat([state.marks, marks[..., 0]], dim=1)
+        y = self._read(query, keys, values, marks).transpose(1, 2).flatten(2)
+        time = x.shape[1]
+        return self.out(y), WindowState(keys[:, :, time:], values[:, :, time:], marks[:, time:])
+
+    def _read(self, query: Tensor, keys: Tensor, values: Tensor, marks: Tensor) -> Tensor:
+        time, before = query.shape[2], self.window - 1
+        size = min(time, self.window)
+        seen, short = size + before, -time % size  # what a block reads; what the last one lacks
+        blocks = F.pad(query, (0, 0, 0, short)).unflatten(2, (-1, size))
+        keys, values = (F.pad(t, (0, 0, 0, short)).unfold(2, seen, size) for t in (keys, values))
+        marks = F.pad(marks, (0, short)).unfold(1, seen, size)
+        place = torch.arange(seen, device=query.device)
+        ago = before + place[:size, None] - place
+        far = self.slope.to(query.dtype)[:, None, None, None] * ago
+        score = blocks @ keys / math.sqrt(self.width) - far + marks[:, None, :, None]
+        score = score.masked_fill((ago < 0) | (ago > before), -torch.inf)
+        return (score.softmax(dim=-1) @ values.mT).flatten(2, 3)[:, :, :time]

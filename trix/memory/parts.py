@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.checks import positive
 from trix.address.route import best
+from trix.checks import positive
 from trix.memory.recurrence import MOST_FADING
 from trix.memory.streaming import check_part
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trix.address.checks import positive, tokens
+from trix.checks import positive, tokens
 
 
 def check_tokens(x: Tensor, dim: int) -> None:

@@ -1,50 +1,20 @@
-"""Seeing it: colours, figures and widgets for the notebooks.
+"""Seeing it: colours, figures and widgets for the notebooks."""
 
-Needs the `book` extra. Nothing else in trix imports this room, save the command line.
-"""
-
-try:
-    from trix.show import style
-    from trix.show.context_lens import ContextLens
-    from trix.show.funnel import Funnel, Squeezed
-    from trix.show.island_plane import IslandPlane
-    from trix.show.ledger import Ledger
-    from trix.show.live import live
-    from trix.show.memory_reader import MemoryReader
-    from trix.show.mixture_lens import MixtureLens
-    from trix.show.page import glue, provenance
-    from trix.show.plot import figure_html, show
-    from trix.show.route_tree import RouteTree
-    from trix.show.soft_blend import SoftBlend
-    from trix.show.spline_explorer import SplineExplorer
-    from trix.show.surgery_table import SurgeryTable
-    from trix.show.widget import AddressPlane
-except ModuleNotFoundError as error:
-    if (error.name or "").startswith("trix"):
-        raise
-    raise ModuleNotFoundError(
-        f"trix.show needs {error.name}, which is not installed: "
-        "pip install 'trix-routing[book]' brings it",
-        name=error.name,
-    ) from error
-
-__all__ = [
-    "AddressPlane",
-    "ContextLens",
-    "Funnel",
-    "IslandPlane",
-    "Ledger",
-    "MemoryReader",
-    "MixtureLens",
-    "RouteTree",
-    "SoftBlend",
-    "SplineExplorer",
-    "Squeezed",
-    "SurgeryTable",
-    "figure_html",
-    "glue",
-    "live",
-    "provenance",
-    "show",
-    "style",
-]
+from trix.show.figures import style as style
+from trix.show.figures.live import live as live
+from trix.show.figures.page import glue as glue
+from trix.show.figures.page import provenance as provenance
+from trix.show.figures.plot import figure_html as figure_html
+from trix.show.figures.plot import show as show
+from trix.show.widgets.address_plane import AddressPlane as AddressPlane
+from trix.show.widgets.context_lens import ContextLens as ContextLens
+from trix.show.widgets.funnel import Funnel as Funnel
+from trix.show.widgets.funnel import Squeezed as Squeezed
+from trix.show.widgets.island_plane import IslandPlane as IslandPlane
+from trix.show.widgets.ledger import Ledger as Ledger
+from trix.show.widgets.memory_reader import MemoryReader as MemoryReader
+from trix.show.widgets.mixture_lens import MixtureLens as MixtureLens
+from trix.show.widgets.route_tree import RouteTree as RouteTree
+from trix.show.widgets.soft_blend import SoftBlend as SoftBlend
+from trix.show.widgets.spline_explorer import SplineExplorer as SplineExplorer
+from trix.show.widgets.surgery_table import SurgeryTable as SurgeryTable

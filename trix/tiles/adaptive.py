@@ -5,12 +5,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from trix.address.checks import positive
-from trix.address.control import UniformRandom
+from trix.address.controls import UniformRandom
 from trix.address.route import Route
-from trix.tiles.bend import BENDS
-from trix.tiles.bodies import SplineBodies
-from trix.tiles.dispatch import through_tiles
+from trix.checks import positive
+from trix.tiles.tile import BENDS, SplineBodies, through_tiles
 from trix.tiles.two_level import TwoLevelFFN
 
 KEEP = 0.98

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.checks import positive, tokens
-from trix.address.editable import EditableSignatures
 from trix.address.route import Route, Routed, best, blend_weights, check_temperature, flat_route
-from trix.address.rows import SignatureRows
+from trix.address.signatures import EditableSignatures, SignatureRows
 from trix.address.ternary import straight_through
+from trix.checks import positive, tokens
 
 KEEP = 0.99
 """Decay of the running means that the codebook learns from outside the gradient."""

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.calibrate import ScoreGate
-from trix.address.checks import positive, tokens
-from trix.address.interpolate import cell_of
+from trix.address.gate import ScoreGate, cell_of
 from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed
 from trix.address.ternary import ternarize
-from trix.tiles.bend import REACH
+from trix.checks import positive, tokens
+from trix.tiles.tile import REACH
 
 
 class FractalFFN(nn.Module):

@@ -7,16 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.calibrate import ScoreGate
-from trix.address.checks import positive, tokens
-from trix.address.editable import EditableSignatures
-from trix.address.interpolate import cell_of
+from trix.address.gate import ScoreGate, cell_of
 from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed
-from trix.address.rows import SignatureRows
+from trix.address.signatures import EditableSignatures, SignatureRows
 from trix.address.ternary import straight_through
-from trix.tiles.dispatch import through_tiles
+from trix.checks import positive, tokens
 from trix.tiles.table import Quantizer
+from trix.tiles.tile import through_tiles
 
 
 class FunnelStages(NamedTuple):

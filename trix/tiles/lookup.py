@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.checks import positive, tokens
-from trix.address.editable import EditableSignatures
 from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed, flat_route
-from trix.address.rows import SignatureRows
+from trix.address.signatures import EditableSignatures, SignatureRows
 from trix.address.tree import TreeRouter
+from trix.checks import positive, tokens
 from trix.tiles.spline import KnotSpline
 
 REACH = 4.0

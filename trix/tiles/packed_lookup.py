@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.checks import tokens
-from trix.address.interpolate import cell_of
+from trix.address.gate import cell_of
 from trix.address.nested import NestedRouter
 from trix.address.packed import PackedTernary
 from trix.address.route import best
+from trix.checks import tokens
 from trix.tiles.lookup import REACH, SparseLookupFFN
 
 FEW = 8

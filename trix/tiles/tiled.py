@@ -6,15 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.anneal import straight_through_weights
-from trix.address.calibrate import ScoreGate
-from trix.address.checks import positive, tokens
-from trix.address.control import FrozenRandom, LinearRouter, TokenHash, UniformRandom
-from trix.address.editable import EditableSignatures
-from trix.address.interpolate import cell_of
+from trix.address.controls import FrozenRandom, LinearRouter, TokenHash, UniformRandom
+from trix.address.gate import ScoreGate, cell_of
+from trix.address.losses import straight_through_weights
 from trix.address.route import Route, Routed
-from trix.address.rows import SignatureRows
-from trix.address.source import (
+from trix.address.signatures import EditableSignatures, SignatureRows
+from trix.address.sources import (
     BottleneckSource,
     DataSource,
     LearnedSource,
@@ -23,6 +20,7 @@ from trix.address.source import (
     TileParts,
     WeightSource,
 )
+from trix.checks import positive, tokens
 
 SOURCES: dict[str, type[Source]] = {
     "weights": WeightSource,

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from trix.address.calibrate import ScoreGate
-from trix.address.checks import positive, tokens
-from trix.address.control import FrozenRandom, UniformRandom
+from trix.address.controls import FrozenRandom, UniformRandom
+from trix.address.gate import ScoreGate
 from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed
-from trix.tiles.bodies import SplineBodies, TernaryBodies
+from trix.checks import positive, tokens
+from trix.tiles.tile import SplineBodies, TernaryBodies
 
 
 class TwoLevelFFN(nn.Module):
@@ -108,7 +108,7 @@ class HybridKANFFN(TwoLevelFFN):
         tiles_per_cluster: tiles that share a cluster.
         bottleneck: directions that a tile looks at; `4 * dim / tiles`, at least 1, when not given.
         cells: of each spline.
-        spline: what kind, a name in `trix.tiles.bend.BENDS`.
+        spline: what kind, a name in `trix.tiles.tile.BENDS`.
 
     Raises:
         TypeError: a number is not an integer.

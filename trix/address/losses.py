@@ -1,0 +1,144 @@
+"""Losses on addresses: functions of signatures or of a `Route`, added up by the trainer."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trix.address.route import Route, blend_weights, check_signatures
+from trix.address.ternary import straight_through
+from trix.checks import positive
+
+NUDGE = 0.1
+"""How far `diversity` nudges rows for its gradient, in units of their entries' size."""
+
+
+def load_balance(route: Route, tiles: int) -> Tensor:
+    """Return the loss that spreads the reads: how much better the busy tiles match than the idle.
+
+    With fᵢ the share of reads that tile i got and pᵢ its mean standing (the logistic function of
+    the score, in units of the scores' root mean square, over all tokens), it is Σ (tiles · fᵢ − 1)
+    · pᵢ: the loss of Switch Transformers (Fedus et al. 2022) less its value at even use, computed
+    from the chosen tiles alone. Even use costs nothing, and then nothing is pushed; the counts fᵢ
+    have no gradient, the standings have.
+
+    Args:
+        route: of at least one token.
+        tiles: how many there are to choose from.
+
+    Raises:
+        ValueError: no token, or an index that is not among `tiles`.
+    """
+    index = route.index.flatten()
+    if index.numel() == 0:
+        raise ValueError("load_balance needs at least one token, got none")
+    # bincount sizes itself by the data: a compiled graph counts without looking
+    counts = torch.zeros(positive("tiles", tiles), dtype=torch.float32, device=index.device)
+    if not torch.compiler.is_compiling() and int(index.max()) >= tiles:
+        raise ValueError(f"tiles must exceed every index, got {tiles} and {int(index.max())}")
+    counts = counts.scatter_add(0, index, torch.ones_like(index, dtype=torch.float32))
+    excess = tiles * counts / index.numel() - 1
+    score = route.score.flatten()
+    size = score.detach().float().square().mean().sqrt().clamp(min=1e-6)
+    return (excess[index] * torch.sigmoid(score.float() / size)).mean()
+
+
+def diversity(signatures: Tensor) -> Tensor:
+    """Return the loss that keeps signatures diverse: the mean squared cosine between them.
+
+    It is 0 when all signatures are orthogonal and 1 when all are parallel. Parallel rows have no
+    direction to part in: there the gradient is that of rows that were nudged a little, each its
+    own way, always the same.
+
+    Args:
+        signatures: `[tiles, dim]`, at least two tiles.
+
+    Raises:
+        ValueError: fewer than two rows, or not a matrix of finite numbers.
+    """
+    if signatures.ndim != 2 or len(signatures) < 2:
+        raise ValueError(f"signatures must be [tiles >= 2, dim], got {list(signatures.shape)}")
+    check_signatures(signatures)
+    generator = torch.Generator().manual_seed(0)
+    nudge = torch.randn(signatures.shape, generator=generator).to(signatures)
+    size = signatures.detach().square().mean(dim=-1, keepdim=True).sqrt()
+    return straight_through(_alike(signatures), _alike(signatures + NUDGE * size * nudge))
+
+
+def _alike(rows: Tensor) -> Tensor:
+    unit = F.normalize(rows, dim=-1)
+    other = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    return (unit @ unit.T)[other].square().mean()
+
+
+def ternary_pull(signatures: Tensor) -> Tensor:
+    """Return the loss that draws numbers to −1, 0 and 1: the mean squared distance to the nearest.
+
+    For signatures that are real numbers, before any cut; of exactly ternary ones it is 0.
+
+    Args:
+        signatures: `[tiles, dim]`.
+
+    Raises:
+        ValueError: not a matrix of finite numbers.
+    """
+    check_signatures(signatures)
+    nearest = signatures.detach().round().clamp(-1, 1)
+    return (signatures - nearest).square().mean()
+
+
+def sparsity(signatures: Tensor) -> Tensor:
+    """Return the loss that empties signatures: each row's mean size over its root mean square.
+
+    It is 1 for a row of equal sizes and 1/√dim for a row with a single entry (Hoyer 2004), and does
+    not depend on the row's scale: a loss that shrank all entries alike would change no cut that
+    is relative to their mean. For signatures that are real numbers, before any cut.
+
+    Args:
+        signatures: `[tiles, dim]`.
+
+    Raises:
+        ValueError: not a matrix of finite numbers.
+    """
+    check_signatures(signatures)
+    size = signatures.square().mean(dim=-1).sqrt()
+    return (signatures.abs().mean(dim=-1) / size.clamp(min=1e-12)).mean()
+
+
+def annealed(start: float, end: float, progress: float) -> float:
+    """Return the temperature at `progress`, falling by equal factors from `start` to `end`.
+
+    Args:
+        start: temperature at progress 0.
+        end: temperature at progress 1.
+        progress: share of the schedule that is done, 0 … 1.
+
+    Raises:
+        ValueError: a temperature is not positive and finite, or progress is outside 0 … 1.
+    """
+    for name, value in (("start", start), ("end", end)):
+        if not 0.0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+    if not 0.0 <= progress <= 1.0:
+        raise ValueError(f"progress must be in 0 … 1, got {progress}")
+    return start ** (1 - progress) * end**progress
+
+
+def straight_through_weights(score: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    """Return 1 for the first place and 0 for the others, with the gradient of the soft blend.
+
+    Every tile has to be read to know that gradient: it costs as much as soft routing (Bengio et
+    al. 2013).
+
+    Args:
+        score: `[..., k]`, the best first as in a `Route`.
+        temperature: of the softmax behind the gradient, see `blend_weights`.
+
+    Raises:
+        ValueError: a temperature is not positive and finite.
+    """
+    soft = blend_weights(score, temperature)
+    first = torch.zeros_like(soft)
+    first[..., :1] = 1
+    return straight_through(first, soft)

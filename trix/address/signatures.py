@@ -1,0 +1,295 @@
+"""Signatures that belong to no weights: learned rows that can be inserted, frozen and thawed."""
+
+import json
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trix.address.ternary import row_scale, ternarize
+from trix.checks import place, positive
+
+
+class SignatureRows(nn.Module):
+    """A table of ternary signatures that is learned, and edited row by row.
+
+    A row is the ternary cut of a trained row of numbers, each cut by its own mean size, so that no
+    row depends on another. A frozen row is kept in a buffer and chosen by `torch.where`: no
+    gradient, momentum or weight decay can reach it, and it is bit-identical after training and
+    after loading. Every edit is written down, can be undone, and is saved with the rows.
+
+    Args:
+        tiles: rows.
+        dim: columns.
+
+    Attributes:
+        tags: the names that edited rows were given, by tile.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1.
+    """
+
+    raw: nn.Parameter
+    is_frozen: Tensor
+    frozen_rows: Tensor  # zeros where a row is not frozen
+
+    def __init__(self, tiles: int, dim: int) -> None:
+        """See the class. Rows begin normal, with standard deviation 1/√dim, as weights do."""
+        super().__init__()
+        shape = (positive("tiles", tiles), positive("dim", dim))
+        self.raw = nn.Parameter(torch.randn(shape) / math.sqrt(dim))
+        self.register_buffer("is_frozen", torch.zeros(tiles, dtype=torch.bool))
+        self.register_buffer("frozen_rows", torch.zeros(shape))
+        self.tags: dict[int, str] = {}
+        self._edits: list[dict[str, Any]] = []
+
+    def forward(self) -> Tensor:
+        """Return the effective signatures, `[tiles, dim]`, exactly −1, 0 or 1."""
+        return torch.where(self.is_frozen[:, None], self.frozen_rows, ternarize(self.raw))
+
+    def latent(self) -> Tensor:
+        """Return the trained rows in units of their own scale, `[tiles, dim]`, before the cut.
+
+        What `ternary_pull` and `sparsity` are for: in these units −1, 0 and 1 are what the
+        cut makes of them.
+        """
+        return self.raw / row_scale(self.raw, ternarize(self.raw)).detach().clamp(min=1e-12)
+
+    @torch.no_grad()
+    def insert(self, tile: int, signature: Tensor, freeze: bool = False, tag: str = "") -> None:
+        """Put a signature in a tile's row, and keep it there for good if asked.
+
+        Args:
+            tile: the row; where it is frozen, the new row takes its place.
+            signature: `[dim]`, every number −1, 0 or 1.
+            freeze: whether training must leave it alone.
+            tag: a name for the row.
+
+        Raises:
+            IndexError: there is no such tile.
+            TypeError: the tile is not an integer, the signature no tensor, or the tag no string.
+            ValueError: the signature is not `[dim]`, or not ternary.
+        """
+        row = self.checked(tile, signature)
+        if not isinstance(tag, str):
+            raise TypeError(f"tag must be a string, got {tag!r}")
+        self._write_down("insert", tile, tag)
+        self.raw[tile] = row / math.sqrt(len(row))  # of the size of a trained row
+        self._keep(tile, row if freeze else None)
+        self._name(tile, tag)
+
+    @torch.no_grad()
+    def freeze(self, tile: int) -> None:
+        """Keep a tile's signature as it is now; one that is frozen stays so.
+
+        Raises:
+            IndexError: there is no such tile.
+            TypeError: the tile is not an integer.
+        """
+        self.check_tile(tile)
+        if not self.is_frozen[tile]:
+            self._write_down("freeze", tile, self.tags.get(tile, ""))
+            self._keep(tile, ternarize(self.raw[tile]))
+
+    @torch.no_grad()
+    def thaw(self, tile: int) -> None:
+        """Let a tile's signature learn again, from where it stands.
+
+        Raises:
+            IndexError: there is no such tile.
+            TypeError: the tile is not an integer.
+            ValueError: it is not frozen.
+        """
+        self.check_tile(tile)
+        if not self.is_frozen[tile]:
+            raise ValueError(f"expected a frozen tile, got {tile}, which is not")
+        self._write_down("thaw", tile, self.tags.get(tile, ""))
+        row = self.frozen_rows[tile]
+        self.raw[tile] = row / math.sqrt(len(row))
+        self._keep(tile, None)
+
+    @torch.no_grad()
+    def undo(self) -> dict[str, Any]:
+        """Take back the latest edit and return it: its row is as it was before, learning included.
+
+        Raises:
+            ValueError: nothing is left to undo.
+        """
+        if not self._edits:
+            raise ValueError("expected an edit to undo, got none")
+        edit = self._edits.pop()
+        tile, before = edit["tile_idx"], edit["before"]
+        self.raw[tile] = torch.tensor(before["raw"], dtype=torch.float64).to(self.raw)
+        row = torch.tensor(before["signature"]).to(self.raw)
+        self._keep(tile, row if before["frozen"] else None)
+        self._name(tile, before["tag"])
+        return _told(edit)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the edits that stand, oldest first.
+
+        Each says its `operation` (insert, freeze or thaw), `tile_idx` and `tag`, and what the row
+        was `before`: its `signature`, whether it was `frozen`, and its `tag`.
+        """
+        return [_told(edit) for edit in self._edits]
+
+    def check_tile(self, tile: int) -> None:
+        """Raise unless `tile` is the number of a row: `TypeError` or `IndexError`."""
+        place("tile", tile, len(self.raw))
+
+    def checked(self, tile: int, signature: Tensor) -> Tensor:
+        """Return `signature` as a row of this table, or raise what `insert` would."""
+        self.check_tile(tile)
+        if not isinstance(signature, Tensor):
+            raise TypeError(f"signature must be a tensor, got {type(signature).__name__}")
+        if list(signature.shape) != [self.raw.shape[1]]:
+            raise ValueError(
+                f"signature must be [{self.raw.shape[1]}], got {list(signature.shape)}"
+            )
+        other = ~((signature == -1) | (signature == 0) | (signature == 1))
+        if other.any():
+            raise ValueError(
+                f"signature must hold −1, 0 and 1 alone, got {signature[other][:8].tolist()}"
+            )
+        return signature.detach().to(self.raw) + 0.0  # no −0.0, which JSON would not give back
+
+    def get_extra_state(self) -> Tensor:
+        """Return tags and edits as the bytes of a JSON text, so that `state_dict` has them."""
+        text = json.dumps({"tags": self.tags, "edits": self._edits})
+        return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take back what `get_extra_state` returned.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        try:
+            values = json.loads(bytes(state.tolist()))
+            tags = {int(tile): str(tag) for tile, tag in values["tags"].items()}
+            edits = list(values["edits"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"corrupt history of edits: {error}") from error
+        self.tags, self._edits = tags, edits
+
+    def _write_down(self, operation: str, tile: int, tag: str) -> None:
+        before = {
+            "raw": self.raw[tile].to(torch.float64).tolist(),  # JSON keeps every bit of these
+            "signature": self()[tile].to(torch.int8).tolist(),
+            "frozen": bool(self.is_frozen[tile]),
+            "tag": self.tags.get(tile, ""),
+        }
+        self._edits.append({"operation": operation, "tile_idx": tile, "tag": tag, "before": before})
+
+    def _keep(self, tile: int, row: Tensor | None) -> None:
+        self.is_frozen[tile] = row is not None
+        self.frozen_rows[tile] = 0 if row is None else row
+
+    def _name(self, tile: int, tag: str) -> None:
+        self.tags.pop(tile, None)
+        if tag:
+            self.tags[tile] = tag
+
+
+def _told(edit: dict[str, Any]) -> dict[str, Any]:
+    before = {k: v for k, v in edit["before"].items() if k != "raw"}
+    return {**edit, "before": before | {"signature": list(before["signature"])}}
+
+
+class EditableSignatures:
+    """What a layer can do whose signatures are rows of their own: edit them, one by one.
+
+    A tile's row is replaced, frozen or thawed; what the tile reads is untouched. A fitted
+    `TreeRouter` is to be rebuilt afterwards, since its upper levels were made for the rows of
+    before; a `NestedRouter` follows by itself. Source: the surgery of the P0 summary, whose names
+    these are.
+    """
+
+    @property
+    def rows(self) -> SignatureRows:
+        """The rows that are edited."""
+        raise NotImplementedError
+
+    def insert_signature(
+        self, tile_idx: int, signature: Tensor, freeze: bool = True, tag: str = ""
+    ) -> None:
+        """Give a tile another signature.
+
+        Args:
+            tile_idx: the tile. Where it is frozen the new row takes its place, and `freeze=False`
+                thaws it.
+            signature: `[dim]`, every number −1, 0 or 1.
+            freeze: whether training must leave the new row alone.
+            tag: a name for it.
+
+        Raises:
+            IndexError: there is no such tile.
+            TypeError: the tile is not an integer, the signature no tensor, or the tag no string.
+            ValueError: the signature is not `[dim]`, or not ternary.
+        """
+        self.rows.insert(tile_idx, signature, freeze, tag)
+
+    def freeze_signature(self, tile_idx: int) -> None:
+        """Keep a tile's signature as it is, whatever training does; one that is frozen stays so.
+
+        Raises:
+            IndexError: there is no such tile.
+            TypeError: it is not an integer.
+        """
+        self.rows.freeze(tile_idx)
+
+    def unfreeze_signature(self, tile_idx: int) -> None:
+        """Let a tile's signature learn again, from where it stands.
+
+        Raises:
+            IndexError: there is no such tile.
+            TypeError: it is not an integer.
+            ValueError: it is not frozen.
+        """
+        self.rows.thaw(tile_idx)
+
+    def is_frozen(self, tile_idx: int) -> bool:
+        """Return whether training leaves a tile's signature alone.
+
+        Raises:
+            IndexError: there is no such tile.
+            TypeError: it is not an integer.
+        """
+        self.rows.check_tile(tile_idx)
+        return bool(self.rows.is_frozen[tile_idx])
+
+    def get_signature_analysis(self, tile_idx: int) -> dict[str, Any]:
+        """Return what a tile's signature asks for.
+
+        Returns:
+            `tile_idx`; `positive_dims` and `negative_dims`, the features that it wants and whose
+            opposite it wants; `zero_count`, how many it does not care for; `frozen`; `tag`.
+
+        Raises:
+            IndexError: there is no such tile.
+            TypeError: it is not an integer.
+        """
+        self.rows.check_tile(tile_idx)
+        row = self.rows()[tile_idx].detach()
+        return {
+            "tile_idx": tile_idx,
+            "positive_dims": (row > 0).nonzero().flatten().tolist(),
+            "negative_dims": (row < 0).nonzero().flatten().tolist(),
+            "zero_count": int((row == 0).sum()),
+            "frozen": self.is_frozen(tile_idx),
+            "tag": self.rows.tags.get(tile_idx, ""),
+        }
+
+    def get_surgery_history(self) -> list[dict[str, Any]]:
+        """Return the edits that stand, oldest first, see `SignatureRows.history`."""
+        return self.rows.history()
+
+    def undo_surgery(self) -> dict[str, Any]:
+        """Take back the latest edit and return it, see `SignatureRows.undo`.
+
+        Raises:
+            ValueError: nothing is left to undo.
+        """
+        return self.rows.undo()

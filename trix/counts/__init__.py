@@ -1,0 +1,1 @@
+"""Reading a text: tables of counts, the context memory, words, matches, and their gate."""

@@ -1,0 +1,152 @@
+r"""A routed mixture of distributions: a gate chooses how fine to look, and when to compute instead.
+
+The places that a gate routes to are tables, such as the orders of a `ContextMemory` from the
+coarsest address to the finest, and last a network's own distribution. What they say is blended as
+logarithms (a product of experts, Hinton 2002; the logistic mixing of PAQ, Mahoney 2005):
+
+.. math:: p(x) \propto \prod_i p_i(x)^{\beta w_i}, \qquad w = \mathrm{softmax}(s)
+
+so that an expert who is sure that a character does *not* come next can say so. The scores
+:math:`s` and the sharpness :math:`\beta` come from what stands at the addresses (how often they
+were seen, how many characters followed, how undecided they are) and from a state: a network's, or
+the latest characters themselves.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trix.address.route import Route, blend_weights
+from trix.checks import positive
+from trix.counts.rows import ContextReading
+
+_FLOOR = 1e-9  # keeps logarithms finite where float32 rounds a probability to zero
+
+
+class Blended(NamedTuple):
+    """What a gate made of several distributions.
+
+    Attributes:
+        log_probabilities: of the next character, `[..., vocab_size]`; they sum to one.
+        route: the places, best first, `[..., places]`; the weights sum to one.
+        sharpness: the power that the blend is raised to, `[...]`.
+    """
+
+    log_probabilities: Tensor
+    route: Route
+    sharpness: Tensor
+
+
+class ContextGate(nn.Module):
+    """Blends what tables say, and a network's own distribution.
+
+    Args:
+        tables: places whose distributions are read.
+        state_dim: features of the state that the gate reads beside the evidence.
+        network: whether a network's distribution is blended as well; it is the last place.
+        hidden: units of each of the gate's two layers.
+        fixed: the control: scores and sharpness are learned, but the same everywhere.
+
+    Raises:
+        TypeError: a size is not an integer.
+        ValueError: a size below 1.
+    """
+
+    forbidden: Tensor
+
+    def __init__(
+        self,
+        tables: int,
+        state_dim: int,
+        network: bool = True,
+        hidden: int = 64,
+        fixed: bool = False,
+    ) -> None:
+        """See the class.
+
+        It begins by blending the tables evenly, raised to the power one; the network's own
+        distribution, where there is one, joins them with the power one as well.
+        """
+        super().__init__()
+        self.tables = positive("tables", tables)
+        self.places = tables + network
+        self.state_dim, self.fixed = positive("state_dim", state_dim), fixed
+        self.read = nn.Linear(4 * tables + state_dim, positive("hidden", hidden))
+        self.think = nn.Linear(hidden, hidden)
+        self.score = nn.Linear(hidden, self.places + 1)
+        nn.init.zeros_(self.score.weight)
+        nn.init.zeros_(self.score.bias)
+        if network:
+            with torch.no_grad():
+                self.score.bias[tables:] = self.score.bias.new_tensor([tables, 2.0]).log()
+        self.register_buffer("forbidden", torch.zeros(self.places, dtype=torch.bool))
+
+    def forbid(self, place: int) -> None:
+        """Leave a place out of every blend from now on: a table, or the network's own.
+
+        Raises:
+            IndexError: there is no such place.
+            ValueError: it is the last one that is allowed.
+        """
+        self._check(place)
+        if int((~self.forbidden).sum()) == 1 and not self.forbidden[place]:
+            raise ValueError(f"one place must be allowed, got {place}, the last one")
+        self.forbidden[place] = True
+
+    def allow(self, place: int) -> None:
+        """Undo `forbid`.
+
+        Raises:
+            IndexError: there is no such place.
+        """
+        self._check(place)
+        self.forbidden[place] = False
+
+    def forward(self, reading: ContextReading, state: Tensor, own: Tensor | None = None) -> Blended:
+        """Blend what a memory said with what a network says.
+
+        Args:
+            reading: of the tables, `[..., tables, ...]`.
+            state: `[..., state_dim]`.
+            own: the network's logits `[..., vocab_size]`, if the gate has a place for them.
+
+        Raises:
+            ValueError: shapes do not fit, or logits are given or missing against `network`.
+        """
+        if reading.evidence.shape[-2] != self.tables or state.shape[-1] != self.state_dim:
+            raise ValueError(
+                f"expected {self.tables} tables and {self.state_dim} features, got "
+                f"{reading.evidence.shape[-2]} and {state.shape[-1]}"
+            )
+        if (own is not None) != (self.places > self.tables):
+            raise ValueError(
+                f"logits must be {'given' if self.places > self.tables else 'left out'}, got "
+                f"{None if own is None else list(own.shape)}"
+            )
+        said = reading.probabilities.clamp(min=_FLOOR).log()
+        undecided = (reading.probabilities * said).sum(dim=-1, keepdim=True)
+        if own is not None:
+            own = F.log_softmax(own.to(said.dtype), dim=-1)
+            said = torch.cat([said, own.unsqueeze(-2)], dim=-2)
+        score, sharpness = self._scores(torch.cat([reading.evidence, undecided], dim=-1), state)
+        score = score.masked_fill(self.forbidden, -torch.inf)
+        weight = blend_weights(score)
+        blend = (weight.unsqueeze(-2) @ said).squeeze(-2) * sharpness.unsqueeze(-1)
+        weight, index = weight.sort(dim=-1, descending=True)
+        route = Route(index, weight, score.gather(-1, index), index.unsqueeze(-1))
+        return Blended(F.log_softmax(blend, dim=-1), route, sharpness)
+
+    def _scores(self, evidence: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        if self.fixed:
+            found = self.score.bias.expand(*state.shape[:-1], -1)
+        else:
+            seen = torch.cat([0.3 * evidence.flatten(-2), state], dim=-1)
+            found = self.score(F.gelu(self.think(F.gelu(self.read(seen)))))
+        found = found.to(evidence.dtype)  # under autocast the gate's are coarser
+        return found[..., :-1], found[..., -1].exp()
+
+    def _check(self, place: int) -> None:
+        if not 0 <= place < self.places:
+            raise IndexError(f"place must be in 0 … {self.places - 1}, got {place}")

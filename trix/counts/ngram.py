@@ -1,0 +1,213 @@
+r"""Count tables: the last characters are an address, what followed them is read.
+
+An n-gram table of order :math:`n` looks up the last :math:`n-1` characters and returns how often
+each character came next. Two ways to turn counts into probabilities:
+
+- *add-one* (Laplace): one imaginary occurrence of every character;
+- *Witten–Bell* (1991): a context of total count :math:`c(h)` that was followed by :math:`t(h)`
+  different characters trusts itself with :math:`c(h)/(c(h)+t(h))` and its shorter self, the
+  context without its oldest character, with the rest:
+
+.. math:: p_n(x \mid h) = \frac{c(hx) + t(h)\,p_{n-1}(x \mid h')}{c(h) + t(h)}, \quad
+          p_0(x) = 1 / V
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trix.checks import positive
+
+SMOOTHINGS = ("witten-bell", "add-one")
+_CHUNK = 16_384  # positions smoothed at a time: bounds memory at about 10 MB an order
+
+
+class OrderTable(NamedTuple):
+    """Counts of one order, as sorted arrays: no dictionary, no Python object per context.
+
+    Attributes:
+        contexts: codes of the contexts seen, sorted, `[contexts]`.
+        start: where each context's entries begin in the two arrays below, `[contexts + 1]`.
+        character: following character, `[entries]`.
+        count: how often it followed, `[entries]`.
+    """
+
+    contexts: Tensor
+    start: Tensor
+    character: Tensor
+    count: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+class CountTables:
+    """N-gram tables of orders 1 to `order`, read by address.
+
+    Args:
+        tokens: the text to count, int64 `[length]`, values below `vocab_size`.
+        order: the longest n-gram; an address holds up to `order - 1` characters.
+        vocab_size: number of distinct characters.
+
+    Raises:
+        TypeError: tokens are not int64.
+        ValueError: the text is shorter than `order`, a token is out of range, or `vocab_size` to
+            the power `order` does not fit in 63 bits.
+    """
+
+    def __init__(self, tokens: Tensor, order: int, vocab_size: int) -> None:
+        """See the class."""
+        self.order, self.vocab_size = positive("order", order), positive("vocab_size", vocab_size)
+        if vocab_size**order >= 2**63:
+            raise ValueError(f"vocab_size ** order must be below 2**63, got {vocab_size}**{order}")
+        if tokens.ndim != 1 or len(tokens) < order:
+            raise ValueError(f"tokens must be [length >= {order}], got {list(tokens.shape)}")
+        check_alphabet(tokens, vocab_size)
+        text = tokens.cpu().numpy().astype(np.int64)
+        self.tables = [_count(text, n, vocab_size) for n in range(1, order + 1)]
+
+    def memory(self) -> list[int]:
+        """Return the bytes that each order's arrays take, shortest order first."""
+        return [sum(a.numel() * a.element_size() for a in table) for table in self.tables]
+
+    def probabilities(
+        self, tokens: Tensor, order: int | None = None, smoothing: str = "witten-bell"
+    ) -> Tensor:
+        """Return the distribution of the next character after every position.
+
+        Nothing from before `tokens[:, 0]` is used: near the beginning of a row the address is
+        shorter, and so is the order.
+
+        Args:
+            tokens: int64 `[batch, time]`.
+            order: longest n-gram to use; all when not given.
+            smoothing: "witten-bell" or "add-one".
+
+        Returns:
+            float64 `[batch, time, vocab_size]`; each distribution sums to one.
+
+        Raises:
+            ValueError: bad shape, token, order or smoothing.
+        """
+        order = self.order if order is None else positive("order", order)
+        if order > self.order:
+            raise ValueError(f"order must be at most {self.order}, got {order}")
+        if smoothing not in SMOOTHINGS:
+            raise ValueError(f"smoothing must be one of {SMOOTHINGS}, got {smoothing!r}")
+        check_batch(tokens, self.vocab_size)
+        codes = context_codes(tokens.cpu(), order, self.vocab_size)
+        smooth = self._witten_bell if smoothing == "witten-bell" else self._add_one
+        chunks = [smooth(part) for part in codes.flatten(0, 1).split(_CHUNK)]
+        empty = torch.empty(0, self.vocab_size, dtype=torch.float64)
+        return torch.cat([empty, *chunks]).view(*tokens.shape, self.vocab_size)
+
+    def evidence(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how much stands at the address of every length, after every position.
+
+        Nothing from before `tokens[:, 0]` is used. Where fewer characters are known than an
+        address has, there is no address: both numbers are 0, as for one never seen.
+
+        Args:
+            tokens: int64 `[batch, time]`.
+
+        Returns:
+            Two int64 `[batch, time, order]`; entry `n` along the last dimension is about the
+            address made of the last `n` characters: how often a character followed it in the
+            counted text, and how many different ones did.
+
+        Raises:
+            TypeError: tokens are not int64.
+            ValueError: bad shape or token.
+        """
+        check_batch(tokens, self.vocab_size)
+        codes = context_codes(tokens.cpu(), self.order, self.vocab_size)
+        total = torch.zeros_like(codes)
+        distinct = torch.zeros_like(codes)
+        for n in range(self.order):
+            counts = self._counts(n, codes[..., n].flatten())
+            total[..., n] = counts.sum(dim=1).view(tokens.shape)
+            distinct[..., n] = (counts > 0).sum(dim=1).view(tokens.shape)
+        return total, distinct
+
+    def _witten_bell(self, codes: Tensor) -> Tensor:
+        p = torch.full((len(codes), self.vocab_size), 1 / self.vocab_size, dtype=torch.float64)
+        for n in range(codes.shape[1]):
+            counts = self._counts(n, codes[:, n])
+            distinct = (counts > 0).sum(dim=1, keepdim=True)
+            total = counts.sum(dim=1, keepdim=True)
+            known = total > 0
+            p = torch.where(known, (counts + distinct * p) / (total + distinct).clamp(min=1), p)
+        return p
+
+    def _add_one(self, codes: Tensor) -> Tensor:
+        longest = (codes >= 0).sum(dim=1) - 1
+        counts = torch.zeros(len(codes), self.vocab_size, dtype=torch.float64)
+        for n in range(codes.shape[1]):
+            read = self._counts(n, codes[:, n])
+            counts = torch.where((longest == n)[:, None], read, counts)
+        return (counts + 1) / (counts.sum(dim=1, keepdim=True) + self.vocab_size)
+
+    def _counts(self, n: int, codes: Tensor) -> Tensor:
+        # the counts that stand at n-character addresses, as dense rows; an address of -1 has none
+        table = self.tables[n]
+        place = torch.searchsorted(table.contexts, codes.contiguous()).clamp(
+            max=len(table.contexts) - 1
+        )
+        found = table.contexts[place] == codes
+        begin = table.start[place]
+        length = torch.where(found, table.start[place + 1] - begin, 0)
+        row = torch.repeat_interleave(torch.arange(len(codes)), length)
+        first = length.cumsum(0) - length
+        entry = torch.arange(len(row)) - first[row] + begin[row]
+        counts = torch.zeros(len(codes), self.vocab_size, dtype=torch.float64)
+        counts[row, table.character[entry]] = table.count[entry].to(torch.float64)
+        return counts
+
+
+def check_batch(tokens: Tensor, vocab_size: int) -> None:
+    """Raise `ValueError` unless tokens are `[batch, time]`; see `check_alphabet` for the rest."""
+    if tokens.ndim != 2:
+        raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
+    check_alphabet(tokens, vocab_size)
+
+
+def check_alphabet(tokens: Tensor, vocab_size: int) -> None:
+    """Raise `TypeError` unless tokens are int64, `ValueError` unless below `vocab_size`."""
+    if tokens.dtype != torch.int64:
+        raise TypeError(f"tokens must be int64, got {tokens.dtype}")
+    if tokens.numel() == 0:
+        return
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= vocab_size:
+        raise ValueError(f"tokens must be in 0 … {vocab_size - 1}, got {low} … {high}")
+
+
+def _count(text: np.ndarray, order: int, vocab_size: int) -> OrderTable:
+    windows = len(text) - order + 1
+    code = np.zeros(windows, dtype=np.int64)
+    for i in range(order):
+        code = code * vocab_size + text[i : i + windows]
+    code, count = np.unique(code, return_counts=True)
+    contexts, start = np.unique(code // vocab_size, return_index=True)
+    return OrderTable(
+        torch.from_numpy(contexts),
+        torch.from_numpy(np.append(start, len(code))),
+        torch.from_numpy(code % vocab_size),
+        torch.from_numpy(count),
+    )
+
+
+def context_codes(tokens: Tensor, order: int, vocab_size: int) -> Tensor:
+    """Return the addresses of 0 to `order - 1` characters after every position of `[batch, time]`.
+
+    They are numbers in base `vocab_size`, `[batch, time, order]`; −1 where fewer characters are
+    known than an address has.
+    """
+    time = tokens.shape[1]
+    codes = tokens.new_full((*tokens.shape, order), -1)
+    codes[..., 0] = 0
+    for n in range(1, min(order, time + 1)):
+        code = torch.zeros_like(tokens[:, n - 1 :])
+        for i in range(n):
+            code = code * vocab_size + tokens[:, i : time - n + 1 + i]
+        codes[:, n - 1 :, n] = code
+    return codes

@@ -1,0 +1,1 @@
+"""What is compared: arms, and the table of experiments."""

@@ -1,0 +1,210 @@
+"""A grid of settings: every combination of the values given is one way to train a model."""
+
+import dataclasses
+import inspect
+import itertools
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trix.experiments.arm import TrainedLM
+from trix.lab.optimize import TrainConfig
+from trix.lab.recipes import Protocol, protocol
+from trix.models.charlm import FFNS, MIXERS, CharLM, LMConfig
+
+Settings = dict[str, list[Any]]
+"""The values to try of each setting, by its name."""
+
+MODEL = {f.name for f in dataclasses.fields(LMConfig)} - {"vocab_size"}  # which the text decides
+TRAINING = {f.name for f in dataclasses.fields(TrainConfig)}
+OPTIONS = ("mixer_options", "ffn_options", "loss_weights")
+"""Settings that hold others: `mixer_options.slots` is one entry of the first."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination: a value for every setting, and what trains a model with them."""
+
+    values: dict[str, Any]
+    arm: TrainedLM
+
+    @property
+    def name(self) -> str:
+        """The settings in one word, as `mixer=attention,layers=2`."""
+        return ",".join(f"{key}={text_of(value)}" for key, value in self.values.items())
+
+
+def text_of(value: Any) -> str:
+    """Return a value as it is written in `--set`."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def parse_settings(texts: Iterable[str]) -> Settings:
+    """Return the settings written as `name=value,value`.
+
+    A value is read as JSON (a number, true, [8,8,4]) where it can be, and is a word where not.
+
+    Raises:
+        ValueError: a text is not of that form, or a name stands there twice.
+    """
+    settings: Settings = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not (name and equals and values):
+            raise ValueError(f"a setting must be written name=value,value, got {text!r}")
+        if name in settings:
+            raise ValueError(f"setting {name} is given twice; write its values in one list")
+        try:
+            settings[name] = json.loads(f"[{values}]")
+        except json.JSONDecodeError:
+            settings[name] = [_value(word) for word in values.split(",")]
+    return settings
+
+
+def read_grid(path: Path) -> tuple[str, Settings]:
+    """Return protocol and settings of a TOML file.
+
+    It holds `protocol = "nano"` and a table `[set]`, with a list of values, or one, for a name:
+    `layers = [2, 4]`, `mixer_options.slots = [16, 64]`.
+
+    Raises:
+        ValueError: the file is not TOML, or holds something else.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"corrupt grid {path}: {error}") from error
+    if set(values) != {"protocol", "set"} or not isinstance(values["set"], dict):
+        raise ValueError(f"{path} must hold protocol and a table [set], got {sorted(values)}")
+    settings = {}
+    for name, given in values["set"].items():
+        if name in OPTIONS and isinstance(given, dict):
+            settings |= {f"{name}.{key}": value for key, value in given.items()}
+        else:
+            settings[name] = given
+    return values["protocol"], {
+        name: given if isinstance(given, list) else [given] for name, given in settings.items()
+    }
+
+
+def grid(name: str, settings: Settings) -> list[Point]:
+    """Return every combination of the settings' values; the last setting changes fastest.
+
+    Options of the protocol's mixer or feed-forward that another one does not take are left out
+    with it; an option that is asked for has to fit.
+
+    Args:
+        name: of the protocol that decides all that is not set.
+        settings: see `Settings`. Names are those of `LMConfig` and `TrainConfig`, and dotted ones.
+
+    Raises:
+        ValueError: a name or a value is not allowed, or does not go with the others; the message
+            says what is.
+    """
+    base = protocol(name)
+    if not settings:
+        raise ValueError("a sweep needs at least one setting, got none")
+    for key, values in settings.items():
+        _check_name(key)
+        texts = [text_of(value) for value in values]
+        if not values or len(set(texts)) < len(texts):
+            raise ValueError(f"{key} needs values, none of them twice, got {texts}")
+    points = []
+    for values in itertools.product(*settings.values()):
+        chosen = dict(zip(settings, values, strict=True))
+        point = Point(chosen, TrainedLM(name, *_changes(base, chosen)))
+        try:
+            _check(base, point)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{point.name}: {error}") from error
+        points.append(point)
+    return points
+
+
+def _value(word: str) -> Any:
+    try:
+        return json.loads(word)
+    except json.JSONDecodeError:
+        return word
+
+
+def _check_name(key: str) -> None:
+    group, dot, option = key.partition(".")
+    if (group in OPTIONS and option) if dot else key in MODEL | TRAINING:
+        return
+    raise ValueError(
+        f"unknown setting {key!r}; known are {sorted(MODEL)} of the model, {sorted(TRAINING)} of "
+        f"the training, and single entries of {list(OPTIONS)}, as mixer_options.slots"
+    )
+
+
+def _changes(base: Protocol, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the values change in the model, and in its training."""
+    whole = {key: value for key, value in values.items() if "." not in key}
+    for group in OPTIONS:
+        single = {
+            key.partition(".")[2]: value
+            for key, value in values.items()
+            if key.startswith(f"{group}.")
+        }
+        holder = base.train if group in TRAINING else base.model
+        options = whole.get(group)
+        if options is None:
+            options = getattr(holder, group)
+            kind = group.removesuffix("_options")
+            if kind in whole and (known := _keywords(kind, whole[kind])) is not None:
+                options = {key: value for key, value in options.items() if key in known}
+        if isinstance(options, dict) and {**options, **single} != getattr(holder, group):
+            whole[group] = {**options, **single}
+    return (
+        {key: value for key, value in whole.items() if key in MODEL},
+        {key: value for key, value in whole.items() if key in TRAINING},
+    )
+
+
+def _keywords(kind: str, name: Any) -> set[str] | None:
+    """Return what a mixer or feed-forward takes besides `dim`; None where that is not known."""
+    known = {"mixer": MIXERS, "ffn": FFNS}[kind]
+    if not isinstance(name, str) or name not in known:
+        return None  # `LMConfig` says what is
+    make = known[name]
+    parameters = inspect.signature(make).parameters if make else {}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return set(parameters) - {"dim"}
+
+
+def _check(base: Protocol, point: Point) -> None:
+    for holder, changes in ((base.model, point.arm.changes), (base.train, point.arm.training)):
+        for key, value in changes.items():
+            _check_type(key, value, getattr(holder, key))
+    config = base.with_model(**point.arm.changes)
+    for kind in ("mixer", "ffn"):
+        options = getattr(config, f"{kind}_options")
+        known = _keywords(kind, getattr(config, kind))
+        if known is not None and (unknown := set(options) - known):
+            raise ValueError(
+                f"options of {getattr(config, kind)} must be among {sorted(known)}, "
+                f"got {sorted(unknown)}"
+            )
+    training = dataclasses.replace(base.train, **point.arm.training)
+    longest = max(training.context, base.block)
+    if 0 < config.positions < longest:
+        raise ValueError(
+            f"positions must be 0 or at least {longest}, which are trained or judged at once, "
+            f"got {config.positions}"
+        )
+    with torch.random.fork_rng():
+        CharLM(config)  # each layer checks its own
+
+
+def _check_type(key: str, value: Any, before: Any) -> None:
+    wanted = type(before)
+    fits = isinstance(value, int | float if wanted is float else wanted)
+    if before is not None and (not fits or (isinstance(value, bool) and wanted is not bool)):
+        raise ValueError(f"{key} must be of type {wanted.__name__}, got {value!r}")

@@ -1,0 +1,196 @@
+"""Arms about recall: a model is trained on a task's texts and asked for the answers in others."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from trix.experiments.arm import QUICK_STEPS, Arm, Outcome
+from trix.lab.corpus import Corpus
+from trix.lab.optimize import TrainConfig
+from trix.lab.tasks import NOTHING, Task, Varied
+from trix.lab.train import train
+from trix.models.charlm import CharLM, LMConfig
+
+JUDGED = 1000
+"""Texts that a trained model is judged on, at each length."""
+_JUDGE_SEED = 2**40  # far from the seeds of training
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A `CharLM` trained on texts of a task, never twice the same, and judged on others.
+
+    It has two layers and no learned positions, unless `model` says otherwise.
+
+    Attributes:
+        task: what is asked.
+        lengths: tokens of the longest text in training, also judged; and of others, judged only.
+        shortest: tokens of the shortest text in training.
+        model: what differs from `LMConfig`, the vocabulary apart.
+        training: what differs from `TrainConfig`, the context apart.
+        seeded: whether the run depends on a seed.
+    """
+
+    task: Task
+    lengths: tuple[int, ...]
+    shortest: int
+    model: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    seeded: bool = True
+
+    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
+        """Return the task and the settings of model, training and judgement."""
+        settings = dataclasses.asdict(self._train(budget))
+        return {
+            "task": dataclasses.asdict(self.task),
+            "lengths": self.lengths,
+            "shortest": self.shortest,
+            "model": dataclasses.asdict(self._model()),
+            "train": {k: v for k, v in settings.items() if v is not None},
+            "judged": JUDGED,
+        }
+
+    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
+        """Train, resuming from `work`, and judge: the corpus plays no part.
+
+        The metrics are, by length, `accuracy_`, the share of questions that are answered right, and
+        `state_bytes_`, what the model keeps from token to token at the end of one text, in numbers
+        of four bytes.
+        """
+        torch.manual_seed(seed)
+        model = CharLM(self._model())
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        draw, config = Varied(self.task, self.shortest), self._train(budget)
+        result = train(model, draw, config, seed, folder=work)
+        metrics: dict[str, float] = {}
+        for length in self.lengths:
+            right = accuracy(model, self.task, length, JUDGED, _JUDGE_SEED + seed)
+            metrics[f"accuracy_{length}"] = right
+            metrics[f"state_bytes_{length}"] = float(state_bytes(model, length))
+        return Outcome(
+            seconds=result.seconds,
+            parameters=model.parameter_count(),
+            metrics=metrics,
+            curve=[[step, loss] for step, loss in result.curve],
+            device=next(model.parameters()).device.type,
+        )
+
+    def _model(self) -> LMConfig:
+        return LMConfig(vocab_size=self.task.vocab, **{"layers": 2, "positions": 0, **self.model})
+
+    def _train(self, budget: str) -> TrainConfig:
+        config = TrainConfig(context=self.lengths[0], **self.training)
+        if budget == "quick":
+            config = dataclasses.replace(config, steps=min(QUICK_STEPS, config.steps))
+        return config
+
+
+@torch.no_grad()
+def accuracy(model: CharLM, task: Task, length: int, texts: int, seed: int) -> float:
+    """Return the share of questions whose likeliest answer is the right one.
+
+    Args:
+        model: put in evaluation mode while it is asked.
+        task: draws the texts.
+        length: tokens of each.
+        texts: how many.
+        seed: of the texts.
+    """
+    device = next(model.parameters()).device
+    tokens, targets = task(texts, length, torch.Generator().manual_seed(seed))
+    training = model.training
+    model.eval()
+    # a few thousand tokens at a time: the memory it takes does not grow with the texts
+    parts = tokens.to(device).split(max(1, 2**13 // length))
+    said = torch.cat([model(part).argmax(dim=-1).cpu() for part in parts])
+    model.train(training)
+    asked = targets != NOTHING
+    return float((said == targets)[asked].double().mean())
+
+
+@torch.no_grad()
+def state_bytes(model: CharLM, length: int) -> int:
+    """Return what a model keeps after one text of that length: its numbers, times four."""
+    tokens = torch.zeros(1, length, dtype=torch.int64, device=next(model.parameters()).device)
+    mixers = model.routed(tokens).state.mixers
+    return 4 * sum(part.numel() for part in tree_leaves(mixers) if isinstance(part, Tensor))
+
+
+# What knows the order is the short convolution, which attention has as well; the window knows
+# distances. One arm of attention has learned positions besides, of which those past the training
+# length are never trained. As in zoology, and in Mamba's induction heads, models are two mixers
+# without feed-forwards.
+MIXERS: dict[str, dict[str, Any]] = {
+    "attention": {"mixer": "convolved-attention"},
+    "attention-positions": {"mixer": "convolved-attention", "positions": 256},
+    "window": {"mixer": "window-attention", "mixer_options": {"window": 32}},
+    "routed": {"mixer": "routed-memory", "mixer_options": {"slots": 64}},
+    "routed-16": {"mixer": "routed-memory", "mixer_options": {"slots": 16}},
+    "routed-4": {"mixer": "routed-memory", "mixer_options": {"slots": 4}},
+}
+ADDING = {"routed-adding": MIXERS["routed"]}
+"""The memory whose tokens add to what their address holds; elsewhere the delta rule replaces it."""
+
+
+def _model(mixer: dict[str, Any], dim: int, heads: int, parts: tuple[str, ...]) -> dict[str, Any]:
+    options = {**mixer.get("mixer_options", {}), "heads": heads}
+    if mixer["mixer"] == "routed-memory":
+        options["parts"] = parts
+    return {"layers": 2, "ffn": "none", "dim": dim, **mixer, "mixer_options": options}
+
+
+def _training(steps: int, batch: int, lr: float = 1e-2) -> dict[str, Any]:
+    # decay would pull addresses back to softness
+    return {"steps": steps, "batch": batch, "lr": lr, "weight_decay": 0.0}
+
+
+def _mqar(name: str) -> Recalled:
+    # nothing need be forgotten here
+    parts = ("convolution", "gate") if name in ADDING else ("convolution", "gate", "delta")
+    model = _model({**MIXERS, **ADDING}[name], 128, 4, parts)
+    return Recalled(Task("mqar", 256, {"pairs": 4}), (64,), 16, model, _training(1000, 16))
+
+
+def _large(name: str, length: int, pairs: int) -> Recalled:
+    model = _model(MIXERS[name], 128, 4, ("convolution", "gate", "delta"))
+    task = Task("mqar", 8192, {"pairs": pairs})
+    return Recalled(task, (length,), 4 * pairs, model, _training(20_000, 64, lr=3e-3))
+
+
+def _induction(name: str) -> Recalled:
+    model = _model(MIXERS[name], 64, 2, ("convolution", "fading", "gate"))
+    return Recalled(Task("induction", 16), (64, 256), 8, model, _training(300, 32))
+
+
+def _copying(name: str) -> Recalled:
+    parts = ("convolution", "fading", "gate")
+    parts = parts if name in ADDING else (*parts, "delta")
+    model = _model({**MIXERS, **ADDING}[name], 64, 2, parts)
+    task = Task("selective-copying", 16, {"kept": 4})
+    return Recalled(task, (64, 256), 8, model, _training(1200, 32))
+
+
+RECALL: dict[str, dict[str, Arm]] = {
+    "recall": {
+        **{
+            f"mqar-{name}": _mqar(name)
+            for name in (*MIXERS, *ADDING)
+            if name != "attention-positions"  # of use only where lengths differ
+        },
+        **{f"induction-{name}": _induction(name) for name in ("attention", "window", "routed")},
+        **{
+            f"copying-{name}": _copying(name)
+            for name in ("attention", "window", "routed", *ADDING, "attention-positions")
+        },
+    },
+    "recall-large": {
+        f"mqar-{length}-{name}": _large(name, length, pairs)
+        for length, pairs in ((64, 4), (128, 8), (256, 16))
+        for name in ("attention", "routed")
+    },
+}

@@ -1,0 +1,130 @@
+"""What a layer costs: multiplications, the bytes that training keeps, and how cost grows."""
+
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from trix.memory.attention import AttentionState, CausalAttention
+from trix.memory.slots import MemoryState, RoutedMemory
+
+DIM, HEADS = 256, 4
+PIECE = 4096
+"""Tokens that a routed memory reads at once where it is only brought to a state."""
+
+
+def exponent(cost: dict[int, float]) -> float:
+    """Return b of the law cost = a·nᵇ that fits the logarithms best, from costs by n.
+
+    Raises:
+        ValueError: fewer than two sizes, or a size or cost that is not positive.
+    """
+    if len(cost) < 2 or min(*cost, *cost.values()) <= 0:
+        raise ValueError(f"expected two or more positive sizes and costs, got {cost}")
+    sizes, costs = [math.log(n) for n in cost], [math.log(value) for value in cost.values()]
+    return statistics.linear_regression(sizes, costs).slope
+
+
+def make_layer(
+    mixer: str, dim: int = DIM, heads: int = HEADS, **options: Any
+) -> RoutedMemory | CausalAttention:
+    """Return a fresh layer by its name in `LONGEST_TRAINED`."""
+    kinds = {"attention": CausalAttention, "routed-memory": RoutedMemory}
+    return kinds[mixer](dim, heads, **options)
+
+
+def train_step(layer: nn.Module, x: Tensor) -> None:
+    """Run a layer that returns output and state forward and backward, down to its tokens."""
+    layer(x)[0].square().mean().backward()
+    layer.zero_grad(set_to_none=True)
+    x.grad = None
+
+
+def multiply_adds(mixer: str, n: int, dim: int = DIM, heads: int = HEADS, **options: Any) -> int:
+    """Return the multiply-adds in the matrix products of a forward pass over `n` tokens.
+
+    Nothing is computed to count them. Attention is not charged for what its mask hides.
+    """
+    with (
+        torch.device("meta"),
+        torch.no_grad(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        make_layer(mixer, dim, heads, **options)(torch.empty(1, n, dim))
+    total = counter.get_total_flops()
+    if mixer == "attention":
+        scores = counter.get_flop_counts()["Global"][torch.ops.aten.bmm]
+        total -= scores * (n - 1) // (2 * n)
+    return total // 2
+
+
+def kept_bytes(module: nn.Module, call: Callable[[], Any]) -> int:
+    """Return the bytes that a call of a module keeps for its backward pass, parameters left out.
+
+    They are counted, not watched: every tensor that autograd saves, shared memory once.
+    """
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = call()
+    for parameter in module.parameters():
+        kept.pop(parameter.untyped_storage().data_ptr(), None)
+    del result  # it held all that was saved until now, so that no memory was given out twice
+    return sum(kept.values())
+
+
+@torch.no_grad()
+def state_after(layer: RoutedMemory | CausalAttention, n: int) -> MemoryState | AttentionState:
+    """Return a layer's state after `n` tokens.
+
+    A routed memory reads random ones. A cache is filled with random keys and values: how long it
+    takes to read does not depend on what they are.
+    """
+    if isinstance(layer, CausalAttention):
+        shape = (1, layer.heads, n, layer.dim // layer.heads)
+        cache = {"keys": torch.randn(shape), "values": torch.randn(shape)}
+        return layer.initial_state(1)._replace(**cache)
+    state = layer.initial_state(1)
+    for start in range(0, n, PIECE):
+        _, state = layer(torch.randn(1, min(PIECE, n - start), layer.dim), state)
+    return state
+
+
+def decoder(
+    layer: RoutedMemory | CausalAttention, state: MemoryState | AttentionState, steps: int = 1
+) -> Callable[[], Any]:
+    """Return a call that reads `steps` tokens, each right after the past that the state holds."""
+    x = torch.randn(1, 1, layer.dim)
+
+    @torch.no_grad()
+    def call() -> None:
+        for _ in range(steps):
+            layer(x, state)
+
+    return call
+
+
+def reader(state: AttentionState, steps: int = 1) -> Callable[[], Any]:
+    """Return a call that reads a cache by one query, `steps` times, and does nothing else.
+
+    `CausalAttention` copies its cache at every token, to leave the earlier state as it was. No
+    cache, however kept, does without this read.
+    """
+    query = torch.randn_like(state.keys[:, :, :1])
+
+    @torch.no_grad()
+    def call() -> None:
+        for _ in range(steps):
+            F.scaled_dot_product_attention(query, state.keys, state.values)
+
+    return call

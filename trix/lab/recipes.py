@@ -1,0 +1,237 @@
+"""How much a notebook may compute: `quick` for reading along, `full` for the record."""
+
+import platform
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from trix.lab.optimize import TrainConfig
+from trix.models.charlm import LMConfig
+from trix.models.lookup import LookupConfig
+
+Value = TypeVar("Value")
+BUDGETS = ("quick", "full")
+
+
+def check_parameters(budget: str, seed: int) -> None:
+    """Check a notebook's parameters before it computes anything.
+
+    Raises:
+        TypeError: the seed is not an integer.
+        ValueError: the budget is unknown, or the seed is negative.
+    """
+    if budget not in BUDGETS:
+        raise ValueError(f"budget must be one of {BUDGETS}, got {budget!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an integer, got {seed!r}")
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
+
+
+def choose(budget: str, *, quick: Value, full: Value) -> Value:
+    """Return the value that belongs to a budget.
+
+    Raises:
+        ValueError: the budget is neither "quick" nor "full".
+    """
+    check_parameters(budget, seed=0)
+    return quick if budget == "quick" else full
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A model size, a training recipe and the block length of its evaluation."""
+
+    model: LMConfig
+    train: TrainConfig
+    block: int
+
+    def with_model(self, **changes: Any) -> LMConfig:
+        """Return the protocol's model with some settings changed (mixer, ffn, vocab_size, …)."""
+        return replace(self.model, **changes)
+
+
+_NANO = Protocol(
+    LMConfig(positions=64, mixer_options={"heads": 4}),
+    TrainConfig(),
+    block=64,
+)
+
+PROTOCOLS: dict[str, Protocol] = {
+    # the source notes' benchmark: biases everywhere, an untied head, dropout, a constant rate,
+    # and PyTorch's own initial scales, which come out near its figure; the initial scales, clipping
+    # and decay of matrices alone are our choice, for the notes state none
+    "seed": Protocol(
+        LMConfig(
+            positions=512,
+            mixer_options={"heads": 4, "bias": True, "dropout": 0.1},
+            ffn_options={"bias": True},
+            dropout=0.1,
+            bias=True,
+            tied=False,
+            init="torch",
+        ),
+        TrainConfig(
+            steps=1000,
+            batch=32,
+            lr=3e-4,
+            schedule="constant",
+            warmup=0,
+            beta2=0.999,
+            weight_decay=0.01,
+        ),
+        block=64,
+    ),
+    # nanoGPT's setting for a CPU
+    "nano": _NANO,
+    # the same, shorter: for ablations with many arms
+    "probe": replace(_NANO, train=replace(_NANO.train, steps=600)),
+    # the network of a look-it-up model by itself, judged in the same blocks as the whole
+    "lookup-network": Protocol(LMConfig(positions=0), TrainConfig(), block=256),
+    # nanoGPT's setting for a GPU: 10.6 million parameters
+    "nano-gpu": Protocol(
+        LMConfig(
+            dim=384,
+            layers=6,
+            positions=256,
+            mixer_options={"heads": 6, "dropout": 0.2},
+            dropout=0.2,
+        ),
+        TrainConfig(steps=5000, batch=64, context=256),
+        block=256,
+    ),
+}
+
+
+def protocol(name: str) -> Protocol:
+    """Return a protocol by name.
+
+    Raises:
+        ValueError: there is no such protocol.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {sorted(PROTOCOLS)}, got {name!r}")
+    return PROTOCOLS[name]
+
+
+BLOCK = 256
+"""Characters of a block in which these models are evaluated."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model and its training.
+
+    Attributes:
+        model: see `LookupConfig`.
+        train: see `TrainConfig`.
+        about: what it is, in one line.
+    """
+
+    model: LookupConfig
+    train: TrainConfig
+    about: str
+
+
+def _network(dim: int, layers: int, heads: int, tiles: int, **options: float) -> LMConfig:
+    # a sixteenth of the tiles is read; no positions, for the memory knows the order by itself
+    return LMConfig(
+        dim=dim,
+        layers=layers,
+        positions=0,
+        mixer="routed-memory",
+        mixer_options={"heads": heads, "slots": 16},
+        ffn="lookup",
+        ffn_options={
+            "tiles": tiles,
+            "tiles_per_cluster": None,
+            "cells": 8,
+            "top_k": tiles // 16,
+        },
+        **options,  # pyright: ignore[reportArgumentType]
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    "tables": Preset(
+        LookupConfig(hidden=128, words=True, echoes=True),
+        TrainConfig(
+            steps=500,
+            batch=8,
+            context=256,
+            lr=3e-3,
+            warmup=20,
+            schedule="linear",
+            weight_decay=0.01,
+            muon=0.02,
+        ),
+        "tables and a gate, no network: half a minute on two cores",
+    ),
+    "small": Preset(
+        LookupConfig(network=_network(128, 4, 4, 480, dropout=0.1), words=True, echoes=True),
+        TrainConfig(
+            steps=470, batch=8, context=256, lr=2e-3, warmup=50, schedule="linear", muon=0.02
+        ),
+        "0.9 million numbers and the tables: two minutes on two cores",
+    ),
+    "base": Preset(
+        LookupConfig(network=_network(384, 6, 6, 1472, dropout=0.4), words=True, echoes=True),
+        TrainConfig(
+            steps=300, batch=64, context=256, lr=1e-3, warmup=50, schedule="linear", muon=0.02
+        ),
+        "as many numbers as nanoGPT's 10.6 million, and the tables: for a GPU",
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """Return a preset by name.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {name!r}")
+    return PRESETS[name]
+
+
+def routed_memory(name: str, slots: int) -> dict[str, Any]:
+    """Return the changes that make routed memory mix, with no more parameters than attention.
+
+    Hidden units are given up for it.
+
+    Args:
+        name: of the protocol, "seed" or "nano".
+        slots: of each head, 64 or 16.
+    """
+    hidden = {("seed", 64): 509, ("seed", 16): 384, ("nano", 64): 451, ("nano", 16): 499}
+    ffn = {"hidden": hidden[name, slots]} | ({"bias": True} if name == "seed" else {})
+    return {
+        "mixer": "routed-memory",
+        "mixer_options": {"slots": slots},
+        "positions": 0,
+        "ffn_options": ffn,
+    }
+
+
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """Return versions, device and threads of this process, as a record states them.
+
+    Args:
+        device: what the run used, "cpu" or "cuda".
+    """
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "trix": metadata.version("trix-routing"),
+        },
+        "device": torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"cpu ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+    }

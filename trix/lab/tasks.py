@@ -1,0 +1,284 @@
+"""Tasks of recall: synthetic texts whose questions can be answered from the text alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trix.address.route import flat_route
+from trix.address.ternary import ternarize
+from trix.checks import positive
+
+NOTHING = -100
+"""The target where nothing is asked: `cross_entropy` leaves it out."""
+POWER = 0.01
+"""Exponent of the law that the places of questions in `mqar` follow, as in zoology."""
+
+
+class Asked(NamedTuple):
+    """Texts with questions.
+
+    Attributes:
+        tokens: int64 `[batch, length]`.
+        targets: the answer that belongs at each place, or `NOTHING`; int64 `[batch, length]`.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+
+
+def mqar(batch: int, length: int, pairs: int, vocab: int, generator: torch.Generator) -> Asked:
+    """Return multi-query associative recall: keys with their values, then each key once more.
+
+    As in zoology (Arora et al. 2023). The text begins with the pairs, key and value in turn. In
+    what follows, at every second place at most, the keys come again in random order, the nearer
+    the likelier (weight rank^(`POWER` − 1)), and each asks for its value. All other tokens are 0.
+    Keys, all different, are from the lower half of the vocabulary and values, all different, from
+    the upper.
+
+    Args:
+        batch: texts.
+        length: tokens of each.
+        pairs: of each.
+        vocab: tokens that there are.
+        generator: source of randomness.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1, no room for as many questions as pairs, or too few tokens.
+    """
+    _counts(batch=batch, length=length, pairs=pairs, vocab=vocab)
+    half, space = vocab // 2, (length - 2 * pairs) // 2
+    if space < pairs:
+        raise ValueError(f"length must be at least {4 * pairs} for {pairs} pairs, got {length}")
+    if half - 1 < pairs:
+        raise ValueError(f"vocab must be at least {2 * pairs + 2} for {pairs} pairs, got {vocab}")
+    keys = 1 + _distinct(batch, pairs, half - 1, generator)
+    values = half + _distinct(batch, pairs, vocab - half, generator)
+    law = torch.arange(1, space + 1, dtype=torch.float64) ** (POWER - 1)
+    gaps = torch.multinomial(law.expand(batch, -1), pairs, generator=generator)
+    tokens = torch.zeros(batch, length, dtype=torch.int64)
+    targets = torch.full_like(tokens, NOTHING)
+    tokens[:, : 2 * pairs] = torch.stack([keys, values], dim=2).flatten(1)
+    places = 2 * pairs + 2 * gaps
+    return Asked(tokens.scatter_(1, places, keys), targets.scatter_(1, places, values))
+
+
+def induction(batch: int, length: int, vocab: int, generator: torch.Generator) -> Asked:
+    """Return induction heads: what followed the special token, the time before?
+
+    As in Mamba (Gu & Dao 2023, after Olsson et al. 2022). Random tokens; at a random place the
+    special token, `vocab - 1`, which comes again at the end and asks for its first successor.
+
+    Args:
+        batch: texts.
+        length: tokens of each, at least 3.
+        vocab: tokens that there are, the special one included.
+        generator: source of randomness.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1, fewer than 3 tokens in a text or 2 in the vocabulary.
+    """
+    _counts(batch=batch, length=length, vocab=vocab)
+    if length < 3 or vocab < 2:
+        raise ValueError(f"length must be at least 3 and vocab 2, got {length} and {vocab}")
+    tokens = torch.randint(vocab - 1, (batch, length), generator=generator)
+    place = torch.randint(length - 2, (batch, 1), generator=generator)
+    targets = torch.full_like(tokens, NOTHING)
+    targets[:, -1:] = tokens.gather(1, place + 1)
+    tokens.scatter_(1, place, vocab - 1)[:, -1] = vocab - 1
+    return Asked(tokens, targets)
+
+
+def selective_copying(
+    batch: int, length: int, kept: int, vocab: int, generator: torch.Generator
+) -> Asked:
+    """Return selective copying: repeat, in order, what stood scattered among noise.
+
+    As in Mamba (Gu & Dao 2023) and MAD (Poli et al. 2024). Random tokens stand at random places,
+    and between them noise, the token `vocab - 2`. In the end the token `vocab - 1` comes once for
+    each of them and asks for the next.
+
+    Args:
+        batch: texts.
+        length: tokens of each, questions included.
+        kept: tokens to repeat.
+        vocab: tokens that there are, noise and question included.
+        generator: source of randomness.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1, too short a text or fewer than 3 tokens in the vocabulary.
+    """
+    _counts(batch=batch, length=length, kept=kept, vocab=vocab)
+    if length < 2 * kept or vocab < 3:
+        raise ValueError(
+            f"length must be at least {2 * kept} for {kept} tokens and vocab 3, "
+            f"got {length} and {vocab}"
+        )
+    wanted = torch.randint(vocab - 2, (batch, kept), generator=generator)
+    places = _distinct(batch, kept, length - kept, generator).sort(dim=1).values
+    tokens = torch.full((batch, length), vocab - 2)
+    targets = torch.full_like(tokens, NOTHING)
+    tokens.scatter_(1, places, wanted)[:, -kept:] = vocab - 1
+    targets[:, -kept:] = wanted
+    return Asked(tokens, targets)
+
+
+TASKS: dict[str, Callable[..., Asked]] = {
+    "mqar": mqar,
+    "induction": induction,
+    "selective-copying": selective_copying,
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task with all but the number of texts and their length: `task(batch, length, generator)`.
+
+    Attributes:
+        name: in `TASKS`.
+        vocab: tokens that there are.
+        options: the task's other keywords.
+    """
+
+    name: str
+    vocab: int
+    options: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if self.name not in TASKS:
+            raise ValueError(f"task must be one of {sorted(TASKS)}, got {self.name!r}")
+
+    def __call__(self, batch: int, length: int, generator: torch.Generator) -> Asked:
+        """Draw texts; see the function of that name."""
+        return TASKS[self.name](
+            batch, length, vocab=self.vocab, generator=generator, **self.options
+        )
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A task whose texts are of another length every time, up to the one asked for.
+
+    Attributes:
+        task: what draws.
+        shortest: the least length.
+    """
+
+    task: Task
+    shortest: int
+
+    def __call__(self, batch: int, length: int, generator: torch.Generator) -> Asked:
+        """Draw texts, all of one length, which is from `shortest` to `length`."""
+        if not 1 <= self.shortest <= length:
+            raise ValueError(f"length must be at least {self.shortest}, got {length}")
+        drawn = int(torch.randint(self.shortest, length + 1, (), generator=generator))
+        return self.task(batch, drawn, generator)
+
+
+def _counts(**counts: int) -> None:
+    for name, value in counts.items():
+        positive(name, value)
+
+
+def _distinct(batch: int, count: int, of: int, generator: torch.Generator) -> Tensor:
+    # `count` different numbers below `of` in random order, `[batch, count]`
+    return torch.rand(batch, of, generator=generator).topk(count, dim=1).indices
+
+
+CLUSTER = 1.2
+"""Distance of a cluster from its family's centre, in units of that centre's own spread."""
+
+TILE_MIX, TOKEN_MIX = 0.4, 0.8
+"""The most that a tile or a token takes from its second cluster: a share drawn evenly from 0 up."""
+
+TILE_NOISE, TOKEN_NOISE = 0.5, 0.5
+"""What belongs to one tile or one token alone, in the same units."""
+
+
+class Overlapping(NamedTuple):
+    """Signatures and tokens, and the clusters that they were drawn from.
+
+    Attributes:
+        signatures: ternary, `[tiles, dim]`.
+        tokens: `[tokens, dim]`.
+        tile_cluster: the cluster that each tile takes most from, int64 `[tiles]`.
+        token_cluster: the cluster that each token takes most from, int64 `[tokens]`.
+    """
+
+    signatures: Tensor
+    tokens: Tensor
+    tile_cluster: Tensor
+    token_cluster: Tensor
+
+
+def overlapping_clusters(
+    tiles: int, dim: int = 256, tokens: int = 4096, seed: int = 0
+) -> Overlapping:
+    """Draw tiles in overlapping clusters, and tokens to route among them.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+    for name, value in (("tiles", tiles), ("dim", dim), ("tokens", tokens)):
+        positive(name, value)
+    generator = torch.Generator().manual_seed(seed)
+    families = round(tiles ** (1 / 3))
+    clusters = round(tiles ** (2 / 3))
+
+    def normal(rows: int) -> Tensor:
+        return torch.randn(rows, dim, generator=generator)
+
+    centres = normal(families)[torch.arange(clusters) % families] + CLUSTER * normal(clusters)
+
+    def mixed(own: Tensor, most: float) -> Tensor:
+        other = torch.randint(clusters, own.shape, generator=generator)
+        share = most * torch.rand(len(own), 1, generator=generator)
+        return (1 - share) * centres[own] + share * centres[other]
+
+    # every cluster gets its tiles, and a tile's number says nothing about its cluster
+    tile_cluster = (torch.arange(tiles) % clusters)[torch.randperm(tiles, generator=generator)]
+    token_cluster = torch.randint(clusters, (tokens,), generator=generator)
+    signatures = ternarize(mixed(tile_cluster, TILE_MIX) + TILE_NOISE * normal(tiles))
+    x = mixed(token_cluster, TOKEN_MIX) + TOKEN_NOISE * normal(tokens)
+    return Overlapping(signatures, x, tile_cluster, token_cluster)
+
+
+def isotropic(
+    tiles: int, dim: int = 256, tokens: int = 4096, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Draw ternary signatures `[tiles, dim]` and tokens `[tokens, dim]` of no structure at all.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+    for name, value in (("tiles", tiles), ("dim", dim), ("tokens", tokens)):
+        positive(name, value)
+    generator = torch.Generator().manual_seed(seed)
+    signatures = ternarize(torch.randn(tiles, dim, generator=generator))
+    return signatures, torch.randn(tokens, dim, generator=generator)
+
+
+@torch.no_grad()
+def recall(router: nn.Module, x: Tensor, signatures: Tensor, top_k: int = 1) -> float:
+    """Return the share of the flat winners that a router finds too.
+
+    Args:
+        router: called as `router(x, signatures, top_k)`, as a `TreeRouter` is.
+        x: tokens, `[..., dim]`.
+        signatures: `[tiles, dim]`.
+        top_k: how many winners a token has.
+
+    Raises:
+        ValueError: there are no tokens, or the router or `flat_route` refuse their arguments.
+    """
+    if x.ndim == 0 or x.numel() == 0:
+        raise ValueError(f"x must hold tokens, got {list(x.shape)}")
+    expected = flat_route(x, signatures, top_k).index.unsqueeze(-1)
+    found = router(x, signatures, top_k).index.unsqueeze(-2)
+    return float((expected == found).any(-1).to(torch.float64).mean())

@@ -1,0 +1,136 @@
+"""Records: one line of JSON a run, one file an experiment, written here and nowhere else."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trix.files import locked, write_text
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run of one arm of one experiment.
+
+    Attributes:
+        experiment: name of the experiment, and of its file.
+        arm: what was run.
+        seed: what decided initial weights, windows and dropout; None where nothing is random.
+        config: everything else that decided the run.
+        corpus: name, source and SHA-256 of the text.
+        versions: of Python and the packages that matter.
+        device: where it ran.
+        threads: CPU threads.
+        seconds: wall time of the run, evaluation not included.
+        parameters: trained numbers (table entries, for a table).
+        metrics: what was measured, by name.
+        curve: training loss every few steps, `[step, nats]`.
+    """
+
+    experiment: str
+    arm: str
+    seed: int | None
+    config: dict[str, Any]
+    corpus: dict[str, Any]
+    versions: dict[str, str]
+    device: str
+    threads: int
+    seconds: float
+    parameters: int
+    metrics: dict[str, float]
+    curve: list[list[float]]
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "experiment": str,
+    "arm": str,
+    "seed": (int, type(None)),
+    "config": dict,
+    "corpus": dict,
+    "versions": dict,
+    "device": str,
+    "threads": int,
+    "seconds": (int, float),
+    "parameters": int,
+    "metrics": dict,
+    "curve": list,
+}
+
+
+def add_record(folder: Path, record: Record) -> None:
+    """Add one line to the experiment's file; a reader never sees half of it.
+
+    Raises:
+        ValueError: a metric is not finite, the file already there is corrupt, or it holds this arm
+            and seed.
+    """
+    path = folder / f"{record.experiment}.jsonl"
+    for name, value in record.metrics.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{record.arm} with seed {record.seed}: metric {name} is {value}")
+    with locked(folder):
+        for unfinished in folder.glob(f".{path.name}.*"):
+            unfinished.unlink()  # a writer that was killed left it
+        earlier = read_records(path)
+        if any((r.arm, r.seed) == (record.arm, record.seed) for r in earlier):
+            raise ValueError(f"{path.name} already holds {record.arm} with seed {record.seed}")
+        lines = [json.dumps(asdict(r), allow_nan=False) for r in [*earlier, record]]
+        write_text(path, "\n".join(lines) + "\n")
+
+
+def read_records(path: Path) -> list[Record]:
+    """Return the records of one file; none where there is no file.
+
+    Raises:
+        ValueError: a line is not a record of this experiment, or is there twice; the message names
+            file, line and fault.
+    """
+    if not path.exists():
+        return []
+    records: list[Record] = []
+    seen: set[tuple[str, int | None]] = set()
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        where = f"{path.name}, line {number}"
+        record = _parse(line, where)
+        if record.experiment != path.stem:
+            raise ValueError(f"corrupt record in {where}: experiment is {record.experiment!r}")
+        if (record.arm, record.seed) in seen:
+            raise ValueError(
+                f"corrupt record in {where}: {record.arm} with seed {record.seed} again"
+            )
+        seen.add((record.arm, record.seed))
+        records.append(record)
+    return records
+
+
+def read_all_records(folder: Path) -> list[Record]:
+    """Return the records of every experiment in `folder`, by file name."""
+    return [r for path in sorted(folder.glob("*.jsonl")) for r in read_records(path)]
+
+
+def find_record(
+    records: list[Record], experiment: str, arm: str, seed: int | None
+) -> Record | None:
+    """Return the record of one run, or None."""
+    return next(
+        (r for r in records if (r.experiment, r.arm, r.seed) == (experiment, arm, seed)), None
+    )
+
+
+def _parse(line: bytes, where: str) -> Record:
+    try:
+        values = json.loads(line.decode("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"corrupt record in {where}: {error}") from error
+    if not isinstance(values, dict) or set(values) != set(_TYPES):
+        received = sorted(values) if isinstance(values, dict) else type(values).__name__
+        raise ValueError(f"corrupt record in {where}: expected {sorted(_TYPES)}, got {received}")
+    for name, kind in _TYPES.items():
+        if not isinstance(values[name], kind) or isinstance(values[name], bool):
+            raise ValueError(f"corrupt record in {where}: {name} is {values[name]!r}")
+    for name, value in values["metrics"].items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and math.isfinite(value)):
+            raise ValueError(f"corrupt record in {where}: metric {name} is {value!r}")
+    return Record(**values)

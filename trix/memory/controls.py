@@ -1,0 +1,231 @@
+"""Static memory: the notes' prototype, whose slots hold constants."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trix.address.signatures import SignatureRows
+from trix.checks import positive
+from trix.memory.attention import CausalAttention, WindowAttention, WindowState
+from trix.memory.parts import WIDTH, ShortConvolution, slot_shares
+from trix.memory.slots import PARTS, MemoryState, RoutedMemory
+from trix.memory.streaming import check_kind, check_tokens, head_width
+
+
+class StaticMemory(nn.Module):
+    """Slots with learned contents in place of attention: every token reads, and none writes.
+
+    A head looks at a token through a query and reads the slots whose ternary signatures match it
+    best. What it reads was learned and is the same for every text, so no token ever sees another: a
+    model of such layers predicts from the present character alone (and from its position, where it
+    is told). Source: the routed memory of the P0 summary.
+
+    Args:
+        dim: features, a multiple of `heads`.
+        heads: memories side by side.
+        slots: of each.
+        top_k: slots that a token reads, each with its share of the softmax over all.
+        bias: whether the projections have biases.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1, heads that do not divide `dim`, or `top_k` above `slots`.
+    """
+
+    def __init__(
+        self, dim: int, heads: int = 4, slots: int = 64, top_k: int = 1, bias: bool = False
+    ) -> None:
+        """See the class. Contents begin normal, with a standard deviation of one."""
+        super().__init__()
+        width = head_width(dim, heads)
+        if positive("top_k", top_k) > positive("slots", slots):
+            raise ValueError(f"top_k must be at most the {slots} slots, got {top_k}")
+        self.dim, self.heads, self.slots, self.top_k = dim, heads, slots, top_k
+        self.query = nn.Linear(dim, dim, bias=bias)
+        self.rows = SignatureRows(heads * slots, width)
+        self.contents = nn.Parameter(torch.randn(heads, slots, width))
+        self.out = nn.Linear(dim, dim, bias=bias)
+
+    def initial_state(self, batch: int) -> tuple[()]:
+        """Return the state before the first token, which is that after every other: nothing."""
+        return ()
+
+    def forward(self, x: Tensor, state: tuple[()] | None = None) -> tuple[Tensor, tuple[()]]:
+        """Read the slots for tokens `[batch, time >= 1, dim]`; return as many, and no state.
+
+        Raises:
+            TypeError: `x` is not floating, or the state of another kind of layer.
+            ValueError: `x` is not `[batch, time >= 1, dim]`.
+        """
+        check_tokens(x, self.dim)
+        if state not in (None, ()):
+            raise TypeError(f"state must be (), got a {type(state).__name__}")
+        read = self.addresses(x) @ self.contents.to(x.dtype)
+        return self.out(read.transpose(1, 2).flatten(2)), ()
+
+    def addresses(self, x: Tensor) -> Tensor:
+        """Return how much tokens `[batch, time, dim]` read, `[batch, heads, time, slots]`."""
+        query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        signatures = self.rows().view(self.heads, self.slots, -1).to(query.dtype)
+        return slot_shares(query @ signatures.mT / math.sqrt(query.shape[-1]), self.top_k)
+
+
+class ConvolvedState(NamedTuple):
+    """The latest tokens, `[batch, width - 1, dim]`, and the inner mixer's own state."""
+
+    past: Tensor
+    inner: Any
+
+
+class Convolved(nn.Module):
+    """A mixer that sees each token through a short convolution, as `RoutedMemory` does.
+
+    Args:
+        dim: features.
+        inner: the mixer.
+        width: tokens that are seen, the present one included.
+    """
+
+    def __init__(self, dim: int, inner: nn.Module, width: int = WIDTH) -> None:
+        """See the class."""
+        super().__init__()
+        self.dim = dim
+        self.convolution = ShortConvolution(dim, width)
+        self.inner: Any = inner
+
+    def initial_state(self, batch: int) -> ConvolvedState:
+        """Return the state before the first token."""
+        return ConvolvedState(
+            self.convolution.initial_state(batch), self.inner.initial_state(batch)
+        )
+
+    def forward(
+        self, x: Tensor, state: ConvolvedState | None = None
+    ) -> tuple[Tensor, ConvolvedState]:
+        """Read the past and the present of `[batch, time >= 1, dim]`, as the inner mixer does.
+
+        Raises:
+            TypeError: `x` is not floating, or the state of another kind of layer.
+            ValueError: `x` is not `[batch, time >= 1, dim]`, or the state is of another layer,
+                batch or dtype.
+        """
+        check_tokens(x, self.dim)
+        if state is None:
+            past, inner = self.convolution.initial_state(len(x)).to(x.dtype), None
+        else:
+            past, inner = check_kind(state, ConvolvedState)
+        seen, past = self.convolution(x, past)
+        y, inner = self.inner(seen, inner)
+        return y, ConvolvedState(past, inner)
+
+
+class ConvolvedAttention(Convolved):
+    """Softmax attention behind the convolution.
+
+    Args:
+        dim: features, a multiple of `heads`.
+        heads: of the attention.
+        width: tokens that the convolution sees; 1 for attention that only begins as wide.
+    """
+
+    def __init__(self, dim: int, heads: int = 4, width: int = WIDTH) -> None:
+        """See the class.
+
+        Queries, keys and values begin with a standard deviation of 1/√dim, as those of the memory.
+        """
+        super().__init__(dim, CausalAttention(dim, heads), width)
+        nn.init.normal_(self.inner.qkv.weight, std=dim**-0.5)
+
+
+class ConvolvedStatic(Convolved):
+    """A `StaticMemory` behind the convolution: soft slots that know the latest tokens, unwritten.
+
+    Args:
+        dim: features, a multiple of `heads`.
+        heads: memories side by side.
+        slots: of each.
+        top_k: slots that a token reads.
+    """
+
+    def __init__(self, dim: int, heads: int = 4, slots: int = 64, top_k: int = 1) -> None:
+        """See the class."""
+        super().__init__(dim, StaticMemory(dim, heads, slots, top_k))
+
+
+class HybridState(NamedTuple):
+    """The states of the two kinds of heads."""
+
+    memory: MemoryState
+    window: WindowState
+
+
+class HybridHeads(nn.Module):
+    """A memory and a window that read the same tokens; what they read is added up.
+
+    Args:
+        memory: the routed heads.
+        window: the others, of as many features.
+    """
+
+    def __init__(self, memory: RoutedMemory, window: WindowAttention) -> None:
+        """See the class."""
+        super().__init__()
+        if memory.dim != window.dim:
+            raise ValueError(f"memory and window must be as wide, got {memory.dim}, {window.dim}")
+        self.memory, self.window = memory, window
+
+    def initial_state(self, batch: int) -> HybridState:
+        """Return the state before the first token."""
+        return HybridState(self.memory.initial_state(batch), self.window.initial_state(batch))
+
+    def forward(self, x: Tensor, state: HybridState | None = None) -> tuple[Tensor, HybridState]:
+        """Read the past and the present of tokens `[batch, time >= 1, dim]`, as both layers do."""
+        first, second = (None, None) if state is None else check_kind(state, HybridState)
+        far, memory = self.memory(x, first)
+        near, window = self.window(x, second)
+        return far + near, HybridState(memory, window)
+
+
+class HybridMixer(Convolved):
+    """Heads of a `RoutedMemory` and of a `WindowAttention`, side by side.
+
+    All see the tokens through one short convolution, and a head is as wide as in a layer of one
+    kind. What the two kinds read is added up, which is one projection of all heads.
+
+    Args:
+        dim: features, a multiple of `heads`.
+        heads: of both kinds together.
+        routed: heads of the memory, at least one and less than all.
+        slots: of each routed head.
+        window: tokens that the other heads read. With half as many as there are slots, all heads
+            keep a state of the same size, up to a token.
+        top_k: see `RoutedMemory`.
+        parts: of the memory, see `RoutedMemory`; the convolution is there anyway.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: as for `RoutedMemory` and `WindowAttention`, or `routed` leaves no other head.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 4,
+        routed: int = 2,
+        slots: int = 64,
+        window: int = 32,
+        top_k: int | None = None,
+        parts: Sequence[str] = PARTS,
+    ) -> None:
+        """See the class."""
+        width = head_width(dim, heads)
+        if positive("routed", routed) >= heads:
+            raise ValueError(f"routed must be less than the {heads} heads, got {routed}")
+        parts = [part for part in parts if part != "convolution"]
+        memory = RoutedMemory(dim, routed, slots, top_k, parts, width)
+        super().__init__(
+            dim, HybridHeads(memory, WindowAttention(dim, heads - routed, window, width))
+        )

@@ -1,0 +1,288 @@
+"""A small character language model whose mixer and feed-forward are chosen by name."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeGuard
+
+from torch import Tensor, nn
+
+from trix.address.route import Route, RoutedLayer
+from trix.checks import positive
+from trix.memory.attention import CausalAttention, WindowAttention
+from trix.memory.controls import ConvolvedAttention, ConvolvedStatic, HybridMixer, StaticMemory
+from trix.memory.slots import RoutedMemory
+from trix.models.generate import generate
+from trix.tiles.adaptive import AdaptiveKANFFN
+from trix.tiles.codebook import CodebookFFN
+from trix.tiles.ffn import DenseFFN, MixtureFFN, ProductKeyFFN, TriXFFN, WideDenseFFN
+from trix.tiles.fractal import BinnedFFN, FractalFFN, RandomFractalFFN
+from trix.tiles.funnel import FunnelFFN
+from trix.tiles.lookup import SparseLookupFFN
+from trix.tiles.tiled import TiledFFN
+from trix.tiles.two_level import FixedRoutingFFN, HierarchicalTriXFFN, HybridKANFFN
+
+MIXERS: dict[str, Callable[..., nn.Module] | None] = {
+    "attention": CausalAttention,
+    "convolved-attention": ConvolvedAttention,
+    "convolved-static": ConvolvedStatic,
+    "routed-memory": RoutedMemory,
+    "window-attention": WindowAttention,
+    "hybrid": HybridMixer,
+    "static-memory": StaticMemory,
+    "none": None,
+}
+
+
+def _random_lookup(dim: int, **options: Any) -> SparseLookupFFN:
+    # a control: keys that were drawn once and stay as they are
+    layer = SparseLookupFFN(dim, **options)
+    layer.keys.raw.requires_grad_(False)
+    return layer
+
+
+FFNS: dict[str, Callable[..., nn.Module] | None] = {
+    "dense": DenseFFN,
+    "wide-dense": WideDenseFFN,
+    "trix": TriXFFN,
+    "tiled": TiledFFN,
+    "lookup": SparseLookupFFN,
+    "random-lookup": _random_lookup,
+    "hierarchical-trix": HierarchicalTriXFFN,
+    "hybrid-kan": HybridKANFFN,
+    "fixed-routing": FixedRoutingFFN,
+    "adaptive-kan": AdaptiveKANFFN,
+    "fractal": FractalFFN,
+    "random-fractal": RandomFractalFFN,
+    "binned": BinnedFFN,
+    "funnel": FunnelFFN,
+    "codebook": CodebookFFN,
+    "mixture": MixtureFFN,
+    "product-keys": ProductKeyFFN,
+    "none": None,
+}
+
+
+@dataclass(frozen=True)
+class LMConfig:
+    """Everything that decides the shape of a `CharLM`.
+
+    Attributes:
+        vocab_size: number of distinct characters.
+        dim: width of the model.
+        layers: number of blocks.
+        positions: learned position embeddings, and so the longest context; 0 for none.
+        mixer: how tokens see earlier ones, a name in `MIXERS`.
+        mixer_options: keywords for the mixer beyond `dim`.
+        ffn: what each token reads by itself, a name in `FFNS`.
+        ffn_options: keywords for the feed-forward beyond `dim`.
+        dropout: probability of dropping an activation in training.
+        bias: whether the norms and the head have biases.
+        tied: whether the head shares the token embedding.
+        init: initial scales, "gpt2" or "torch"; see `init_weights`.
+    """
+
+    vocab_size: int = 65
+    dim: int = 128
+    layers: int = 4
+    positions: int = 64
+    mixer: str = "attention"
+    mixer_options: dict[str, Any] = field(default_factory=dict)
+    ffn: str = "dense"
+    ffn_options: dict[str, Any] = field(default_factory=dict)
+    dropout: float = 0.0
+    bias: bool = False
+    tied: bool = True
+    init: str = "gpt2"
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for name in ("vocab_size", "dim", "layers"):
+            positive(name, getattr(self, name))
+        if not isinstance(self.positions, int) or self.positions < 0:
+            raise ValueError(f"positions must be an integer of at least 0, got {self.positions!r}")
+        for name, known in (("mixer", MIXERS), ("ffn", FFNS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {sorted(known)}, got {getattr(self, name)!r}"
+                )
+        if self.init not in ("gpt2", "torch"):
+            raise ValueError(f"init must be gpt2 or torch, got {self.init!r}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+
+class LMState(NamedTuple):
+    """What a `CharLM` remembers between calls: tokens seen, and one state a block."""
+
+    seen: int
+    mixers: tuple[Any, ...]
+
+
+class LMRouted(NamedTuple):
+    """Logits `[batch, time, vocab]`, the routes of the routed layers, and the next state."""
+
+    logits: Tensor
+    routes: tuple[Route, ...]
+    state: LMState
+
+
+class Block(nn.Module):
+    """norm → mixer → residual, norm → feed-forward → residual."""
+
+    def __init__(self, config: LMConfig) -> None:
+        """See the class."""
+        super().__init__()
+        mixer, ffn = MIXERS[config.mixer], FFNS[config.ffn]
+        self.mixer = mixer(config.dim, **config.mixer_options) if mixer else None
+        self.ffn: nn.Module | None = ffn(config.dim, **config.ffn_options) if ffn else None
+        self.mixer_norm = nn.LayerNorm(config.dim, bias=config.bias) if mixer else None
+        self.ffn_norm = nn.LayerNorm(config.dim, bias=config.bias) if ffn else None
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, state: Any = None, tokens: Tensor | None = None
+    ) -> tuple[Tensor, Route | None, Any]:
+        """Map `[batch, time, dim]` to itself; return the route (if any) and the mixer's state.
+
+        `tokens` `[batch, time]` are the characters at each place, for layers that route by them.
+        """
+        route = None
+        if self.mixer is not None and self.mixer_norm is not None:
+            read, state = self.mixer(self.mixer_norm(x), state)
+            x = x + self.dropout(read)
+        if self.ffn is not None and self.ffn_norm is not None:
+            normed = self.ffn_norm(x)
+            if isinstance(self.ffn, TiledFFN):
+                read, route = self.ffn.routed(normed, tokens)
+            elif _routes(self.ffn):
+                read, route = self.ffn.routed(normed)
+            else:
+                read = self.ffn(normed)
+            x = x + self.dropout(read)
+        return x, route, state
+
+
+class CharLM(nn.Module):
+    """embed → blocks → norm → head, over characters.
+
+    `model(tokens)` gives logits. `model.routed(tokens, state)` gives logits, the routes of every
+    routed layer, and the state to go on from: training, evaluation and step-by-step generation are
+    the same computation.
+
+    Args:
+        config: see `LMConfig`.
+    """
+
+    def __init__(self, config: LMConfig) -> None:
+        """See the class."""
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.dim)
+        self.position = nn.Embedding(config.positions, config.dim) if config.positions else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.dim, bias=config.bias)
+        self.head = nn.Linear(config.dim, config.vocab_size, bias=config.bias and not config.tied)
+        init_weights(self)
+        if config.tied:
+            self.head.weight = self.embed.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return next-character logits `[batch, time, vocab]` for tokens `[batch, time]`."""
+        return self.routed(tokens).logits
+
+    def routed(self, tokens: Tensor, state: LMState | None = None) -> LMRouted:
+        """Return logits, routes and state.
+
+        Args:
+            tokens: int64 `[batch, time]`.
+            state: where an earlier call stopped; the beginning when not given.
+
+        Raises:
+            IndexError: a token is outside the vocabulary (on a GPU, torch stops by itself).
+            ValueError: tokens are not two-dimensional, or run past the learned positions.
+        """
+        x, routes, state = self.features(tokens, state)
+        return LMRouted(self.head(x), routes, state)
+
+    def features(
+        self, tokens: Tensor, state: LMState | None = None, told: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Route, ...], LMState]:
+        """Return what the head reads, `[batch, time, dim]`, with routes and state; see `routed`.
+
+        `told` `[batch, time, dim]` is added to the embeddings: what else is known at each place.
+        """
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
+        seen, mixers = state if state is not None else (0, (None,) * len(self.blocks))
+        end = seen + tokens.shape[1]
+        try:
+            x = self.embed(tokens)
+        except IndexError as error:
+            low, high = int(tokens.min()), int(tokens.max())
+            raise IndexError(
+                f"tokens must be in 0 … {self.config.vocab_size - 1}, got {low} … {high}"
+            ) from error
+        if self.position is not None:
+            if end > self.config.positions:
+                raise ValueError(f"at most {self.config.positions} positions, got {end} tokens")
+            x = x + self.position.weight[seen:end]
+        if told is not None:
+            x = x + told
+        x = self.dropout(x)
+        routes, states = [], []
+        for block, mixer_state in zip(self.blocks, mixers, strict=True):
+            x, route, next_state = block(x, mixer_state, tokens)
+            states.append(next_state)
+            if route is not None:
+                routes.append(route)
+        return self.norm(x), tuple(routes), LMState(end, tuple(states))
+
+    generate = generate
+
+    def routed_layers(self) -> list[RoutedLayer]:
+        """Return the feed-forward layers that route, in the order of `LMRouted.routes`."""
+        return [b.ffn for b in self.blocks if _routes(b.ffn)]
+
+    def parameter_count(self) -> int:
+        """Return the number of trained numbers, shared ones once."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def _routes(layer: Any) -> TypeGuard[RoutedLayer]:
+    # asking for a `RoutedLayer` would look at its signatures, and so work them out
+    return hasattr(type(layer), "routed")
+
+
+def init_weights(model: CharLM) -> None:
+    """Set every initial scale of a `CharLM`, in one place.
+
+    With `init="torch"` each module keeps what PyTorch gives it (matrices uniform in ±1/√fan-in,
+    embeddings standard normal). With `init="gpt2"` (Radford et al.
+    2019):
+
+    - matrices and embeddings: normal, standard deviation 0.02;
+    - the projections that write into the residual stream: 0.02 / √(2 · layers), so that the
+      stream's variance does not grow with depth;
+    - biases: zero. Norms keep scale one;
+    - tiles, the slots of a memory, the first matrix of a `WideDenseFFN`, the query of a
+      `ProductKeyFFN` and the queries, keys and values of a `ConvolvedAttention` keep the scale that
+      their class gives them.
+    """
+    if model.config.init == "torch":
+        return
+    residual = 0.02 / math.sqrt(2 * len(model.blocks))
+    kept = {id(m.up) for m in model.modules() if isinstance(m, WideDenseFFN)}
+    kept |= {id(m.query) for m in model.modules() if isinstance(m, ProductKeyFFN)}
+    kept |= {id(m.inner.qkv) for m in model.modules() if isinstance(m, ConvolvedAttention)}
+    for name, module in model.named_modules():
+        if id(module) in kept:
+            continue
+        if isinstance(module, nn.Linear):
+            std = residual if name.endswith((".out", ".down")) else 0.02
+            nn.init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)

@@ -1,0 +1,378 @@
+"""What decides the shape of a look-it-up language model, and the names of what it looks up."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trix.address.route import Route, RoutedLayer
+from trix.checks import positive
+from trix.counts.context import ContextMemory
+from trix.counts.gate import ContextGate
+from trix.counts.match import BELOW, ECHOES, Echo, echoes
+from trix.counts.match import REACH as HEARD
+from trix.counts.rows import ContextReading, extended
+from trix.counts.words import ADDRESSES, REACH, WordMemory, asked, letters_of
+from trix.models.charlm import CharLM, LMConfig, LMState
+from trix.models.generate import generate
+
+GATES = ("routed", "fixed")
+
+
+@dataclass(frozen=True)
+class LookupConfig:
+    """Everything that decides the shape of a `LookupLM`.
+
+    Attributes:
+        vocab_size: number of distinct characters.
+        order: longest n-gram of the memory.
+        folds: blocks of the training text that are left out in turn while the model learns; 0
+            shows it its own answers.
+        hidden: units of each of the gate's layers.
+        gate: "routed", or "fixed": one learned blend for all positions.
+        network: what computes beside the tables; None for tables and a gate alone.
+        words: whether words and lines are addresses as well, see `WordMemory`.
+        echoes: whether the text that is being read is looked through too, see `trix.counts.match`.
+    """
+
+    vocab_size: int = 65
+    order: int = 9
+    folds: int = 8
+    hidden: int = 64
+    gate: str = "routed"
+    network: LMConfig | None = None
+    words: bool = False
+    echoes: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for name in ("vocab_size", "order", "hidden"):
+            positive(name, getattr(self, name))
+        if self.gate not in GATES:
+            raise ValueError(f"gate must be one of {GATES}, got {self.gate!r}")
+        if self.network is not None and self.network.vocab_size != self.vocab_size:
+            raise ValueError(
+                f"network must have {self.vocab_size} characters, got {self.network.vocab_size}"
+            )
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables, in the order in which they are read."""
+        orders = tuple(f"order {n}" for n in range(1, self.order + 1))
+        return orders + self.words * ADDRESSES + self.echoes * ECHOES
+
+    def lower(self, table: int) -> int:
+        """Return which table, by its place, is asked for what one after the first does not know."""
+        name = self.tables[table]
+        if name == "echo":
+            return min(BELOW, self.order) - 1
+        if table < self.order or name == "refrain":
+            return table - 1
+        return asked(name, self.order)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Whom the gate may ask, which is the tables and, last, the network if there is one."""
+        return self.tables if self.network is None else (*self.tables, "network")
+
+    @property
+    def ffn(self) -> str:
+        """The network's feed-forward, by name."""
+        return self.network.ffn if self.network is not None else "none"
+
+
+@dataclass(frozen=True)
+class BlockDraw:
+    """Draws training windows that lie within one block of the text, and says which.
+
+    What a `Draw` gives, and for each window the number of its block: the model leaves that block
+    out of its tables.
+
+    Attributes:
+        text: int64 `[length]`.
+        folds: blocks, as the memory cuts them; 0 draws anywhere.
+    """
+
+    text: Tensor
+    folds: int
+
+    def __repr__(self) -> str:
+        """Say what is drawn, for a checkpoint."""
+        digest = hashlib.sha256(self.text.numpy().tobytes()).hexdigest()
+        return f"BlockDraw({digest}, {self.folds})"
+
+    def __call__(self, batch: int, length: int, sampler: torch.Generator) -> tuple[Tensor, ...]:
+        """Return tokens and targets `[batch, length]`, and the windows' blocks `[batch]`.
+
+        Raises:
+            ValueError: a block does not hold a window.
+        """
+        if (shortest := len(self.text) // max(self.folds, 1)) <= length:
+            raise ValueError(f"blocks must be longer than {length}, got {shortest}")
+        first = torch.randint(len(self.text) - length, (batch,), generator=sampler)
+        block: tuple[Any, ...] = ()
+        if self.folds:
+            # a window that begins in one block and ends in another moves back into the first
+            fold = first * self.folds // len(self.text)
+            end = -(-(fold + 1) * len(self.text) // self.folds)
+            first, block = torch.minimum(first, end - length - 1), (fold,)
+        window = self.text[first[:, None] + torch.arange(length + 1)]
+        return window[:, :-1], window[:, 1:], *block
+
+
+_LATEST, _WIDTH = 3, 12  # characters that a gate without a network knows, features of each
+
+
+class Memories(NamedTuple):
+    """What a `LookupLM` looks up: n-grams and, where the config has them, words."""
+
+    memory: ContextMemory
+    words: WordMemory | None = None
+
+    def to(self, device: torch.device | str) -> "Memories":
+        """Move what is read to a device; return it."""
+        for memory in self:
+            if memory is not None:
+                memory.to(device)
+        return self
+
+
+class LookupState(NamedTuple):
+    """What a `LookupLM` remembers: characters seen, the latest of them, the network's state."""
+
+    seen: int
+    recent: Tensor
+    network: LMState | None
+
+
+class LookupRouted(NamedTuple):
+    """What a `LookupLM` says, and who said it.
+
+    Attributes:
+        logits: log-probabilities of the next character, `[batch, time, vocab]`; they sum to one.
+        routes: of the network's routed layers.
+        state: to go on from.
+        gate: the gate's route among `LookupConfig.places`.
+        sharpness: the power that the blend was raised to, `[batch, time]`.
+    """
+
+    logits: Tensor
+    routes: tuple[Route, ...]
+    state: LookupState
+    gate: Route
+    sharpness: Tensor
+
+
+class LookupLM(nn.Module):
+    """tokens → addresses → what stands there (→ network) → gate → one distribution.
+
+    The network reads, beside each character, what the tables say of the next one, so that it need
+    not learn what can be looked up. The model is called as a `CharLM` is. The memory is no
+    parameter and not in `state_dict`: it is counted from the text, or read from a saved model
+    (`trix.models.storage`).
+
+    Args:
+        config: see `LookupConfig`.
+        memory: counted from the training text, with the config's order and alphabet.
+        words: counted from it as well, if the config has words.
+
+    Raises:
+        ValueError: a memory does not fit the config.
+    """
+
+    def __init__(
+        self, config: LookupConfig, memory: ContextMemory, words: WordMemory | None = None
+    ) -> None:
+        """See the class."""
+        super().__init__()
+        if (memory.order, memory.vocab_size) != (config.order, config.vocab_size):
+            raise ValueError(
+                f"memory must have order {config.order} and {config.vocab_size} characters, got "
+                f"{memory.order} and {memory.vocab_size}"
+            )
+        if (words is not None) != config.words:
+            raise ValueError(f"words must be given if and only if words=True, got {words}")
+        if words is not None and words.vocab_size != config.vocab_size:
+            raise ValueError(
+                f"words must have {config.vocab_size} characters, got {words.vocab_size}"
+            )
+        self.config, self.memory, self.words = config, memory, words
+        self.dropped: frozenset[str] = frozenset()
+        self.network = CharLM(config.network) if config.network is not None else None
+        if self.network is not None:
+            state_dim = self.network.config.dim
+            told = len(config.tables) * (config.vocab_size + 3)
+            self.told = nn.Linear(told, state_dim, bias=False)
+            nn.init.zeros_(self.told.weight)
+        else:
+            state_dim = _LATEST * _WIDTH
+            self.latest = nn.Embedding(config.vocab_size + 1, _WIDTH)  # the last one is "none yet"
+        self.gate = ContextGate(
+            len(config.tables),
+            state_dim,
+            network=self.network is not None,
+            hidden=config.hidden,
+            fixed=config.gate == "fixed",
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the next character's log-probabilities `[batch, time, vocab]`."""
+        return self.routed(tokens).logits
+
+    def routed(
+        self, tokens: Tensor, state: LookupState | None = None, left_out: Tensor | None = None
+    ) -> LookupRouted:
+        """Return log-probabilities, routes and state.
+
+        Args:
+            tokens: int64 `[batch, time]`.
+            state: where an earlier call stopped; the beginning when not given.
+            left_out: the block of the training text that each row is from, `[batch]`, so that its
+                own answers are not looked up.
+
+        Raises:
+            ValueError: bad shape or token.
+        """
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
+        if state is None:
+            state = LookupState(0, tokens[:, :0], None)
+        before = state.recent.shape[1]
+        known = torch.cat([state.recent, tokens], dim=1)
+        reading = self.read(known, left_out, before)
+        routes, inner, own = (), None, None
+        if self.network is not None:
+            seen, routes, inner = self.network.features(tokens, state.network, self._told(reading))
+            own = self.network.head(seen)
+        else:
+            seen = self._latest(known)[:, before:]
+        blended = self.gate(reading, seen, own)
+        recent = known[:, max(0, known.shape[1] - self._reach()) :]
+        return LookupRouted(
+            blended.log_probabilities,
+            routes,
+            LookupState(state.seen + tokens.shape[1], recent, inner),
+            blended.route,
+            blended.sharpness,
+        )
+
+    def read(
+        self, tokens: Tensor, left_out: Tensor | None = None, first: int = 0
+    ) -> ContextReading:
+        """Return what the tables say after every position, `[batch, time, tables, ...]`.
+
+        Args:
+            tokens: int64 `[batch, time]`.
+            left_out: the block of the training text that each row is from, `[batch]`.
+            first: the positions before are context only, and are not read.
+        """
+        found = self._addresses(tokens, first)
+        block = None if left_out is None else left_out[:, None]
+        reading = self.memory.read(found[..., : self.config.order], block)
+        if self.words is not None:
+            reading = self.words.read(found[..., self.config.order :], reading, block)
+        if self.config.echoes:
+            places = range(len(self.config.tables))[-len(ECHOES) :]
+            asked = [self.config.lower(place) for place in places]
+            reading = extended(reading, self._echoes(tokens, first).found, asked)
+        return reading
+
+    def known(self, tokens: Tensor, first: int = 0) -> Tensor:
+        """Return where each table is read, int64 `[batch, time, tables]`; −1: it does not know.
+
+        An echo is read at a position of `tokens`, see `trix.counts.match`.
+        """
+        address = self._addresses(tokens, first)
+        if not self.config.echoes:
+            return address
+        return torch.cat([address, self._echoes(tokens, first).place], dim=-1)
+
+    def drop(self, table: str) -> None:
+        """Take a table away: its addresses are found no more, and the gate is told so.
+
+        Args:
+            table: a name in `config.tables`.
+
+        Raises:
+            ValueError: there is no such table, or the gate has no other place left.
+        """
+        self.gate.forbid(self._place(table))
+        self.dropped |= {table}
+
+    def restore(self, table: str) -> None:
+        """Undo `drop`.
+
+        Raises:
+            ValueError: there is no such table.
+        """
+        self.gate.allow(self._place(table))
+        self.dropped -= {table}
+
+    generate = generate
+
+    def routed_layers(self) -> list[RoutedLayer]:
+        """Return the network's layers that route, in the order of `LookupRouted.routes`."""
+        return self.network.routed_layers() if self.network is not None else []
+
+    def parameter_count(self) -> int:
+        """Return the number of trained numbers; the tables' counts are not among them."""
+        return sum(p.numel() for p in self.parameters())
+
+    def _place(self, table: str) -> int:
+        if table not in self.config.tables:
+            raise ValueError(f"table must be one of {self.config.tables}, got {table!r}")
+        return self.config.tables.index(table)
+
+    def _reach(self) -> int:
+        # characters before the next that it depends on, the network's aside
+        words, heard = self.config.words * REACH, self.config.echoes * HEARD
+        return max(self.config.order, _LATEST + 1, words, heard) - 1
+
+    def _addresses(self, tokens: Tensor, first: int) -> Tensor:
+        # where to look in what was counted
+        # an n-gram needs a few characters before the first position, a word many
+        skipped = max(0, first - self.config.order + 1)
+        address = self.memory.addresses(tokens[:, skipped:])[:, first - skipped :]
+        if self.words is not None:
+            address = torch.cat([address, self.words.addresses(tokens)[:, first:]], dim=-1)
+        for name in self.dropped - set(ECHOES):
+            address[..., self.config.tables.index(name)] = -1
+        return address
+
+    def _echoes(self, tokens: Tensor, first: int) -> Echo:
+        echo = echoes(tokens, self.config.vocab_size, first, self.memory.share.dtype)
+        for name in self.dropped & set(ECHOES):
+            n = ECHOES.index(name)
+            echo.place[..., n] = -1
+            echo.found.share[..., n, :], echo.found.evidence[..., n, :] = 0, 0
+            echo.found.back[..., n] = 1
+        return echo
+
+    def _told(self, reading: ContextReading) -> Tensor:
+        # square roots: small probabilities differ by more, and nothing is infinite as in logarithms
+        roots = reading.probabilities.sqrt().flatten(-2)
+        return self.told(torch.cat([roots, 0.2 * reading.evidence.flatten(-2)], dim=-1))
+
+    def _latest(self, known: Tensor) -> Tensor:
+        none = known.new_full((len(known), _LATEST - 1), self.config.vocab_size)
+        padded = torch.cat([none, known], dim=1)
+        return self.latest(padded.unfold(1, _LATEST, 1)).flatten(-2)
+
+
+def count(config: LookupConfig, tokens: Tensor, alphabet: str) -> Memories:
+    """Return what a model of a config looks up, counted from a text.
+
+    Args:
+        config: says which tables.
+        tokens: the text, int64 `[length]`.
+        alphabet: its characters; of them words are made.
+
+    Raises:
+        ValueError: the text is too short or does not fit the config.
+    """
+    sizes = (config.order, config.vocab_size, config.folds)
+    memory = ContextMemory(tokens, *sizes)
+    words = WordMemory(tokens, letters_of(alphabet), config.folds) if config.words else None
+    return Memories(memory, words)

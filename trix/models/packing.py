@@ -1,0 +1,120 @@
+"""A model in few bytes: ternary weights in two bits, everything else in bfloat16."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trix.address.packed import pack, unpack
+from trix.address.signatures import SignatureRows
+from trix.address.ternary import row_scale, ternarize
+from trix.files import atomic_path
+from trix.models.charlm import CharLM
+from trix.tiles.ffn import TriXFFN
+from trix.tiles.tile import TernaryBodies
+
+SCALED, PLAIN = True, False
+TERNARY: dict[type, dict[str, bool]] = {
+    TernaryBodies: {"up": SCALED, "down": SCALED},
+    TriXFFN: {"up": SCALED, "down": SCALED},
+    SignatureRows: {"raw": PLAIN, "frozen_rows": PLAIN},
+}
+"""What a forward pass reads through its ternary cut alone, with a scale a row or without."""
+
+
+def save_packed(model: CharLM, path: Path) -> dict[str, int]:
+    """Write a model for inference to one safetensors file.
+
+    Weights and signatures that are only ever read through their ternary cut (`TERNARY`) are kept as
+    two bits a weight and a scale a row; floating tensors else become bfloat16, ternary splines too.
+    Nothing is lost of the former: only their numbers before the cut, which training needs and
+    reading does not.
+
+    Args:
+        model: what to write.
+        path: the file; it appears whole or not at all.
+
+    Returns:
+        How many bytes each part takes (`ternary`, `scales`, `bfloat16` and `other`), and the whole
+        `file` with its header.
+    """
+    tensors: dict[str, Tensor] = {}
+    bytes_of: dict[str, int] = dict.fromkeys(("ternary", "scales", "bfloat16", "other"), 0)
+    for kind, part, tensor in _parts(model, model.state_dict()):
+        tensors[part] = tensor.contiguous()
+        bytes_of[kind] += tensor.numel() * tensor.element_size()
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+    return bytes_of | {"file": path.stat().st_size}
+
+
+def load_packed(model: CharLM, path: Path) -> None:
+    """Read into `model` what `save_packed` wrote of one of the same configuration.
+
+    Raises:
+        ValueError: the file is damaged, or not of this model; the message names the first tensor
+            that is not as it must be. The model is then as it was.
+    """
+    ternary, state = ternary_names(model), model.state_dict()
+    blank = _parts(model, {name: torch.zeros_like(value) for name, value in state.items()})
+    wanted = {part: tensor for _, part, tensor in blank}
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"corrupt packed model {path}: {error}") from error
+    if stored.keys() != wanted.keys():
+        raise ValueError(
+            f"{path} must hold the tensors of this model, got "
+            f"{sorted(stored.keys() - wanted.keys())} too many and "
+            f"{sorted(wanted.keys() - stored.keys())} too few"
+        )
+    for part, tensor in wanted.items():
+        if (found := _form(stored[part])) != _form(tensor):
+            raise ValueError(f"{path}: {part} must be {_form(tensor)}, got {found}")
+    read = {name: stored[name] for name in state if name in stored}
+    for name, scaled in ternary.items():
+        value = state[name]
+        try:
+            cut = unpack(stored[f"{name}:packed"], value.shape[-1], value.dtype)
+        except ValueError as error:
+            raise ValueError(f"corrupt packed model {path}: {name}: {error}") from error
+        read[name] = cut * stored[f"{name}:scale"].to(value.dtype) if scaled else cut
+    for name, value in read.items():
+        state[name].copy_(value)
+
+
+def _parts(model: CharLM, state: dict[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
+    # kind, name and tensor of all that is written
+    ternary = ternary_names(model)
+    for name, value in state.items():
+        if name == "head.weight" and model.config.tied:
+            continue  # the token embedding's, under another name
+        if name.endswith("._extra_state"):
+            continue  # how signatures were edited: a checkpoint keeps that, reading needs it not
+        if name in ternary:
+            cut = ternarize(value)
+            yield "ternary", f"{name}:packed", pack(cut)
+            if ternary[name]:
+                yield "scales", f"{name}:scale", row_scale(value, cut).to(torch.bfloat16)
+        elif value.is_floating_point():
+            yield "bfloat16", name, value.to(torch.bfloat16)
+        else:
+            yield "other", name, value
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{list(tensor.shape)} of {tensor.dtype}"
+
+
+def ternary_names(model: CharLM) -> dict[str, bool]:
+    """Return the names of tensors read through their cut; true where a scale is read too."""
+    return {
+        f"{prefix}.{name}": scaled
+        for prefix, module in model.named_modules()
+        for kind, names in TERNARY.items()
+        if isinstance(module, kind)
+        for name, scaled in names.items()
+    }

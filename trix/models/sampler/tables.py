@@ -1,0 +1,219 @@
+"""The tables of a look-it-up model for one text, a character at a time, in NumPy."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from trix.counts.context import ContextMemory
+from trix.counts.match import DISCOUNT, ECHOES, LENGTHS
+from trix.counts.match import REACH as HEARD
+from trix.counts.rows import CountRows
+from trix.counts.words import ADDRESSES, BASE, REACH, WordMemory, combined
+from trix.models.sampler.network import array
+
+
+class RowStep:
+    """The rows of a memory, nothing left out.
+
+    Args:
+        memory: what to copy them from.
+    """
+
+    def __init__(self, memory: CountRows) -> None:
+        """See the class."""
+        self.keys, self.start, self.character = (
+            t.cpu().numpy() for t in (memory.keys, memory.start, memory.character)
+        )
+        self.share, self.back, self.evidence = (
+            array(t[-1]) for t in (memory.share, memory.back, memory.evidence)
+        )
+
+    def find(self, keys: np.ndarray, out: np.ndarray) -> tuple[list[int], np.ndarray]:
+        """Return where keys stand, and which do; `out` is filled with the evidence there."""
+        if not len(self.keys):
+            out[:] = 0
+            return [0] * len(keys), np.zeros(len(keys), dtype=bool)
+        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        known = self.keys[place] == keys
+        out[:] = self.evidence[place]
+        return place.tolist(), known
+
+    def fill(self, place: int, lower: Any, out: np.ndarray) -> None:
+        """Set `out` to the distribution at a place: its shares, and the rest from a lower one."""
+        begin, end = self.start[place], self.start[place + 1]
+        np.multiply(lower, self.back[place], out=out)
+        out[self.character[begin:end]] += self.share[begin:end]
+
+
+class TableStep:
+    """What a `ContextMemory` says after each character of one text.
+
+    Args:
+        memory: nothing is left out of it.
+        dropped: names of tables that are not asked, as "order 3".
+    """
+
+    def __init__(self, memory: ContextMemory, dropped: frozenset[str]) -> None:
+        """See the class."""
+        self.order, self.vocab_size = memory.order, memory.vocab_size
+        self.rows = RowStep(memory)
+        self.closed = [n for n in range(self.order) if f"order {n + 1}" in dropped]
+        self.wraps = np.array([self.vocab_size**n for n in range(self.order)])
+        self.first_key = np.arange(self.order) * self.wraps[-1]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the text."""
+        self.codes, self.seen = np.zeros(self.order, dtype=np.int64), 0
+
+    def read(self, token: int, evidence: np.ndarray, said: np.ndarray) -> None:
+        """Fill in what stands at the addresses of the text so far.
+
+        Args:
+            token: the text's next character.
+            evidence: `[tables, 3]`; the first, as many as there are orders, are filled.
+            said: `[tables, vocab]`, likewise.
+        """
+        evidence = evidence[: self.order]
+        self.codes = (self.codes * self.vocab_size + token) % self.wraps
+        self.seen += 1
+        place, known = self.rows.find(self.codes + self.first_key, evidence)
+        known[self.seen + 1 :] = False  # fewer characters were read than the address has
+        known[self.closed] = False
+        evidence *= known[:, None]
+        p: Any = np.float32(1 / self.vocab_size)
+        for n, is_known in enumerate(known.tolist()):
+            if is_known:
+                self.rows.fill(place[n], p, said[n])
+            else:
+                said[n] = p
+            p = said[n]
+
+
+class WordStep:
+    """What a `WordMemory` says after each character of one text.
+
+    Args:
+        memory: nothing is left out of it.
+        first: place of its first address among all tables.
+        lower: which tables are asked for what each of its own does not know.
+        dropped: names of addresses that are not asked.
+    """
+
+    def __init__(
+        self, memory: WordMemory, first: int, lower: Sequence[int], dropped: frozenset[str]
+    ) -> None:
+        """See the class."""
+        self.first = first
+        self.vocab_size, self.letters = memory.vocab_size, memory.letters.tolist()
+        self.lower = lower
+        self.rows = RowStep(memory)
+        self.open = np.array([name not in dropped for name in ADDRESSES])
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the text."""
+        self.at, self.turn, self.latest = -1, -1, [0, 0, 0]
+        # the word so far and the two before: their numbers, and the places before they begin
+        self.words, self.gaps, self.power = [0, 0, 0], [-1, -1, -1], 1
+
+    def read(self, token: int, evidence: np.ndarray, said: np.ndarray) -> None:
+        """Fill in what stands at the addresses of the text so far, after what n-grams say.
+
+        Args:
+            token: the text's next character.
+            evidence: `[tables, 3]`; those of the four addresses, from `first` on, are filled.
+            said: `[tables, vocab]`, likewise, from the others.
+        """
+        keys, known = self._keys(token)
+        first = self.first
+        here = evidence[first : first + len(keys)]
+        place, found = self.rows.find(keys, here)
+        found &= known & self.open
+        here *= found[:, None]
+        for n, is_known in enumerate(found.tolist()):
+            lower = said[self.lower[n]]
+            if is_known:
+                self.rows.fill(place[n], lower, said[first + n])
+            else:
+                said[first + n] = lower
+
+    def _keys(self, token: int) -> tuple[np.ndarray, np.ndarray]:
+        # as `word_keys`, for one more character
+        self.at += 1
+        self.latest = [token, *self.latest[:2]]
+        letter = self.letters[token]
+        if letter > 0:
+            self.power = self.power * BASE % 2**64
+            self.words[0] += letter * self.power
+        else:
+            if self.at - self.gaps[0] > 1:
+                self.words[1:], self.gaps[1:] = self.words[:2], self.gaps[:2]
+            self.words[0], self.gaps[0], self.power = 0, self.at, 1
+            if letter < 0:
+                self.turn = self.at
+        column = self.at - self.turn
+        keys = np.array(combined(self.words, self.latest, column, self.vocab_size))
+        known = [place >= 0 and self.at - place < REACH for place in (*self.gaps, self.turn)]
+        known[3] &= self.at >= 2
+        return keys, np.array(known)
+
+
+class EchoStep:
+    """What echoes after each character of one text, see `trix.counts.match`.
+
+    Args:
+        first: place of the first echo among all tables.
+        lower: which tables are asked for what each echo does not know.
+        dropped: names of addresses that are not asked.
+    """
+
+    def __init__(self, first: int, lower: Sequence[int], dropped: frozenset[str]) -> None:
+        """See the class."""
+        self.first, self.lower = first, lower
+        self.closed = [name in dropped for name in ECHOES]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the text."""
+        self.latest: deque[int] = deque(maxlen=max(LENGTHS))
+        # for each length, what followed at each address, oldest first, and the addresses in turn
+        self.after: list[dict[tuple[int, ...], deque[int]]] = [{} for _ in LENGTHS]
+        self.turn: list[deque[tuple[int, ...]]] = [deque() for _ in LENGTHS]
+
+    def read(self, token: int, evidence: np.ndarray, said: np.ndarray) -> None:
+        """Fill in what echoes of the text so far, after what the other tables say.
+
+        Args:
+            token: the text's next character.
+            evidence: `[tables, 3]`; the last are filled.
+            said: `[tables, vocab]`; the last are filled, from the others.
+        """
+        before = tuple(self.latest)
+        self.latest.append(token)
+        for n, length in enumerate(LENGTHS):
+            followed = () if self.closed[n] else self._followed(n, length, before, token)
+            place, lower = self.first + n, said[self.lower[n]]
+            if not followed:
+                evidence[place], said[place] = 0, lower
+                continue
+            count, total = Counter(followed), len(followed)
+            evidence[place] = np.log1p((total, len(count), max(count.values())))
+            np.multiply(lower, DISCOUNT * len(count) / total, out=said[place])
+            for character, times in count.items():
+                said[place, character] += (times - DISCOUNT) / total
+
+    def _followed(self, n: int, length: int, before: tuple[int, ...], token: int) -> Sequence[int]:
+        after, turn = self.after[n], self.turn[n]
+        if len(before) >= length:
+            address = before[-length:]
+            after.setdefault(address, deque()).append(token)
+            turn.append(address)
+        if len(turn) > HEARD - length:
+            old = after[address := turn.popleft()]
+            old.popleft()
+            if not old:
+                del after[address]
+        return after.get(tuple(self.latest)[-length:], ())

@@ -1,0 +1,1 @@
+"""Figures that follow the page."""

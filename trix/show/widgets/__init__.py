@@ -1,0 +1,1 @@
+"""Things to touch, on a page with no kernel too."""

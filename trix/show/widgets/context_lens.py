@@ -1,0 +1,203 @@
+"""`ContextLens`: a passage, an address that the reader chooses, and what a count table reads there.
+
+Python works out every number for every order beforehand; `context_lens.js` only looks them up, so
+the widget is as quick on a page with no kernel. Where there is a kernel, what the reader chose
+comes back in `order` and `position`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from torch import Tensor
+
+from trix.counts.ngram import CountTables
+from trix.show.figures.style import NAMED
+
+MOST_CHARACTERS = 600
+"""A longer passage is not taken in at a glance."""
+
+MOST_LETTERS = 2**16
+"""Places in a longer alphabet do not fit the 16 bits that they are sent in."""
+
+SHOWN = 6
+"""How many of the likeliest characters are listed."""
+
+_HERE = Path(__file__).parent
+
+
+def lens_code(name: str) -> str:
+    """Return the code of a lens, `name` in this folder, and before it what all lenses share."""
+    return "\n".join((_HERE / part).read_text(encoding="utf-8") for part in ("passage.js", name))
+
+
+class ContextLens(anywidget.AnyWidget):
+    """A passage of text as count tables see it, one character and one order at a time.
+
+    The reader picks the character to be predicted and the order of the table. The address, the
+    last `order - 1` characters, is marked in the passage; beside it stand how often it occurs in
+    the counted text, what followed it there, and what the true next character costs under the
+    Witten–Bell distribution. The passage is tinted by that cost, character by character.
+
+    The tables see the passage and nothing before it: at its beginning addresses are shorter.
+
+    Attributes:
+        passage: the text.
+        alphabet: every character that has a number, in order.
+        order: of the table that is looked at; follows the reader where a kernel runs.
+        position: of the character to be predicted, from 0; follows the reader likewise.
+        orders: the longest order.
+        costs: nats of each character at each order, float32 `[orders, characters]`, in bytes.
+        likeliest: the `SHOWN` likeliest next characters (fewer where the alphabet has fewer), as
+            places in the alphabet, uint16 `[orders, characters, shown]`, in bytes.
+        shares: their probabilities, float32 of the same shape, in bytes.
+        totals: how often a character followed the address of n characters, uint32
+            `[characters, orders]` with n from 0, in bytes.
+        distincts: how many different characters did, likewise.
+        colours: of surprise and of what is read.
+        alt: what the figure shows, for whoever cannot see it.
+    """
+
+    _esm = lens_code("context_lens.js")
+    _css = _HERE / "context_lens.css"
+
+    passage = traitlets.Unicode().tag(sync=True)
+    alphabet = traitlets.Unicode().tag(sync=True)
+    order = traitlets.Int().tag(sync=True)
+    position = traitlets.Int().tag(sync=True)
+    orders = traitlets.Int().tag(sync=True)
+    costs = traitlets.Bytes().tag(sync=True)
+    likeliest = traitlets.Bytes().tag(sync=True)
+    shares = traitlets.Bytes().tag(sync=True)
+    totals = traitlets.Bytes().tag(sync=True)
+    distincts = traitlets.Bytes().tag(sync=True)
+    colours = traitlets.Dict().tag(sync=True)
+    alt = traitlets.Unicode().tag(sync=True)
+
+    def __init__(
+        self, tables: CountTables, alphabet: str, passage: str, *, alt: str, order: int = 3
+    ) -> None:
+        """Read the tables at every position of the passage.
+
+        The character in the middle of the passage is looked at first; set `position` to choose
+        another.
+
+        Args:
+            tables: the counts; every order up to `tables.order` is shown.
+            alphabet: the characters that the tables' numbers stand for, `tables.vocab_size` of
+                them, none twice.
+            passage: 1 to `MOST_CHARACTERS` characters of the alphabet, best from a text that the
+                tables have not counted.
+            alt: what the figure shows, in a sentence or two.
+            order: to start with, from 1 to `tables.order`.
+
+        Raises:
+            TypeError: if `tables` is no `CountTables`, or `order` no int.
+            ValueError: if a length, a number or a text is not as described.
+        """
+        if not isinstance(tables, CountTables):
+            raise TypeError(f"tables: expected CountTables, received {type(tables).__name__}")
+        if not isinstance(alt, str) or not alt.strip():
+            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
+        read = _read(tables, encoded(passage, alphabet, tables.vocab_size))
+        super().__init__(
+            passage=passage,
+            alphabet=alphabet,
+            order=_order(order, tables.order),
+            position=len(passage) // 2,
+            orders=tables.order,
+            costs=read.costs.astype("<f4").tobytes(),
+            likeliest=read.likeliest.astype("<u2").tobytes(),
+            shares=read.shares.astype("<f4").tobytes(),
+            totals=read.totals.astype("<u4").tobytes(),
+            distincts=read.distincts.astype("<u4").tobytes(),
+            colours={"surprise": NAMED["orange"], "read": NAMED["teal"]},
+            alt=alt,
+        )
+
+    # While the widget is being made, `orders` and `passage` may not stand yet.
+
+    @traitlets.validate("order")
+    def _check_order(self, proposal: Any) -> int:
+        return _order(proposal["value"], self.orders) if self.orders else proposal["value"]
+
+    @traitlets.validate("position")
+    def _check_position(self, proposal: Any) -> int:
+        position = proposal["value"]
+        if self.passage and not 0 <= position < len(self.passage):
+            raise ValueError(
+                f"position: expected 0 to {len(self.passage) - 1}, received {position!r}"
+            )
+        return position
+
+
+class _Reading(NamedTuple):
+    """What the tables say of a passage; see `ContextLens` for the shapes."""
+
+    costs: np.ndarray
+    likeliest: np.ndarray
+    shares: np.ndarray
+    totals: np.ndarray
+    distincts: np.ndarray
+
+
+def _read(tables: CountTables, tokens: Tensor) -> _Reading:
+    # The tables speak of what comes after a position; the first character comes after nothing,
+    # where all that is known is how frequent each character is.
+    before = tokens[None, :-1]
+    at_start = tables.probabilities(tokens[None, :1], order=1)[0]
+    costs, likeliest, shares = [], [], []
+    for order in range(1, tables.order + 1):
+        p = torch.cat([at_start, tables.probabilities(before, order)[0]])
+        costs.append(-p.gather(1, tokens[:, None]).log().squeeze(1))
+        ranked = p.sort(dim=1, descending=True, stable=True)
+        likeliest.append(ranked.indices[:, :SHOWN])
+        shares.append(ranked.values[:, :SHOWN])
+    no_address = torch.arange(tables.order) > 0
+    evidence = []
+    for first, rest in zip(tables.evidence(tokens[None, :1]), tables.evidence(before), strict=True):
+        evidence.append(torch.cat([first[0].masked_fill(no_address, 0), rest[0]]))
+    stacked = [torch.stack(parts) for parts in (costs, likeliest, shares)]
+    return _Reading(*(tensor.numpy() for tensor in (*stacked, *evidence)))
+
+
+def encoded(passage: str, alphabet: str, vocab_size: int) -> Tensor:
+    """Return a passage as int64 `[characters]`.
+
+    Raises:
+        ValueError: the alphabet has not `vocab_size` different characters, or the passage has one
+            that is not among them, or is empty or too long.
+    """
+    if not isinstance(alphabet, str) or len(alphabet) != vocab_size:
+        raise ValueError(
+            f"alphabet: expected the {vocab_size} characters of the tables, received {alphabet!r}"
+        )
+    place = {character: i for i, character in enumerate(alphabet)}
+    if len(place) != vocab_size:
+        raise ValueError(f"alphabet: expected no character twice, received {alphabet!r}")
+    if vocab_size > MOST_LETTERS:
+        raise ValueError(f"alphabet: expected at most {MOST_LETTERS}, received {vocab_size}")
+    if not isinstance(passage, str) or not 1 <= len(passage) <= MOST_CHARACTERS:
+        raise ValueError(
+            f"passage: expected 1 to {MOST_CHARACTERS} characters, received "
+            + (f"{len(passage)}" if isinstance(passage, str) else f"{passage!r}")
+        )
+    for character in passage:
+        if character not in place:
+            raise ValueError(
+                f"passage: expected characters of the alphabet, received {character!r}"
+            )
+    return torch.tensor([place[character] for character in passage], dtype=torch.int64)
+
+
+def _order(order: int, most: int) -> int:
+    if isinstance(order, bool) or not isinstance(order, int):
+        raise TypeError(f"order: expected an int, received {order!r}")
+    if not 1 <= order <= most:
+        raise ValueError(f"order: expected 1 to {most}, received {order}")
+    return order

@@ -1,0 +1,286 @@
+"""`Funnel`: a token on its way through a compression funnel, with and without tiles.
+
+Python checks the numbers and rounds them to what a page can show; the cells, who shares them and
+what follows are worked out in `funnel.js`, so the widget is as quick on a page with no kernel. The
+cells there are those of `Quantizer.codes` in float32. Where there is a kernel, what the reader
+chose comes back in `position` and `tiles_on`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from numpy.typing import ArrayLike
+
+from trix.show.figures.style import NAMED
+
+MOST_TOKENS, MOST_DIM = 400, 128
+"""More tokens are not taken in at a glance; more bars are too thin to be told apart."""
+
+MOST_LEVELS = 32
+"""A finer grid has cells smaller than a dot."""
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+"
+"""The height of a bar, from -31 to 31, is sent as a letter: a third smaller than bytes in JSON."""
+
+BARS = 4
+"""How many tiles are listed for a token."""
+
+_HERE = Path(__file__).parent
+
+Numbers = ArrayLike | torch.Tensor
+"""What can be read as an array of numbers."""
+
+
+_Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
+class Squeezed(NamedTuple):
+    """What a funnel made of n tokens.
+
+    Attributes:
+        points: `[n, 2]` from -1 to 1: the two numbers that each token became, not yet rounded.
+        outputs: `[n, dim]`: what the funnel gave for them.
+        exact: `[n, dim]`: what it would have given without rounding, if that is known.
+    """
+
+    points: Numbers
+    outputs: Numbers
+    exact: Numbers | None = None
+
+
+class Funnel(anywidget.AnyWidget):
+    """A text whose characters go through a funnel: many numbers, a tile, two numbers, one entry.
+
+    The reader picks a character and sees the numbers that stand for it, the tile that they are
+    routed to, the point that the tile makes of them, the cell of a grid that the point is rounded
+    to, the table's entry for that cell, and the numbers that it gives. Beside the entry stand the
+    tokens that read the very same one and the characters that follow them: what the entry can know
+    of the next character. With tiles switched off one plane and one table serve all tokens.
+
+    Attributes:
+        position: of the chosen token, from 0; follows the reader where a kernel runs.
+        tiles_on: whether the funnel with tiles is looked at; follows the reader likewise.
+        text: a character a token, and one more that only follows.
+        levels: rows and columns of the grid.
+        tile: the tile of each token.
+        best: `[tile, number]` of the `BARS` largest numbers of each token (fewer where there are
+            fewer tiles), its own tile being among them.
+        measure: what these numbers are, "score" or "tokens".
+        inputs: the tokens' numbers, a letter each.
+        views: the funnels with tiles ("on") and without ("off"): `points`, float32 in bytes;
+            `outputs` and `exact`, a letter each; and `moved`, the distance between these two as a
+            share of the latter's length (None where that is 0). Without exact outputs the last two
+            are empty.
+        largest: what the tallest bar stands for, of each token's inputs ("in") and outputs ("out").
+        colours: of numbers above and below 0.
+        alt: what the figure shows, for whoever cannot see it.
+    """
+
+    _esm = _HERE / "funnel.js"
+    _css = _HERE / "funnel.css"
+
+    position = traitlets.Int().tag(sync=True)
+    tiles_on = traitlets.Bool(True).tag(sync=True)
+    text = traitlets.Unicode().tag(sync=True)
+    levels = traitlets.Int().tag(sync=True)
+    tile = traitlets.List(traitlets.Int()).tag(sync=True)
+    best = traitlets.List().tag(sync=True)
+    measure = traitlets.Unicode().tag(sync=True)
+    inputs = traitlets.Unicode().tag(sync=True)
+    views = traitlets.Dict().tag(sync=True)
+    largest = traitlets.Dict().tag(sync=True)
+    colours = traitlets.Dict().tag(sync=True)
+    alt = traitlets.Unicode().tag(sync=True)
+
+    def __init__(
+        self,
+        text: str,
+        inputs: Numbers,
+        tile: Numbers,
+        tiled: Squeezed,
+        free: Squeezed,
+        *,
+        alt: str,
+        levels: int = 16,
+        scores: Numbers | None = None,
+    ) -> None:
+        """Check everything and round it.
+
+        The token in the middle is looked at first; set `position` to choose another.
+
+        Args:
+            text: n + 1 characters, n from 1 to `MOST_TOKENS`: the tokens, and what follows the
+                last of them.
+            inputs: `[n, dim]`, dim up to `MOST_DIM`. Array, tensor or nested list, as all numbers.
+            tile: `[n]` integers from 0: the tile that each token is routed to.
+            tiled: what the funnel with tiles made of the tokens.
+            free: what the funnel with one plane for all of them did.
+            alt: what the figure shows, in a sentence or two.
+            levels: rows and columns of the grid, from 2 to `MOST_LEVELS`.
+            scores: `[n, tiles]`, the score of each tile. Without them the figure lists how many
+                of the tokens each tile reads.
+
+        Raises:
+            TypeError: if `levels` or a tile is no integer, or a funnel's numbers no `Squeezed`.
+            ValueError: if a shape, a number or a text is not as described.
+        """
+        if not isinstance(alt, str) or not alt.strip():
+            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
+        tokens = _tokens(text)
+        taken = _array("inputs", inputs, [tokens, None])
+        dim = taken.shape[1]
+        if not 1 <= dim <= MOST_DIM:
+            raise ValueError(f"inputs: expected 1 to {MOST_DIM} numbers a token, received {dim}")
+        read_by = _tiles(tile, tokens)
+        made = {
+            "on": _squeezed("tiled", tiled, tokens, dim),
+            "off": _squeezed("free", free, tokens, dim),
+        }
+        tallest_in = np.abs(taken).max(axis=1)
+        given = [one for each in made.values() for one in each[1:] if one is not None]
+        tallest_out = np.abs(np.stack(given)).max(axis=(0, 2))
+        super().__init__(
+            position=tokens // 2,
+            text=text,
+            levels=_levels(levels),
+            tile=read_by.tolist(),
+            best=_best(read_by, scores),
+            measure="tokens" if scores is None else "score",
+            inputs=_letters(taken, tallest_in),
+            views={name: _view(each, tallest_out) for name, each in made.items()},
+            largest={"in": _short(tallest_in), "out": _short(tallest_out)},
+            colours={"above": NAMED["teal"], "below": NAMED["orange"]},
+            alt=alt,
+        )
+
+    @traitlets.validate("position")
+    def _check_position(self, proposal: Any) -> int:
+        # while the widget is being made, `tile` may not stand yet
+        position = proposal["value"]
+        if self.tile and not 0 <= position < len(self.tile):
+            raise ValueError(f"position: expected 0 to {len(self.tile) - 1}, received {position}")
+        return position
+
+
+def _tokens(text: str) -> int:
+    """How many tokens the text has, or a ValueError."""
+    if not isinstance(text, str) or not 2 <= len(text) <= MOST_TOKENS + 1:
+        raise ValueError(
+            f"text: expected 2 to {MOST_TOKENS + 1} characters, received "
+            + (f"{len(text)}" if isinstance(text, str) else f"{text!r}")
+        )
+    return len(text) - 1
+
+
+def _levels(levels: int) -> int:
+    if isinstance(levels, bool) or not isinstance(levels, int):
+        raise TypeError(f"levels: expected an int, received {levels!r}")
+    if not 2 <= levels <= MOST_LEVELS:
+        raise ValueError(f"levels: expected 2 to {MOST_LEVELS}, received {levels}")
+    return levels
+
+
+def _tiles(tile: Numbers, tokens: int) -> np.ndarray:
+    """`tile` as integers `[tokens]`, or an error."""
+    values = tile.detach().cpu().numpy() if isinstance(tile, torch.Tensor) else np.asarray(tile)
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"tile: expected integers, received {values.dtype}")
+    if values.shape != (tokens,):
+        raise ValueError(f"tile: expected shape [{tokens}], received {list(values.shape)}")
+    if values.min() < 0:
+        raise ValueError(f"tile: expected numbers from 0, received {values.min()}")
+    return values
+
+
+def _array(name: str, values: Numbers, shape: list[int | None]) -> np.ndarray:
+    """`values` as finite float64 of this shape (None for any length), or a ValueError."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().double().numpy()
+    wanted = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected numbers of shape {wanted}, received {error}") from error
+    fits = [size in (None, have) for size, have in zip(shape, array.shape, strict=False)]
+    if array.ndim != len(shape) or not all(fits):
+        raise ValueError(f"{name}: expected shape {wanted}, received {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name}: expected finite numbers, received {array[~np.isfinite(array)][:5]}"
+        )
+    return array
+
+
+def _points(name: str, values: Numbers, tokens: int) -> np.ndarray:
+    """`values` as float32 `[tokens, 2]` from -1 to 1, little-endian, or a ValueError."""
+    points = _array(name, values, [tokens, 2])
+    outside = points[np.abs(points) > 1]
+    if len(outside):
+        raise ValueError(f"{name}: expected numbers from -1 to 1, received {outside[:5]}")
+    return points.astype("<f4")
+
+
+def _squeezed(name: str, made: Squeezed, tokens: int, dim: int) -> _Arrays:
+    """The funnel's numbers as arrays, or an error."""
+    if not isinstance(made, Squeezed):
+        raise TypeError(f"{name}: expected Squeezed, received {type(made).__name__}")
+    exact = made.exact
+    return (
+        _points(f"{name}.points", made.points, tokens),
+        _array(f"{name}.outputs", made.outputs, [tokens, dim]),
+        None if exact is None else _array(f"{name}.exact", exact, [tokens, dim]),
+    )
+
+
+def _best(tile: np.ndarray, scores: Numbers | None) -> list[list[list[float]]]:
+    """Of each token the `BARS` largest `[tile, number]`, the last giving way to its own tile."""
+    if scores is None:
+        names, counts = np.unique(tile, return_counts=True)
+        numbers = np.broadcast_to(counts, (len(tile), len(names)))
+        own = np.searchsorted(names, tile)
+    else:
+        numbers = _array("scores", scores, [len(tile), None])
+        names, own = np.arange(numbers.shape[1]), tile
+        if tile.max() >= len(names):
+            raise ValueError(
+                f"scores: expected more than {tile.max()}, the last tile that is read, "
+                f"received {len(names)} a token"
+            )
+    order = np.argsort(-numbers, axis=1, kind="stable")[:, :BARS]
+    left_out = (order != own[:, None]).all(axis=1)
+    order[left_out, -1] = own[left_out]
+    return [
+        [[int(names[one]), float(f"{row[one]:.3g}")] for one in chosen]
+        for row, chosen in zip(numbers, order, strict=True)
+    ]
+
+
+def _view(made: _Arrays, tallest: np.ndarray) -> dict[str, Any]:
+    """What the page needs of a funnel."""
+    points, outputs, exact = made
+    view = {"points": points.tobytes(), "outputs": _letters(outputs, tallest)}
+    if exact is None:
+        return {**view, "exact": "", "moved": []}
+    # of an output that is nothing no distance is a share
+    moved = [
+        round(float(np.linalg.norm(one - true) / length), 3) if length > 0 else None
+        for one, true, length in zip(outputs, exact, np.linalg.norm(exact, axis=1), strict=True)
+    ]
+    return {**view, "exact": _letters(exact, tallest), "moved": moved}
+
+
+def _letters(values: np.ndarray, tallest: np.ndarray) -> str:
+    """`values`, `[n, dim]`, as letters; `tallest`, `[n]`, is what the last letter stands for."""
+    reach = len(LETTERS) // 2
+    heights = np.rint(values / np.where(tallest > 0, tallest, 1)[:, None] * reach) + reach
+    return "".join(LETTERS[height] for height in heights.astype(np.int64).ravel())
+
+
+def _short(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.3g}") for value in values]

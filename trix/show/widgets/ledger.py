@@ -1,0 +1,147 @@
+"""`Ledger`: every claim with its verdict, to be filtered, sorted and opened.
+
+Python turns what was settled into rows of text and numbers; what the reader does is handled in
+`ledger.js`, so the widget works the same on a page with no kernel. Where there is a kernel, what
+the reader chose comes back in `verdicts`, `part`, `order`, `query` and `opened`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from trix.ledger.claims import Compared, Settled, lines
+from trix.ledger.rule import VERDICTS, Rule
+from trix.show.figures.findings import signed
+from trix.show.figures.scoreboard import MARKS, PARTS
+
+ORDERS = {"id": "as in the ledger", "verdict": "verdict", "size": "size of the gain"}
+"""By what the rows can be sorted, and how the page calls it."""
+
+# from a chapter: on a page that was built, and in a notebook
+PLACES = {
+    "page": {"chapter": "{}.html", "records": "../_static/records/{}"},
+    "notebook": {"chapter": "{}.ipynb", "records": "../book/claims/records/{}"},
+}
+
+_HERE = Path(__file__).parent
+
+
+class Ledger(anywidget.AnyWidget):
+    """Claims as rows that open.
+
+    A gain's *size* is its mean over the baseline in margins of the claim's own rule: gains of
+    different claims are in different units, and this is what they have in common.
+
+    Attributes:
+        verdicts: those that are shown, all where empty; follows the reader where a kernel runs.
+        part: the letter of the claims that are shown, "" for all; likewise.
+        order: a name in `ORDERS`; likewise.
+        query: words that a claim must hold; likewise.
+        opened: ids of the rows that are open; likewise.
+        rows: a claim each, in the ledger's order.
+        parts: pairs of letter and name, in the ledger's order.
+        orders: pairs of a name in `ORDERS` and what the page calls it.
+        marks: pairs of verdict and how it is drawn.
+        places: where chapters and records lie, see `PLACES`.
+        alt: what the table shows.
+    """
+
+    _esm = _HERE / "ledger.js"
+    _css = _HERE / "ledger.css"
+
+    verdicts = traitlets.List(traitlets.Enum(VERDICTS)).tag(sync=True)
+    part = traitlets.Unicode().tag(sync=True)
+    order = traitlets.Enum(tuple(ORDERS), "id").tag(sync=True)
+    query = traitlets.Unicode().tag(sync=True)
+    opened = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    rows = traitlets.List().tag(sync=True)
+    # pairs: a notebook's file would sort the names of a mapping
+    parts = traitlets.List().tag(sync=True)
+    orders = traitlets.List().tag(sync=True)
+    marks = traitlets.List().tag(sync=True)
+    places = traitlets.Dict().tag(sync=True)
+    alt = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, rows: Sequence[Settled], *, alt: str) -> None:
+        """Lay out the rows.
+
+        Args:
+            rows: claims that were settled, as `settle_all` returns them; at least one.
+            alt: what the table shows, in a sentence or two.
+
+        Raises:
+            ValueError: if there are no rows, an id occurs twice, or `alt` says nothing.
+        """
+        if not isinstance(alt, str) or not alt.strip():
+            raise ValueError(f"alt: expected a description of the table, received {alt!r}")
+        ids = [row.claim.id for row in rows]
+        if not ids or len(set(ids)) < len(ids):
+            raise ValueError(f"rows: expected different claims, at least one, received {ids}")
+        letters = dict.fromkeys(name[0] for name in ids)
+        super().__init__(
+            rows=[_row(row) for row in rows],
+            parts=[[letter, PARTS.get(letter, letter)] for letter in letters],
+            orders=[list(pair) for pair in ORDERS.items()],
+            marks=[[name, MARKS[name]._asdict()] for name in VERDICTS],
+            places=PLACES,
+            alt=alt,
+        )
+
+    @traitlets.validate("part")
+    def _check_part(self, proposal: Any) -> str:
+        letters = [letter for letter, _ in self.parts]
+        if proposal["value"] not in ("", *letters):
+            raise ValueError(
+                f"part: expected '' or one of {letters}, received {proposal['value']!r}"
+            )
+        return proposal["value"]
+
+
+def _row(row: Settled) -> dict[str, Any]:
+    claim = row.claim
+    return {
+        "id": claim.id,
+        "verdict": row.verdict,
+        "statement": claim.statement,
+        "seed": claim.seed,
+        "source": claim.source,
+        "protocol": claim.protocol,
+        "ours": row.ours,
+        "arm": claim.rule.claimed,
+        "control": claim.control,
+        "gains": [_gain(claim.rule, one) for one in row.compared],
+        "size": _size(claim.rule, row.compared[0]),
+        "reason": row.reason,
+        "command": row.command,
+        "chapter": claim.chapter,
+        "records": row.records,
+    }
+
+
+def _gain(rule: Rule, one: Compared) -> dict[str, Any]:
+    """A gain in words, its mean and interval, and the lines that it must not be beyond."""
+    found = one.gain
+    said = "too few runs on record"
+    if found is not None:
+        mean, low, high = (signed(value, "+,.3f") for value in found[:3])
+        said = f"{mean} ({low} … {high})"
+    return {
+        "role": one.role,
+        "arm": str(one.arm),
+        "said": said,
+        "interval": None if found is None else [found.low, found.mean, found.high],
+        "lines": lines(rule, one.role),
+    }
+
+
+def _size(rule: Rule, baseline: Compared) -> float | None:
+    """The mean gain over the baseline in margins; None without one, or without a margin."""
+    if baseline.gain is None or math.isclose(rule.margin, 0):
+        return None
+    return baseline.gain.mean / rule.margin

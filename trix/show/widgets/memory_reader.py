@@ -1,0 +1,289 @@
+"""`MemoryReader`: where the characters of a sentence write and read, and what comes back of each.
+
+Python rounds the numbers to what a page can show; `memory_reader.js` only looks them up, so the
+widget is as quick on a page with no kernel. Where there is a kernel, what the reader chose comes
+back in `position`, `layer` and `head`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from numpy.typing import ArrayLike
+from torch import nn
+
+from trix.memory.slots import MemoryReading, RoutedMemory, memory_reading
+from trix.models.charlm import CharLM
+from trix.show.figures.style import NAMED
+
+MOST_CHARACTERS = 100
+"""A longer sentence is not taken in at a glance."""
+
+MOST_SLOTS = 1024
+"""Of all heads of all layers: more make the page heavy."""
+
+TINTS, CELL_TINTS = 255, 15
+"""How strong the tint of a character, or of a slot, can be: in whole steps of the strongest."""
+
+_HERE = Path(__file__).parent
+
+Numbers = ArrayLike | torch.Tensor
+"""What can be read as an array of numbers."""
+
+
+class MemoryReader(anywidget.AnyWidget):
+    """A sentence as a routed memory reads it, one character at a time.
+
+    The reader picks a character, a layer and a head, and sees what comes back there: every earlier
+    character in a tint that says how large a part of what is read it is. Below stand the head's
+    slots twice, as the character writes them and as it reads them.
+
+    Attributes:
+        position: of the character that reads, from 0; follows the reader where a kernel runs.
+        layer: the layer that is looked at, from 0; follows the reader likewise.
+        head: the head, from 0; likewise.
+        text: a character a token.
+        layers: what each layer is called, its number in the model.
+        heads: of each layer.
+        slots: of each head.
+        back: how much of each character comes back, uint8 `[layers, heads, n (n + 1) / 2]` in
+            bytes: for each character those up to itself, in steps of 1 / `TINTS` of their largest.
+        written: how much of each slot a character writes, `[layers, heads, n, slots]`, in steps of
+            1 / `CELL_TINTS` of the largest (none but the first of these has all of them); two a
+            byte, the first in the upper half.
+        read: how much of each slot it reads, likewise.
+        largest: what the strongest step stands for, uint16 `[layers, heads, n]` in bytes, in
+            1 / 65535, under the names of the three: of slots a share of the character's address,
+            of characters a share of all that comes back (zeros where nothing does).
+        colours: of what is written and of what is read.
+        alt: what the figure shows, for whoever cannot see it.
+    """
+
+    _esm = _HERE / "memory_reader.js"
+    _css = _HERE / "memory_reader.css"
+
+    position = traitlets.Int().tag(sync=True)
+    layer = traitlets.Int().tag(sync=True)
+    head = traitlets.Int().tag(sync=True)
+    text = traitlets.Unicode().tag(sync=True)
+    layers = traitlets.List(traitlets.Int()).tag(sync=True)
+    heads = traitlets.Int().tag(sync=True)
+    slots = traitlets.Int().tag(sync=True)
+    back = traitlets.Bytes().tag(sync=True)
+    written = traitlets.Bytes().tag(sync=True)
+    read = traitlets.Bytes().tag(sync=True)
+    largest = traitlets.Dict().tag(sync=True)
+    colours = traitlets.Dict().tag(sync=True)
+    alt = traitlets.Unicode().tag(sync=True)
+
+    def __init__(
+        self,
+        text: str,
+        write: Numbers,
+        read: Numbers,
+        back: Numbers,
+        *,
+        alt: str,
+        layers: Sequence[int] = (),
+    ) -> None:
+        """Check everything and round it; `write`, `read`, `back` are those of a `MemoryReading`.
+
+        The character in the middle is looked at first; set `position`, `layer` and `head` to choose
+        otherwise.
+
+        Args:
+            text: n characters, n from 1 to `MOST_CHARACTERS`.
+            write: `[layers, heads, n, slots]` from 0 to 1, at most `MOST_SLOTS` slots in all:
+                how much of each slot a character writes. Array, tensor or nested list.
+            read: the same shape: how much it reads.
+            back: `[layers, heads, n, n]`, at least 0: how much of character s comes back at
+                character t, zero where s comes after t.
+            alt: what the figure shows, in a sentence or two.
+            layers: the layers' numbers in the model; 1, 2, … when not given.
+
+        Raises:
+            ValueError: if a shape, a number or a text is not as described.
+        """
+        if not isinstance(alt, str) or not alt.strip():
+            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
+        count = _characters(text)
+        written, taken = (
+            _shares(name, values, [None, None, count, None])
+            for name, values in (("write", write), ("read", read))
+        )
+        if taken.shape != written.shape:
+            raise ValueError(
+                f"read: expected the shape of write, {list(written.shape)}, "
+                f"received {list(taken.shape)}"
+            )
+        depth, heads, _, slots = written.shape
+        if depth * heads * slots > MOST_SLOTS:
+            raise ValueError(
+                f"write: expected at most {MOST_SLOTS} slots in all heads of all layers, "
+                f"received {depth} × {heads} × {slots}"
+            )
+        parts = _parts(_array("back", back, [depth, heads, count, count]))
+        earlier = np.tril_indices(count)
+        super().__init__(
+            position=count // 2,
+            text=text,
+            layers=_layers(layers, depth),
+            heads=heads,
+            slots=slots,
+            back=_steps(parts, TINTS)[..., *earlier].tobytes(),
+            written=_cells(written),
+            read=_cells(taken),
+            largest={
+                name: np.rint(values.max(axis=-1) * 65535).astype("<u2").tobytes()
+                for name, values in (("back", parts), ("written", written), ("read", taken))
+            },
+            colours={"written": NAMED["orange"], "read": NAMED["teal"]},
+            alt=alt,
+        )
+
+    @classmethod
+    @torch.no_grad()
+    def from_model(cls, model: CharLM, tokens: torch.Tensor, text: str, *, alt: str) -> Self:
+        """Show every routed memory of a model.
+
+        Args:
+            model: its memories must have as many heads and slots as one another.
+            tokens: the numbers of the characters, `[n]`.
+            text: the characters.
+            alt: what the figure shows, in a sentence or two.
+
+        Raises:
+            TypeError: if `model` is no `CharLM`.
+            IndexError: if a token is none of its characters.
+            ValueError: if it has no routed memory, or anything else is not as described.
+        """
+        if not isinstance(model, CharLM):
+            raise TypeError(f"model: expected a CharLM, received {type(model).__name__}")
+        if tokens.shape != (len(text),):
+            raise ValueError(
+                f"tokens: expected shape [{len(text)}], one a character, "
+                f"received {list(tokens.shape)}"
+            )
+        _characters(text)
+        training = model.training
+        model.eval()
+        try:
+            found = _readings(model, tokens[None])
+        finally:
+            model.train(training)
+        if not found:
+            raise ValueError(f"model: expected a routed memory, received {model.config.mixer!r}")
+        write, read, back = (torch.cat(parts) for parts in zip(*found.values(), strict=True))
+        return cls(text, write, read, back, alt=alt, layers=list(found))
+
+    # while the widget is being made, what these are compared with may not stand yet
+
+    @traitlets.validate("position")
+    def _check_position(self, proposal: Any) -> int:
+        return _within("position", proposal["value"], len(self.text) or MOST_CHARACTERS)
+
+    @traitlets.validate("layer")
+    def _check_layer(self, proposal: Any) -> int:
+        return _within("layer", proposal["value"], len(self.layers) or MOST_SLOTS)
+
+    @traitlets.validate("head")
+    def _check_head(self, proposal: Any) -> int:
+        return _within("head", proposal["value"], self.heads or MOST_SLOTS)
+
+
+def _readings(model: CharLM, tokens: torch.Tensor) -> dict[int, MemoryReading]:
+    """What the memory of each block that has one does with `tokens`, `[1, n]`; blocks from 1."""
+    model(tokens)  # which says what is wrong with them, if anything is
+    x = model.embed(tokens)
+    if model.position is not None:
+        x = x + model.position.weight[: tokens.shape[1]]
+    found = {}
+    for number, block in enumerate(model.blocks, start=1):
+        mixer, norm = block.mixer, block.mixer_norm
+        if isinstance(mixer, RoutedMemory) and isinstance(norm, nn.Module):
+            found[number] = memory_reading(mixer, norm(x))
+        x, _, _ = block(x, None, tokens)
+    return found
+
+
+def _characters(text: str) -> int:
+    """How many characters the text has, or a ValueError."""
+    if not isinstance(text, str) or not 1 <= len(text) <= MOST_CHARACTERS:
+        raise ValueError(
+            f"text: expected 1 to {MOST_CHARACTERS} characters, received "
+            + (f"{len(text)}" if isinstance(text, str) else f"{text!r}")
+        )
+    return len(text)
+
+
+def _within(name: str, value: int, size: int) -> int:
+    if not 0 <= value < size:
+        raise ValueError(f"{name}: expected 0 to {size - 1}, received {value}")
+    return value
+
+
+def _layers(layers: Sequence[int], depth: int) -> list[int]:
+    numbers = list(layers) or list(range(1, depth + 1))
+    if len(numbers) != depth or not all(isinstance(number, int) for number in numbers):
+        raise ValueError(f"layers: expected {depth} whole numbers, received {numbers}")
+    return numbers
+
+
+def _array(name: str, values: Numbers, shape: list[int | None]) -> np.ndarray:
+    """`values` as finite float64, at least 0, of this shape (None for any), or a ValueError."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().double().numpy()
+    wanted = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected numbers of shape {wanted}, received {error}") from error
+    fits = [size in (None, have) for size, have in zip(shape, array.shape, strict=False)]
+    if array.ndim != len(shape) or not all(fits) or array.size == 0:
+        raise ValueError(f"{name}: expected shape {wanted}, received {list(array.shape)}")
+    good = np.isfinite(array) & (array >= 0)
+    if not good.all():
+        raise ValueError(
+            f"{name}: expected finite numbers of at least 0, received {array[~good][:5]}"
+        )
+    return array
+
+
+def _shares(name: str, values: Numbers, shape: list[int | None]) -> np.ndarray:
+    """The same, and at most 1 but for rounding."""
+    array = _array(name, values, shape)
+    if array.max() > 1 + 1e-3:
+        raise ValueError(f"{name}: expected numbers from 0 to 1, received {array.max()}")
+    return array.clip(max=1)
+
+
+def _parts(back: np.ndarray) -> np.ndarray:
+    """What comes back at each character as parts of all that does there; zeros if nothing does."""
+    if np.triu(back, 1).any():
+        raise ValueError("back: expected zeros where s comes after t, received other numbers")
+    total = back.sum(axis=-1, keepdims=True)
+    return back / np.where(total > 0, total, 1)
+
+
+def _steps(values: np.ndarray, most: int) -> np.ndarray:
+    """`values`, `[…, n]`, as whole steps of which the largest of each row has `most`."""
+    largest = values.max(axis=-1, keepdims=True)
+    return np.rint(values / np.where(largest > 0, largest, 1) * most).astype(np.uint8)
+
+
+def _cells(values: np.ndarray) -> bytes:
+    """`values`, `[…, slots]`, in steps of the largest, two a byte; a 0 fills the last byte.
+
+    The strongest step is left to the first of the largest, so that the page can name it.
+    """
+    steps = _steps(values, CELL_TINTS)
+    first = np.arange(values.shape[-1]) == values.argmax(axis=-1)[..., None]
+    steps = np.where(first, steps, steps.clip(max=CELL_TINTS - 1))
+    pairs = np.append(steps.ravel(), np.zeros(steps.size % 2, np.uint8)).reshape(-1, 2)
+    return (pairs[:, 0] << 4 | pairs[:, 1]).tobytes()

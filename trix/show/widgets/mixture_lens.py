@@ -1,0 +1,266 @@
+"""`MixtureLens`: lines of text as a look-it-up model sees them, and whom its gate believed where.
+
+Python reads every line beforehand; `mixture_lens.js` only looks numbers up, so the widget is as
+quick on a page with no kernel. Where there is one, a line that the reader types is read as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from torch import Tensor
+
+from trix.counts.gate import Blended
+from trix.counts.match import LENGTHS
+from trix.counts.rows import ContextReading
+from trix.counts.words import REACH
+from trix.models.explain import passed_on
+from trix.models.lookup import LookupLM
+from trix.show.figures.style import NAMED
+from trix.show.widgets.context_lens import encoded, lens_code
+
+MOST_LINES = 12
+"""More lines make the page heavy."""
+
+MOST_CHARACTERS = 300
+"""A longer line is not taken in at a glance."""
+
+SHOWN = 5
+"""How many of the likeliest characters are listed."""
+
+_HERE = Path(__file__).parent
+
+
+class MixtureLens(anywidget.AnyWidget):
+    """Lines of text, each character tinted by the place that the gate gave most weight.
+
+    A place is one of the model's tables, or its network: first the orders, then what it looks up
+    under words and lines and what echoes of the line itself, if it does. A table whose address was
+    never seen says what the one says that it asks; its weight is shown there.
+
+    The reader picks a line and a character, and sees the weight of every place there, the likeliest
+    next characters by each place and by the blend, and what the true one costs. A line is read from
+    nothing, so its first character is given and not predicted.
+
+    Attributes:
+        line: that is looked at, from 0; follows the reader where a kernel runs.
+        position: of the character to be predicted, from 1; follows the reader likewise.
+        typed: the line that the reader typed last; setting it has it read.
+        lines: what was read, a dictionary of bytes a line (see `_read`); one that was typed stands
+            last.
+        alphabet: every character that has a number, in order.
+        orders: how many of the tables are orders.
+        words: the names of the others.
+        network: whether the last place is a network's.
+        refused: why the typed line was not read; empty where it was.
+        hail: a word by which a page asks whether anybody reads what is typed.
+        heard: the same word, from whoever does.
+        colours: of the orders, of the other tables and of the network.
+        alt: what the figure shows, for whoever cannot see it.
+    """
+
+    _esm = lens_code("mixture_lens.js")
+    _css = _HERE / "mixture_lens.css"
+
+    line = traitlets.Int().tag(sync=True)
+    position = traitlets.Int(1).tag(sync=True)
+    typed = traitlets.Unicode().tag(sync=True)
+    lines = traitlets.List(traitlets.Dict()).tag(sync=True)
+    alphabet = traitlets.Unicode().tag(sync=True)
+    orders = traitlets.Int().tag(sync=True)
+    words = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    network = traitlets.Bool().tag(sync=True)
+    refused = traitlets.Unicode().tag(sync=True)
+    hail = traitlets.Unicode().tag(sync=True)
+    heard = traitlets.Unicode().tag(sync=True)
+    colours = traitlets.Dict().tag(sync=True)
+    alt = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, model: LookupLM, alphabet: str, lines: Sequence[str], *, alt: str) -> None:
+        """Read the lines; the character in the middle of the first is looked at.
+
+        Args:
+            model: the tables, the gate, and the network if there is one. Typed lines are read by
+                it as it is then.
+            alphabet: the characters that its numbers stand for, none twice.
+            lines: 1 to `MOST_LINES` of them, of 2 to `MOST_CHARACTERS` characters.
+            alt: what the figure shows, in a sentence or two.
+
+        Raises:
+            TypeError: if `model` is no `LookupLM`.
+            ValueError: if a line or a text is not as described.
+        """
+        if not isinstance(model, LookupLM):
+            raise TypeError(f"model: expected a LookupLM, received {type(model).__name__}")
+        if not isinstance(alt, str) or not alt.strip():
+            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
+        if isinstance(lines, str) or not 1 <= len(lines) <= MOST_LINES:
+            received = repr(lines) if isinstance(lines, str) else str(len(lines))
+            raise ValueError(f"lines: expected 1 to {MOST_LINES} texts, received {received}")
+        self._model = model
+        self._given = [_read(model, alphabet, text) for text in lines]
+        super().__init__(
+            line=0,
+            position=len(lines[0]) // 2,
+            lines=self._given,
+            alphabet=alphabet,
+            orders=model.config.order,
+            words=list(model.config.tables[model.config.order :]),
+            network=model.network is not None,
+            colours={
+                "orders": NAMED["teal"],
+                "words": NAMED["periwinkle"],
+                "network": NAMED["orange"],
+            },
+            alt=alt,
+        )
+
+    @traitlets.observe("typed")
+    def _read_typed(self, change: Any) -> None:
+        # a reader's slip has nobody above it to hear an exception: the page says what was wrong
+        try:
+            read = _read(self._model, self.alphabet, change["new"])
+        except ValueError as error:
+            self.refused = str(error)
+            return
+        with self.hold_sync():
+            self.refused = ""
+            self.position = 1
+            self.lines = [*self._given, read]
+            self.line = len(self._given)
+            self.position = max(1, len(read["text"]) // 2)
+
+    @traitlets.observe("hail")
+    def _answer(self, change: Any) -> None:
+        self.heard = change["new"]
+
+    @traitlets.observe("line")
+    def _keep_within(self, change: Any) -> None:
+        if self.lines:
+            self.position = min(self.position, len(self.lines[self.line]["text"]) - 1)
+
+    # while the widget is being made, what these are compared with may not stand yet
+
+    @traitlets.validate("line")
+    def _check_line(self, proposal: Any) -> int:
+        line, most = proposal["value"], len(self.lines) or MOST_LINES
+        if not 0 <= line < most:
+            raise ValueError(f"line: expected 0 to {most - 1}, received {line}")
+        return line
+
+    @traitlets.validate("position")
+    def _check_position(self, proposal: Any) -> int:
+        position = proposal["value"]
+        most = len(self.lines[self.line]["text"]) if self.lines else MOST_CHARACTERS
+        if not 1 <= position < most:
+            raise ValueError(f"position: expected 1 to {most - 1}, received {position}")
+        return position
+
+
+@torch.no_grad()
+def _read(model: LookupLM, alphabet: str, text: str) -> dict[str, Any]:
+    """What a model says of a line, for the page.
+
+    Returns:
+        `text`, and in bytes, for each character but the first, a source being a place or, last of
+        all, the blend:
+
+        - `costs`: nats of the character by each source, float32 `[characters, sources]`;
+        - `weights`: of each place, in 1 / 65535, uint16 `[characters, places]`; see `_resolved`;
+        - `likeliest`: the likeliest characters by each source, as places in the alphabet, uint16
+          `[characters, sources, shown]`;
+        - `shares`: their probabilities, in 1 / 65535, uint16 of the same shape;
+        - `totals`: how often each table's address was seen, uint32 `[characters, tables]`;
+        - `reaches`: how many characters back it begins, uint8 of the same shape; see `_reaches`;
+        - `sharpness`: the power of the blend, float32 `[characters]`.
+    """
+    if not isinstance(text, str) or not 2 <= len(text) <= MOST_CHARACTERS:
+        received = len(text) if isinstance(text, str) else repr(text)
+        raise ValueError(f"line: expected 2 to {MOST_CHARACTERS} characters, received {received}")
+    if strange := sorted(set(text) - set(alphabet)):
+        raise ValueError(f"line: expected characters that the model knows, received {strange}")
+    tokens = encoded(text, alphabet, model.config.vocab_size)
+    reading, own, blended = _overheard(model, tokens[None, :-1])
+    said = [reading.probabilities[0].log()]
+    if own is not None:
+        said.append(own[0].float().log_softmax(-1)[:, None])
+    said = torch.cat([*said, blended.log_probabilities[0][:, None]], dim=1).double().cpu()
+    true = tokens[1:, None, None].expand(-1, said.shape[1], 1)
+    ranked = said.sort(dim=-1, descending=True, stable=True)
+    totals = reading.evidence[0, :, :, 0].double().expm1().round()
+    return {
+        "text": text,
+        "costs": _bytes(said.gather(2, true).abs(), "<f4"),  # no minus zero
+        "weights": _steps(_resolved(model, blended, totals)),
+        "likeliest": _bytes(ranked.indices[..., :SHOWN], "<u2"),
+        "shares": _steps(ranked.values[..., :SHOWN].exp()),
+        "totals": _bytes(totals, "<u4"),
+        "reaches": _bytes(_reaches(model, tokens[:-1]), "u1"),
+        "sharpness": _bytes(blended.sharpness[0], "<f4"),
+    }
+
+
+def _overheard(model: LookupLM, tokens: Tensor) -> tuple[ContextReading, Tensor | None, Blended]:
+    """What the gate of a model was told at each token, and what it made of it."""
+    heard: list[Any] = []
+    hook = model.gate.register_forward_hook(lambda _, told, blended: heard.append((told, blended)))
+    training = model.training
+    model.eval()
+    try:
+        model(tokens.to(next(model.parameters()).device))
+    finally:
+        hook.remove()
+        model.train(training)
+    ((reading, _, own), blended) = heard[0]
+    return reading, own, blended
+
+
+def _resolved(model: LookupLM, blended: Blended, totals: Tensor) -> Tensor:
+    """The weight of each place `[characters, places]`, as it comes to bear; see `passed_on`."""
+    weights = torch.zeros(blended.route.weight.shape[1:]).scatter(
+        1, blended.route.index[0].cpu(), blended.route.weight[0].float().cpu()
+    )
+    return passed_on(weights, totals.cpu() > 0, model.config)
+
+
+def _reaches(model: LookupLM, tokens: Tensor) -> Tensor:
+    """How many characters back the address of each table begins, `[characters, tables]`.
+
+    0 where the line has not so many, and for order 1, which has no address. An address of words
+    begins with the first letter of its first word; one in a line is three characters long, wherever
+    the line began.
+    """
+    config = model.config
+    lengths = [*range(config.order), *(LENGTHS if config.echoes else ())]
+    rows = [[n if n <= at + 1 else 0 for n in lengths] for at in range(len(tokens))]
+    if model.words is None:
+        return torch.tensor(rows)
+    gap = turn = one = two = -1  # before the word here, the line, the word before, the one before
+    inside = False
+    for at, letter in enumerate(model.words.letters.cpu()[tokens].tolist()):
+        if letter <= 0:
+            if inside:
+                one, two = gap, one
+            gap = at
+        turn = at if letter < 0 else turn
+        inside = letter > 0
+        known = [begin >= 0 and at - begin < REACH for begin in (gap, one, two, turn)]
+        reach = (max(1, at - gap), at - one, at - two, 3 if at >= 2 else 0)
+        rows[at][config.order : config.order] = [
+            n if yes else 0 for n, yes in zip(reach, known, strict=True)
+        ]
+    return torch.tensor(rows)
+
+
+def _bytes(values: Tensor, kind: str) -> bytes:
+    return np.ascontiguousarray(values.cpu().numpy().astype(kind)).tobytes()
+
+
+def _steps(shares: Tensor) -> bytes:
+    return _bytes((shares.clamp(0, 1) * 65535).round(), "<u2")
