@@ -129,8 +129,8 @@ def tiled_ffn(x: Tensor, layer, index: Tensor, weight: Tensor) -> Tensor:
             gate = spline_value(score / math.sqrt(len(token)), gates, 4.0)
             units = layer.mix[t].detach() @ (layer.bottleneck[t].detach() @ token)
             for h, unit in enumerate(units.tolist()):
-                bent = spline_value(unit, layer.spline[t, h].tolist(), 3.0)
-                out[n] += w * gate * bent * layer.down[t, h].detach()
+                activated = spline_value(unit, layer.spline[t, h].tolist(), 3.0)
+                out[n] += w * gate * activated * layer.down[t, h].detach()
     return out
 
 

@@ -166,7 +166,7 @@ def test_seed_and_steps_and_order_are_used(place):
 def test_a_model_is_what_counting_and_the_trainer_make_of_the_text(place):
     assert _train("--seed", "2", preset="net").exit_code == 0
     text = load_corpus("cats.txt")
-    config = fit.Wish("net", text).model()
+    config = fit.TrainRequest("net", text).model()
     assert (config.vocab_size, config.network and config.network.vocab_size) == (12, 12)
     torch.manual_seed(2)
     expected: Any = LookupLM(config, *fit.count(config, text.train, text.alphabet))
@@ -273,18 +273,18 @@ def test_steps_are_those_that_fit(place, monkeypatch):
     monkeypatch.setattr(fit, "train", trained)
     monkeypatch.setattr(fit, "evaluate", evaluated)
     monkeypatch.setattr(fit.time, "perf_counter", lambda: now[0])
-    wish = fit.Wish("tiny", load_corpus("cats.txt"), minutes=2)
-    config = wish.model()
-    memories = fit.count(config, wish.corpus.train, wish.corpus.alphabet)
-    steps, speed = fit.steps_within(120, wish, config, memories, "cpu")
-    reading = 0.01 * len(wish.corpus.val)
+    request = fit.TrainRequest("tiny", load_corpus("cats.txt"), minutes=2)
+    config = request.model()
+    memories = fit.count(config, request.corpus.train, request.corpus.alphabet)
+    steps, speed = fit.steps_within(120, request, config, memories, "cpu")
+    reading = 0.01 * len(request.corpus.val)
     assert speed == 2
     # two steps to begin with, two that are timed, one evaluation to time and one to come
     assert steps == int((120 - 8 - reading - 1.1 * reading) / (1.02 * 2))
     with pytest.raises(
         ValueError, match=r"minutes must leave time for a step, got 2: .* 12[0-9] s"
     ):
-        fit.steps_within(9, wish, config, memories, "cpu")
+        fit.steps_within(9, request, config, memories, "cpu")
 
 
 def test_minutes_are_measured_and_too_few_refused(place):

@@ -13,7 +13,7 @@ from trix.counts.words import ADDRESSES
 from trix.experiments import lookup as lookup_arms
 from trix.experiments.lookup import (
     LOOKUP,
-    Looked,
+    LookupArm,
     attention_step,
     forbidden_losses,
     microseconds,
@@ -81,7 +81,7 @@ def _slow_loss(log_probs, text, block):
 @pytest.mark.parametrize("name", ["tiny", "tiny-tables", "tiny-words"])
 def test_a_run_measures_everything(name, tmp_path, monkeypatch):
     monkeypatch.setattr(lookup_arms, "attention_step", lambda: 0.25)
-    arm = Looked(name, closely=True, block=BLOCK)
+    arm = LookupArm(name, closely=True, block=BLOCK)
     outcome = arm.run(CORPUS, 1, "quick", tmp_path / "run")
     found = outcome.metrics
     tables = [*range(1, ORDER + 1), *(ADDRESSES + ECHOES if name == "tiny-words" else ())]
@@ -121,7 +121,7 @@ def test_training_leaves_each_window_s_own_block_out(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lookup_arms, "train", look)
     for changes in ({}, {"folds": 0}):
-        Looked("tiny", changes, {"steps": 22}).fit(CORPUS, 3, "full", tmp_path)
+        LookupArm("tiny", changes, {"steps": 22}).fit(CORPUS, 3, "full", tmp_path)
     for (model, draw, config, seed, folder), folds in zip(given, (3, 0), strict=True):
         assert isinstance(draw, BlockDraw)
         assert torch.equal(draw.text, CORPUS.train)
@@ -131,19 +131,19 @@ def test_training_leaves_each_window_s_own_block_out(tmp_path, monkeypatch):
 
 def test_an_order_can_be_gone_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(lookup_arms, "attention_step", lambda: 0.25)
-    arm = Looked("tiny-tables", without="order 2")
+    arm = LookupArm("tiny-tables", without="order 2")
     outcome = arm.run(CORPUS, 1, "quick", tmp_path)
     assert outcome.metrics["weight_2"] == 0
     assert outcome.metrics["weight_1"] > 0
     assert not [name for name in outcome.metrics if "without" in name or "dynamic" in name]
     model, _, _ = arm.fit(CORPUS, 1, "quick", tmp_path / "again")
     assert model.dropped == {"order 2"}
-    whole, _, _ = Looked("tiny-tables").fit(CORPUS, 1, "quick", tmp_path / "whole")
+    whole, _, _ = LookupArm("tiny-tables").fit(CORPUS, 1, "quick", tmp_path / "whole")
     assert not torch.equal(whole.gate.score.weight, model.gate.score.weight)
 
 
 def test_the_configuration_is_plain_and_says_what_differs():
-    arm = Looked("tiny", {"gate": "fixed"}, {"steps": 33}, "order 1", closely=True, block=BLOCK)
+    arm = LookupArm("tiny", {"gate": "fixed"}, {"steps": 33}, "order 1", closely=True, block=BLOCK)
     config: dict[str, Any] = arm.config(CORPUS, "full")
     assert json.loads(json.dumps(config)) == config
     assert config["model"]["vocab_size"] == config["model"]["network"]["vocab_size"] == VOCAB
@@ -154,15 +154,15 @@ def test_the_configuration_is_plain_and_says_what_differs():
     )
     assert (config["train"]["steps"], config["block"]) == (33, BLOCK)
     assert arm.config(CORPUS, "quick")["train"]["steps"] == 6
-    assert Looked("tiny", training={"steps": 3}).config(CORPUS, "quick")["train"]["steps"] == 3
-    assert Looked("tiny-tables").config(CORPUS, "full")["model"]["network"] is None
+    assert LookupArm("tiny", training={"steps": 3}).config(CORPUS, "quick")["train"]["steps"] == 3
+    assert LookupArm("tiny-tables").config(CORPUS, "full")["model"]["network"] is None
 
 
 def test_what_is_newer_than_a_record_is_only_named_where_it_is_used():
-    plain: dict[str, Any] = Looked("tiny").config(CORPUS, "full")
+    plain: dict[str, Any] = LookupArm("tiny").config(CORPUS, "full")
     assert not {"words", "echoes"} & set(plain["model"])
     assert "muon" not in plain["train"]
-    newer: dict[str, Any] = Looked("tiny-words", training={"muon": 0.5}).config(CORPUS, "full")
+    newer: dict[str, Any] = LookupArm("tiny-words", training={"muon": 0.5}).config(CORPUS, "full")
     assert (newer["model"]["words"], newer["model"]["echoes"]) == (True, True)
     assert newer["train"]["muon"] == 0.5
 

@@ -111,7 +111,7 @@ def test_chunks_equal_one_pass(kind, chunks):
     for got, expected in (
         ([p.gate.weight for p in parts], whole.gate.weight),
         ([p.gate.score for p in parts], whole.gate.score),
-        ([p.sharpness for p in parts], whole.sharpness),
+        ([p.inverse_temperature for p in parts], whole.inverse_temperature),
     ):
         torch.testing.assert_close(torch.cat(got, dim=1), expected, rtol=0, atol=1e-10)
     for layer, route in enumerate(whole.routes):

@@ -40,7 +40,7 @@ def test_attention_is_charged_for_what_its_mask_lets_through(n):
 def test_routed_memory_costs_the_same_for_every_token(chunks, slots, chunk):
     dim, heads, width = 24, 4, 4
     n = chunk * chunks
-    each = 4 * dim * dim + heads * dim + width * dim  # projections, fading, convolution
+    each = 4 * dim * dim + heads * dim + width * dim  # projections, decay, convolution
     each += 2 * slots * dim  # two addresses
     each += chunk * (heads * slots + dim)  # within a chunk
     each += 2 * slots * dim  # what is added to the slots and read from their start

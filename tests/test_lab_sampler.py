@@ -47,9 +47,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "one tile": {"network": _network(ffn={"top_k": 1})},
     "head of its own": {"network": _network(tied=False)},
     "wide heads": {"network": _network({"width": 7})},
-    "no convolution": {"network": _network({"parts": ("fading", "gate")})},
-    "no fading": {"network": _network({"parts": ("convolution", "gate")})},
-    "no gate": {"network": _network({"parts": ("convolution", "fading")})},
+    "no convolution": {"network": _network({"parts": ("decay", "gate")})},
+    "no decay": {"network": _network({"parts": ("convolution", "gate")})},
+    "no gate": {"network": _network({"parts": ("convolution", "decay")})},
     "top_k of all": {"network": _network({"top_k": 5})},
     "one order": {"order": 1},
     "long": {"order": 7, "network": None},
@@ -112,7 +112,7 @@ def test_saturated_scores_bend_and_fade_as_the_layers_do(top_k):
             layer: Any = block
             layer.ffn_norm.weight.mul_(6)
             layer.ffn.values.mul_(0.3)
-            layer.mixer.fading.bias.copy_(torch.tensor([-30.0, 1.0, 40.0]))
+            layer.mixer.decay.bias.copy_(torch.tensor([-30.0, 1.0, 40.0]))
             layer.mixer.gate.weight.mul_(60)
         model.memory.share.clamp_(max=0.5)
         model.memory.back.mul_(1e-4)
@@ -279,7 +279,7 @@ def test_a_prompt_begins_a_new_text():
         (_network(ffn={"tiles_per_cluster": 5}), "NestedRouter"),
         (_network({"top_k": 2}), "top_k 2 of 5"),
         (_network({"parts": ("convolution", "rotation"), "slots": 4}), "rotation"),
-        (_network({"parts": ("fading", "delta")}), "delta"),
+        (_network({"parts": ("decay", "delta")}), "delta"),
         (_network({"parts": ("gate", "content")}), "content"),
     ],
 )

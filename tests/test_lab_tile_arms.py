@@ -238,7 +238,7 @@ def test_tiles_and_cells_share_the_same_bytes(monkeypatch, tiles, chance):
         layer: Any = CharLM(arm._arm(cells)._model(CORPUS)).blocks[0].ffn
         assert layer.tiles == tiles
         assert layer.bodies.down.shape[1] == splines[str(cells)]
-        assert layer.bodies.bend.spline.cells == cells
+        assert layer.bodies.activation.spline.cells == cells
         assert isinstance(layer, trix.tiles.two_level.FixedRoutingFFN) == chance
         numbers = sum(p.numel() for p in layer.bodies.parameters())
         # a spline more or less a tile would be farther off

@@ -143,14 +143,14 @@ def test_random_keys_stay_and_learned_ones_move(arm, moves):
 
 
 def test_splines_of_the_same_bytes_and_addresses_of_the_same_bits():
-    ternary = _ffn("splines", "ternary").bodies.bend.spline
-    line = _ffn("splines", "float-same-bytes").bodies.bend.spline
+    ternary = _ffn("splines", "ternary").bodies.activation.spline
+    line = _ffn("splines", "float-same-bytes").bodies.activation.spline
     # a scale a tile is shared by its splines
     assert line.bits < ternary.bits <= 1.2 * line.bits
-    assert _ffn("splines", "float-same-cells").bodies.bend.spline.bits == 16 * line.bits
+    assert _ffn("splines", "float-same-cells").bodies.activation.spline.bits == 16 * line.bits
     sure, fixed = _ffn("resolution", "confidence"), _ffn("resolution", "fixed")
     bits = [math.log2(cells) for cells in (sure.coarse, sure.fine)]
-    assert math.log2(fixed.bodies.bend.spline.cells) == sum(bits) / 2
+    assert math.log2(fixed.bodies.activation.spline.cells) == sum(bits) / 2
 
 
 def test_funnels_differ_in_what_their_names_say():

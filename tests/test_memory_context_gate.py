@@ -44,7 +44,7 @@ def _mlp(gate, seen):
 
 
 def _slow(gate, reading, state, own, forbidden=()):
-    # one position: log-probabilities, weights in the places' order, scores, sharpness
+    # one position: log-probabilities, weights in the places' order, scores, inverse_temperature
     said = [[math.log(p) for p in row] for row in reading.probabilities.tolist()]
     seen: list[float] = []
     for row, logs, evidence in zip(
@@ -85,10 +85,12 @@ def test_the_blend_equals_the_loop(fixed, network, forbidden):
         for t in range(3):
             asked = ContextReading(reading.probabilities[b, t], reading.evidence[b, t])
             alone = None if own is None else own[b, t]
-            logs, weight, scores, sharpness = _slow(gate, asked, state[b, t], alone, forbidden)
+            logs, weight, scores, inverse_temperature = _slow(
+                gate, asked, state[b, t], alone, forbidden
+            )
             assert got.log_probabilities[b, t].tolist() == pytest.approx(logs, abs=1e-9)
             assert weights[b, t].tolist() == pytest.approx(weight, abs=1e-9)
-            assert got.sharpness[b, t].item() == pytest.approx(sharpness)
+            assert got.inverse_temperature[b, t].item() == pytest.approx(inverse_temperature)
             for place, score in zip(
                 got.route.index[b, t].tolist(), got.route.score[b, t].tolist(), strict=True
             ):
@@ -147,7 +149,7 @@ def test_the_last_place_cannot_be_forbidden():
     reading, state, _ = _asked(network=False)
     got = gate(reading, state)
     assert (got.route.weight[..., 0] == 1).all()
-    blend = got.sharpness.unsqueeze(-1) * reading.probabilities[..., 2, :].log()
+    blend = got.inverse_temperature.unsqueeze(-1) * reading.probabilities[..., 2, :].log()
     torch.testing.assert_close(got.log_probabilities, blend.log_softmax(dim=-1))
 
 
@@ -169,9 +171,9 @@ def test_a_fixed_gate_is_the_same_everywhere_and_a_routed_one_is_not():
     reading, state, own = _asked((4, 9))
     fixed, routed = (_gate(fixed=fixed)(reading, state, own) for fixed in (True, False))
     assert torch.equal(_by_place(fixed.route), _by_place(fixed.route)[:1, :1].expand(4, 9, -1))
-    assert fixed.sharpness.unique().numel() == 1
+    assert fixed.inverse_temperature.unique().numel() == 1
     assert _by_place(routed.route)[..., 0].unique().numel() == 36
-    assert routed.sharpness.unique().numel() == 36
+    assert routed.inverse_temperature.unique().numel() == 36
 
 
 @pytest.mark.parametrize("what", ["state", "evidence", "probabilities"])

@@ -30,7 +30,7 @@ def test_as_many_parameters_as_attention_and_as_large_a_state_as_a_memory():
     hybrid, memory = trix.HybridMixer(128, 4), trix.RoutedMemory(128, 4)
     counts = [sum(p.numel() for p in m.parameters()) for m in (hybrid, trix.CausalAttention(128))]
     signatures = 2 * 2 * 64 * 32
-    few = 128 * 4 + 2 * 128 + 2 + 4 + 64 + 2  # kernel, fading, sharpness, norm, slopes
+    few = 128 * 4 + 2 * 128 + 2 + 4 + 64 + 2  # kernel, decay, inverse_temperature, norm, slopes
     assert counts[0] == counts[1] + signatures + few
     sizes = [_numbers(m.initial_state(1)) for m in (hybrid, memory)]
     assert sizes[0] == sizes[1] - 2 * 2 * 32 + 31  # less a token's keys and values, and marks

@@ -9,7 +9,7 @@ from trix.memory.recurrence import slot_scan
 from trix.memory.slots import PARTS, RoutedMemory, memory_reading
 
 DIM, HEADS, SLOTS, WIDTH = 12, 3, 5, 4
-SHAPES = [(PARTS, None), (PARTS, 2), (("fading",), 1), (("convolution",), None), ((), 3)]
+SHAPES = [(PARTS, None), (PARTS, 2), (("decay",), 1), (("convolution",), None), ((), 3)]
 
 
 def _memory(parts=PARTS, top_k=None):
@@ -34,9 +34,9 @@ def _seen(layer, x):
 
 def _kept(layer, x):
     # the share that a head's slots keep at each token, [batch, heads, time]
-    if layer.fading is None:
+    if layer.decay is None:
         return torch.ones(len(x), HEADS, x.shape[1], dtype=x.dtype)
-    return layer.fading(_seen(layer, x)).squeeze(-1).exp()
+    return layer.decay(_seen(layer, x)).squeeze(-1).exp()
 
 
 def _loop(write, read, kept):
@@ -70,9 +70,9 @@ def test_the_map_times_the_values_is_what_the_slots_answer(time, parts):
     write, read, back = memory_reading(layer, x)
     seen = _seen(layer, x)
     value = (seen @ layer.value.T).unflatten(-1, (HEADS, WIDTH)).transpose(1, 2)
-    fading = None if layer.fading is None else layer.fading(seen)
+    decay = None if layer.decay is None else layer.decay(seen)
     state = torch.zeros(2, HEADS, SLOTS, WIDTH, dtype=x.dtype)
-    torch.testing.assert_close(back @ value, slot_scan(read, write, value, state, fading)[0])
+    torch.testing.assert_close(back @ value, slot_scan(read, write, value, state, decay)[0])
     # and so the layer's output can be had from the map
     answer = F.rms_norm(back @ value, (WIDTH,), eps=1e-6).transpose(1, 2).flatten(2) * layer.norm
     gate = 1 if layer.gate is None else layer.gate(seen)

@@ -14,7 +14,7 @@ BATCH, HEADS, SLOTS, FEATURES = 2, 3, 5, 7
 CHUNKS = [1, 4, 5, 13, 32, None]
 
 
-def _case(time, fading, dtype=torch.float64):
+def _case(time, decay, dtype=torch.float64):
     draw = torch.Generator().manual_seed(time)
 
     def normal(*shape):
@@ -23,26 +23,26 @@ def _case(time, fading, dtype=torch.float64):
     lead = (BATCH, HEADS, time)
     read, write = normal(*lead, SLOTS).softmax(-1), normal(*lead, SLOTS).softmax(-1)
     value, state = normal(*lead, FEATURES), normal(BATCH, HEADS, SLOTS, FEATURES)
-    wide = {"none": 0, "head": 1, "slot": SLOTS}[fading]
+    wide = {"none": 0, "head": 1, "slot": SLOTS}[decay]
     fade = -MOST_FADING * normal(*lead, wide).sigmoid() if wide else None
     return [t.requires_grad_() for t in (read, write, value, state)], fade
 
 
-def _slot_loop(read, write, value, state, fading):
+def _slot_loop(read, write, value, state, decay):
     outputs = []
     for t in range(write.shape[2]):
-        if fading is not None:
-            state = state * fading[:, :, t, :, None].exp()
+        if decay is not None:
+            state = state * decay[:, :, t, :, None].exp()
         state = state + write[:, :, t, :, None] * value[:, :, t, None, :]
         outputs.append((read[:, :, t, :, None] * state).sum(2))
     return torch.stack(outputs, 2), state
 
 
-def _delta_loop(read, write, value, strength, state, fading=None):
+def _delta_loop(read, write, value, strength, state, decay=None):
     outputs = []
     for t in range(write.shape[2]):
-        if fading is not None:
-            state = state * fading[:, :, t, :, None].exp()
+        if decay is not None:
+            state = state * decay[:, :, t, :, None].exp()
         held = (write[:, :, t, :, None] * state).sum(2)
         change = strength[:, :, t] * (value[:, :, t] - held)
         state = state + write[:, :, t, :, None] * change[:, :, None, :]
@@ -63,9 +63,9 @@ def _agree(found, expected, inputs):
 
 @pytest.mark.parametrize("time", [1, 5, 13, 37])
 @pytest.mark.parametrize("chunk", CHUNKS)
-@pytest.mark.parametrize("fading", ["none", "head", "slot"])
-def test_chunks_equal_single_steps_in_outputs_state_and_gradients(time, chunk, fading):
-    inputs, fade = _case(time, fading)
+@pytest.mark.parametrize("decay", ["none", "head", "slot"])
+def test_chunks_equal_single_steps_in_outputs_state_and_gradients(time, chunk, decay):
+    inputs, fade = _case(time, decay)
     if fade is not None:
         inputs.append(fade.requires_grad_())
     read, write, value, state = inputs[:4]
@@ -75,9 +75,9 @@ def test_chunks_equal_single_steps_in_outputs_state_and_gradients(time, chunk, f
 
 @pytest.mark.parametrize("time", [1, 5, 13, 37])
 @pytest.mark.parametrize("chunk", [1, 4, 5, 13, 32])
-@pytest.mark.parametrize("fading", ["none", "head"])
-def test_the_delta_rule_in_chunks_equals_single_steps(time, chunk, fading):
-    (read, write, value, state), fade = _case(time, fading)
+@pytest.mark.parametrize("decay", ["none", "head"])
+def test_the_delta_rule_in_chunks_equals_single_steps(time, chunk, decay):
+    (read, write, value, state), fade = _case(time, decay)
     write = torch.nn.functional.normalize(write, dim=-1).detach().requires_grad_()
     strength = torch.rand(BATCH, HEADS, time, 1, dtype=torch.float64).requires_grad_()
     inputs = [read, write, value, strength, state]
@@ -87,9 +87,9 @@ def test_the_delta_rule_in_chunks_equals_single_steps(time, chunk, fading):
     _agree(found, _delta_loop(read, write, value, strength, state, fade), inputs)
 
 
-@pytest.mark.parametrize("fading", ["none", "head", "slot"])
-def test_the_state_of_one_part_is_the_start_of_the_next(fading):
-    (read, write, value, state), fade = _case(23, fading)
+@pytest.mark.parametrize("decay", ["none", "head", "slot"])
+def test_the_state_of_one_part_is_the_start_of_the_next(decay):
+    (read, write, value, state), fade = _case(23, decay)
     whole, end = slot_scan(read, write, value, state, fade)
     outputs = []
     for part in (slice(0, 9), slice(9, 10), slice(10, 23)):
@@ -119,12 +119,12 @@ def test_bad_shapes_are_named():
         slot_scan(read, write, value, state[..., :6])
     with pytest.raises(ValueError, match="value as long"):
         slot_scan(read, write, value[:, :, :4], state)
-    with pytest.raises(ValueError, match="fading must be"):
+    with pytest.raises(ValueError, match="decay must be"):
         slot_scan(read, write, value, state, fade[:, :, :4])
     with pytest.raises(ValueError, match="strength must be"):
         delta_scan(read, write, value, torch.ones(BATCH, HEADS, 5), state)
     each = fade.expand(-1, -1, -1, SLOTS)
-    with pytest.raises(ValueError, match=r"fading must be \[2, 3, 5, 1\], got \[2, 3, 5, 5\]"):
+    with pytest.raises(ValueError, match=r"decay must be \[2, 3, 5, 1\], got \[2, 3, 5, 5\]"):
         delta_scan(read, write, value, torch.ones(BATCH, HEADS, 5, 1), state, each)
     with pytest.raises(ValueError, match="state must be"):
         delta_scan(read, write, value, torch.ones(BATCH, HEADS, 5, 1), state[:1])

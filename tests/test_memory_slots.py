@@ -8,7 +8,7 @@ from trix.memory.recurrence import slot_scan
 from trix.memory.slots import PARTS, MemoryState, RoutedMemory
 
 DIM, HEADS, SLOTS = 12, 3, 5
-SHAPES = [(PARTS, None), (PARTS, 1), (PARTS, 2), (("fading",), 4), ((), None), (("gate",), 1)]
+SHAPES = [(PARTS, None), (PARTS, 1), (PARTS, 2), (("decay",), 4), ((), None), (("gate",), 1)]
 MORE = [
     ((*PARTS, "rotation"), None),
     (("rotation",), 2),
@@ -48,7 +48,7 @@ def _rows(table, head, slots):
 
 
 def _share(layer, way, head, score):
-    sharp = layer.log_sharpness[way, head].exp().squeeze()
+    sharp = layer.log_inverse_temperature[way, head].exp().squeeze()
     share = (score * sharp / layer.width**0.5).softmax(0)
     if layer.top_k is not None:
         order = share.argsort(descending=True, stable=True)
@@ -86,8 +86,8 @@ def _loop(layer, x):
                 query = layer.query[h * width : (h + 1) * width] @ seen
                 value = layer.value[h * width : (h + 1) * width] @ seen
                 write = _share(layer, 0, h, _rows(layer.write_rows, h, layer.slots) @ query)
-                if layer.fading is not None:
-                    gate = layer.fading.weight[h] @ seen + layer.fading.bias[h]
+                if layer.decay is not None:
+                    gate = layer.decay.weight[h] @ seen + layer.decay.bias[h]
                     slots[h], keys[h] = slots[h] * gate.sigmoid(), keys[h] * gate.sigmoid()
                 if layer.rotation is not None:
                     slots[h] = _turned(slots[h])
@@ -181,7 +181,7 @@ def test_a_full_write_by_the_delta_rule_is_read_back_alone():
     layer = _memory(("delta",))
     assert layer.strength is not None
     with torch.no_grad():
-        layer.log_sharpness.add_(12)  # one slot a token
+        layer.log_inverse_temperature.add_(12)  # one slot a token
         layer.strength.bias.add_(100)
         x = _text(9)
         write, _ = layer.addresses(x)
@@ -217,7 +217,7 @@ def test_slots_that_are_not_written_stay_bit_for_bit():
 def test_it_stays_finite_over_a_long_text():
     layer = _memory(dtype=torch.float32)
     assert layer.convolution is not None
-    assert layer.fading is not None
+    assert layer.decay is not None
     x = _text(65_536, batch=1, dtype=torch.float32)
     with torch.no_grad():
         y, state = layer(x)
@@ -227,7 +227,7 @@ def test_it_stays_finite_over_a_long_text():
         write, read = layer.addresses(seen)
         value = layer._heads(seen @ layer.value.T)
         start = layer.initial_state(1).slots
-        _, slots = slot_scan(read, write, value, start, layer.fading(seen), chunk=1)
+        _, slots = slot_scan(read, write, value, start, layer.decay(seen), chunk=1)
     assert y.isfinite().all()
     torch.testing.assert_close(last[:, 0], y[:, -1], rtol=0, atol=1e-3)
     torch.testing.assert_close(slots, state.slots, rtol=0, atol=1e-3)

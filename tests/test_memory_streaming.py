@@ -36,7 +36,7 @@ MIXERS = {
     "content alone": lambda: trix.RoutedMemory(DIM, 3, 5, 2, ("content",)),
     "hybrid": lambda: trix.HybridMixer(DIM, 3, routed=2, slots=6, window=5),
     "hybrid with all": lambda: trix.HybridMixer(
-        DIM, 4, 1, slots=6, window=3, top_k=2, parts=("fading", "rotation", "delta")
+        DIM, 4, 1, slots=6, window=3, top_k=2, parts=("decay", "rotation", "delta")
     ),
 }
 KEEP_ALL = ("attention", "convolved attention")

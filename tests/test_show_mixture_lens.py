@@ -102,7 +102,9 @@ def test_weights_of_what_was_never_seen_count_for_what_is_asked(network, words):
         weights = sent(read, "weights", "<u2", length, tables + network) / 65535
         totals = sent(read, "totals", "<u4", length, tables)
         np.testing.assert_allclose(
-            sent(read, "sharpness", "<f4", length), routed.sharpness[0].detach(), rtol=1e-5
+            sent(read, "inverse_temperature", "<f4", length),
+            routed.inverse_temperature[0].detach(),
+            rtol=1e-5,
         )
         for t in range(length):
             given = dict(

@@ -14,7 +14,10 @@ def _layer(choose="confidence", threshold=1.0) -> Any:
     torch.manual_seed(3)
     layer: Any = trix.AdaptiveKANFFN(DIM, 11, 4, coarse=3, fine=10, choose=choose)
     with torch.no_grad():
-        for parameter in (*layer.bodies.bend.parameters(), *layer.fine_bend.parameters()):
+        for parameter in (
+            *layer.bodies.activation.parameters(),
+            *layer.fine_activation.parameters(),
+        ):
             parameter.add_(0.3 * torch.randn_like(parameter))
         layer.gate.steps.add_(torch.randn_like(layer.gate.steps))
         layer.threshold.fill_(threshold)
@@ -48,9 +51,9 @@ def test_routes_outputs_and_gradients_equal_the_loop(choose, size):
     for n, token in enumerate(x):
         tile = reference.nested_tiles(token.detach(), rows.detach(), (3, 4), 1)[0]
         assert route.index[n].tolist() == [tile]
-        bend = bodies.bend if sure[n] else layer.fine_bend
-        bent = bend((bodies.bottleneck[tile] @ token)[None], torch.tensor([tile]))[0]
-        out.append(layer.gate(token @ rows[tile]) * (bent @ bodies.down[tile]))
+        activation = bodies.activation if sure[n] else layer.fine_activation
+        activated = activation((bodies.bottleneck[tile] @ token)[None], torch.tensor([tile]))[0]
+        out.append(layer.gate(token @ rows[tile]) * (activated @ bodies.down[tile]))
     slow, weight, moved = torch.stack(out), _tokens(size, seed=2), [x, *layer.parameters()]
     torch.testing.assert_close(output, slow, rtol=0, atol=1e-12)
     ours = torch.autograd.grad((output * weight).sum(), moved, materialize_grads=True)
@@ -61,12 +64,12 @@ def test_routes_outputs_and_gradients_equal_the_loop(choose, size):
 
 def test_each_resolution_has_its_own_cells():
     layer = _layer()
-    assert layer.bodies.bend.spline.cells == 3
-    assert layer.fine_bend.spline.cells == 10
+    assert layer.bodies.activation.spline.cells == 3
+    assert layer.fine_activation.spline.cells == 10
     x = _tokens(60)
     sure, before = layer.sure(x), layer(x)
     with torch.no_grad():
-        layer.fine_bend.spline.knots.add_(1.0)
+        layer.fine_activation.spline.knots.add_(1.0)
     changed = (layer(x) != before).any(dim=-1)
     assert torch.equal(changed, ~sure)
 

@@ -7,20 +7,20 @@ from torch.nn import functional as F
 
 from tests import reference
 from trix.tiles.spline import TernarySpline
-from trix.tiles.tile import BENDS, REACH, ContentCells, UnitBend
+from trix.tiles.tile import ACTIVATIONS, REACH, ContentCells, UnitBend
 
 TILES, RANK, CELLS = 5, 3, 7
-UNITS = [kind for kind in BENDS if kind.startswith(("knots", "cells", "ternary"))]
+UNITS = [kind for kind in ACTIVATIONS if kind.startswith(("knots", "cells", "ternary"))]
 CONTENT = ["content-cells", "floor-cells", "random-cells"]
 
 
-def _bend(kind, move=0.4) -> Any:
+def _activate(kind, move=0.4) -> Any:
     torch.manual_seed(2)
-    bend = BENDS[kind](TILES, RANK, CELLS).double()
+    activation = ACTIVATIONS[kind](TILES, RANK, CELLS).double()
     with torch.no_grad():
-        for parameter in bend.parameters():
+        for parameter in activation.parameters():
             parameter.add_(move * torch.randn_like(parameter))
-    return bend
+    return activation
 
 
 def _case(*shape):
@@ -42,59 +42,63 @@ def _line(u, coefficients):
     return base + slope * (u - middle) / (width / 2)
 
 
-def _slow(bend, kind, units, tile):
-    """Bend the units of one token one by one."""
+def _slow(activation, kind, units, tile):
+    """Activation the units of one token one by one."""
     if kind == "constant":
-        return bend.value[tile].tolist()
+        return activation.value[tile].tolist()
     if kind in CONTENT:
-        cell = _slow_choice(bend, kind, units, tile)
-        base, slope = bend.base[tile, cell].tolist(), bend.slope[tile, cell].tolist()
+        cell = _slow_choice(activation, kind, units, tile)
+        base, slope = activation.base[tile, cell].tolist(), activation.slope[tile, cell].tolist()
         return [b + m * u for b, m, u in zip(base, slope, units, strict=True)]
     said = []
     for unit, u in enumerate(units):
         own = tile * RANK + unit
         if kind == "knots":
             u = min(max(u, -REACH), REACH)
-            said.append(reference.spline_value(u, bend.spline.knots[own].tolist(), REACH))
+            said.append(reference.spline_value(u, activation.spline.knots[own].tolist(), REACH))
         else:
-            said.append(_line(u, bend.spline.coefficients[own].tolist()))
+            said.append(_line(u, activation.spline.coefficients[own].tolist()))
     return said
 
 
-def _slow_choice(bend, kind, units, tile):
+def _slow_choice(activation, kind, units, tile):
     if kind == "floor-cells":
         return _cell(units[0])
-    rows = bend.fixed[tile] if kind == "random-cells" else bend.slope[tile].detach()
+    rows = activation.fixed[tile] if kind == "random-cells" else activation.slope[tile].detach()
     if kind == "content-cells":
         rows = reference.ternarize(rows, 0.5, relative=True)
     scores = [sum(a * u for a, u in zip(row, units, strict=True)) for row in rows.tolist()]
     return max(range(CELLS), key=lambda c: (scores[c], -c))
 
 
-@pytest.mark.parametrize("kind", BENDS)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_each_unit_is_bent_as_the_loop_bends_it(kind):
-    bend, (units, tile) = _bend(kind), _case(50)
-    expected = [_slow(bend, kind, u, t) for u, t in zip(units.tolist(), tile.tolist(), strict=True)]
-    torch.testing.assert_close(bend(units, tile), torch.tensor(expected, dtype=torch.float64))
+    activation, (units, tile) = _activate(kind), _case(50)
+    expected = [
+        _slow(activation, kind, u, t) for u, t in zip(units.tolist(), tile.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(activation(units, tile), torch.tensor(expected, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("kind", BENDS)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_units_may_stand_in_blocks(kind):
-    bend, (units, tile) = _bend(kind), _case(4, 5)
-    flat = bend(units.flatten(0, 1), tile.flatten())
-    torch.testing.assert_close(bend(units, tile).flatten(0, 1), flat, rtol=0, atol=0)
+    activation, (units, tile) = _activate(kind), _case(4, 5)
+    flat = activation(units.flatten(0, 1), tile.flatten())
+    torch.testing.assert_close(activation(units, tile).flatten(0, 1), flat, rtol=0, atol=0)
     one = tile[:, :1]  # a block of one tile
-    blocks = bend(units, one.expand(4, 5))
+    blocks = activation(units, one.expand(4, 5))
     for n in range(4):
-        torch.testing.assert_close(blocks[n], bend(units[n], one[n].expand(5)), rtol=0, atol=0)
+        torch.testing.assert_close(
+            blocks[n], activation(units[n], one[n].expand(5)), rtol=0, atol=0
+        )
 
 
-@pytest.mark.parametrize("kind", BENDS)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_only_what_was_read_has_a_gradient(kind):
-    bend, (units, tile) = _bend(kind), _case(60)
+    activation, (units, tile) = _activate(kind), _case(60)
     tile = torch.where(tile == 3, 1, tile)
-    bend(units, tile).square().sum().backward()
-    for parameter in bend.parameters():
+    activation(units, tile).square().sum().backward()
+    for parameter in activation.parameters():
         if kind == "ternary-layer":  # one scale for all: everyone has a hand in it
             continue
         assert parameter.grad is not None
@@ -102,12 +106,12 @@ def test_only_what_was_read_has_a_gradient(kind):
         assert used.tolist() == [True, True, True, False, True]
 
 
-@pytest.mark.parametrize("kind", BENDS)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_a_nan_stays_in_its_row(kind):
-    bend, (units, tile) = _bend(kind), _case(6)
-    clean = bend(units, tile)
+    activation, (units, tile) = _activate(kind), _case(6)
+    clean = activation(units, tile)
     units[2] = float("nan")
-    spoilt = bend(units, tile)
+    spoilt = activation(units, tile)
     assert spoilt[2].isnan().all()
     others = [0, 1, 3, 4, 5]
     assert torch.equal(spoilt[others], clean[others])
@@ -115,63 +119,65 @@ def test_a_nan_stays_in_its_row(kind):
 
 def test_splines_begin_as_near_the_gelu_as_their_cells_allow():
     for kind, cells, gap in (("knots", 60, 2e-3), ("cells", 60, 2e-3), ("ternary-cell", 60, 0.9)):
-        bend = BENDS[kind](2, RANK, cells).double()
+        activation = ACTIVATIONS[kind](2, RANK, cells).double()
         units = torch.linspace(-3, 3, 301, dtype=torch.float64).unsqueeze(1).repeat(1, RANK)
-        far = (bend(units, torch.zeros(301, dtype=torch.int64)) - F.gelu(units)).abs().max()
+        far = (activation(units, torch.zeros(301, dtype=torch.int64)) - F.gelu(units)).abs().max()
         assert far < gap, kind
 
 
 def test_the_knots_of_two_tiles_are_two():
-    bend = _bend("knots", 0.0)
+    activation = _activate("knots", 0.0)
     with torch.no_grad():
-        bend.spline.knots[2 * RANK + 1] = 4.0  # tile 2, its second unit
+        activation.spline.knots[2 * RANK + 1] = 4.0  # tile 2, its second unit
     units, tile = torch.zeros(3, RANK, dtype=torch.float64), torch.tensor([1, 2, 3])
     expected = torch.zeros(3, RANK, dtype=torch.float64)
     expected[1, 1] = 4.0
-    begin = _bend("knots", 0.0)(units, tile)
-    changed = bend(units, tile) - begin
+    begin = _activate("knots", 0.0)(units, tile)
+    changed = activation(units, tile) - begin
     torch.testing.assert_close(changed + begin * (expected != 0), expected)
 
 
 @pytest.mark.parametrize(("kind", "scales"), [("cell", 105), ("tile", 5), ("layer", 1)])
 def test_a_ternary_kind_shares_its_scale_as_it_says(kind, scales):
-    bend = _bend(f"ternary-{kind}")
-    assert isinstance(bend, UnitBend)
-    assert isinstance(bend.spline, TernarySpline)
-    assert bend.spline.groups == scales
-    numbers = bend.spline.coefficients.detach().reshape(scales, -1)
+    activation = _activate(f"ternary-{kind}")
+    assert isinstance(activation, UnitBend)
+    assert isinstance(activation.spline, TernarySpline)
+    assert activation.spline.groups == scales
+    numbers = activation.spline.coefficients.detach().reshape(scales, -1)
     for group in numbers:
         sizes = group[group != 0].abs()
         assert len(sizes) == 0 or sizes.max() - sizes.min() < 1e-12
 
 
 def test_a_cell_is_chosen_by_its_own_slope_and_follows_it():
-    bend = ContentCells(1, 3, 4)
+    activation = ContentCells(1, 3, 4)
     with torch.no_grad():
-        bend.slope.copy_(torch.tensor([[[1.0, 0, 0], [-2.0, 0.1, 0], [0, 3.0, 0], [0, 0, -1.0]]]))
-        bend.base.copy_(torch.arange(4.0).view(1, 4, 1).expand(1, 4, 3))
+        activation.slope.copy_(
+            torch.tensor([[[1.0, 0, 0], [-2.0, 0.1, 0], [0, 3.0, 0], [0, 0, -1.0]]])
+        )
+        activation.base.copy_(torch.arange(4.0).view(1, 4, 1).expand(1, 4, 3))
     units = torch.tensor([[2.0, 0, 0], [-2.0, 0, 0], [0, 2.0, 0], [0, 0, -2.0]])
     tile = torch.zeros(4, dtype=torch.int64)
-    assert bend.choice(units, tile).tolist() == [0, 1, 2, 3]
+    assert activation.choice(units, tile).tolist() == [0, 1, 2, 3]
     expected = [[2.0, 0, 0], [5, 1, 1], [2, 8, 2], [3, 3, 5]]
-    torch.testing.assert_close(bend(units, tile), torch.tensor(expected))
+    torch.testing.assert_close(activation(units, tile), torch.tensor(expected))
     with torch.no_grad():
-        bend.slope[0, [0, 3]] = bend.slope[0, [3, 0]]
-    assert bend.choice(units, tile).tolist() == [3, 1, 2, 0]
+        activation.slope[0, [0, 3]] = activation.slope[0, [3, 0]]
+    assert activation.choice(units, tile).tolist() == [3, 1, 2, 0]
 
 
 @pytest.mark.parametrize("choose", ["floor", "random"])
 def test_the_controls_do_not_follow_slopes(choose):
     torch.manual_seed(0)
-    bend = ContentCells(TILES, RANK, CELLS, choose).double()
+    activation = ContentCells(TILES, RANK, CELLS, choose).double()
     units, tile = _case(50)
-    before = bend.choice(units, tile)
+    before = activation.choice(units, tile)
     assert len(before.unique()) > 3
     with torch.no_grad():
-        bend.slope.neg_()
-    assert torch.equal(bend.choice(units, tile), before)
+        activation.slope.neg_()
+    assert torch.equal(activation.choice(units, tile), before)
     fresh = ContentCells(TILES, RANK, CELLS, choose).double()
-    fresh.load_state_dict(bend.state_dict())
+    fresh.load_state_dict(activation.state_dict())
     assert torch.equal(fresh.choice(units, tile), before)
 
 

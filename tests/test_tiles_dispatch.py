@@ -20,13 +20,13 @@ def _case(tokens, tiles, k, seed=0):
     return x, index, first, second, scale, grade
 
 
-def _bend(scale, grade):
+def _activate(scale, grade):
     # depends on the units, the tile and the read, and is wider than what it gets
-    def bend(units, tile, visit):
+    def activation(units, tile, visit):
         wide = torch.cat([units.sin(), units[..., :1] * units[..., 1:2]], dim=-1)
         return wide * scale[tile] + grade[visit]
 
-    return bend
+    return activation
 
 
 def _loop(x, index, first, second, scale, grade):
@@ -35,13 +35,13 @@ def _loop(x, index, first, second, scale, grade):
         for place, tile in enumerate(index[n].tolist()):
             units = first[tile] @ token
             wide = torch.cat([units.sin(), units[:1] * units[1:2]])
-            bent = wide * scale[tile] + grade[n * index.shape[1] + place]
-            out.append(bent @ second[tile])
+            activated = wide * scale[tile] + grade[n * index.shape[1] + place]
+            out.append(activated @ second[tile])
     return torch.stack(out).view(*index.shape, DIM)
 
 
 def _fast(x, index, first, second, scale, grade):
-    return through_tiles(x, index, first, _bend(scale, grade), second)
+    return through_tiles(x, index, first, _activate(scale, grade), second)
 
 
 def _agree(case):

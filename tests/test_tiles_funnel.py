@@ -124,7 +124,7 @@ def test_on_a_plane_a_projection_learns_its_slope_although_the_table_is_hard():
     with torch.no_grad():
         layer.table.copy_((torch.cartesian_prod(at, at) @ slope).view(1, 1, 81, 5))
     units = torch.tensor([[0.3, -0.7]]).double().requires_grad_()
-    read = layer._bend(units, torch.zeros(1, dtype=torch.int64), torch.zeros(1).long())
+    read = layer._activate(units, torch.zeros(1, dtype=torch.int64), torch.zeros(1).long())
     nearest = (units.detach().tanh() * 4).round() / 4
     torch.testing.assert_close(read, nearest @ slope)
     read[0, 0].backward()

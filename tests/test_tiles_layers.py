@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import trix
-from trix.tiles.tile import BENDS
+from trix.tiles.tile import ACTIVATIONS
 
 DIM = 14
 MADE: dict[str, Callable[[int], nn.Module]] = {
@@ -35,7 +35,7 @@ MADE: dict[str, Callable[[int], nn.Module]] = {
     "tiled": lambda dim: trix.TiledFFN(dim, 5, hidden=9, top_k=2),
     "dense": lambda dim: trix.DenseFFN(dim),
 }
-for _spline in BENDS:
+for _spline in ACTIVATIONS:
     MADE[f"kan-{_spline}"] = lambda dim, s=_spline: trix.HybridKANFFN(dim, 11, 4, 5, 6, s)
 for _reading in ("trix", "kan"):
     for _routing in ("signatures", "uniform"):

@@ -73,7 +73,7 @@ def test_splines_begin_as_the_gelu_and_are_the_tiles_own():
     for tile in (0, TILES - 1):
         index = torch.full((200, 1), tile)
         route = trix.Route(index, score[:, None], score[:, None], index[..., None])
-        loud = layer.loudness(route)[:, 0]
+        loud = layer.coefficients(route)[:, 0]
         gap = (loud - F.gelu(score / DIM**0.5)).abs().max()
         assert gap < 2e-3
     x, plain = _tokens(9), _layer(TILES, cells=None)

@@ -61,7 +61,7 @@ def test_among_equal_scores_the_lower_tiles_are_read(way):
         layer.keys.raw[7:20] = layer.keys.raw[7]  # thirteen tiles of one key
     x = layer.signatures[7].repeat(12, 1)  # and tokens that want it
     torch.testing.assert_close(trix.PackedLookup(layer)(x), layer(x).detach(), rtol=1e-5, atol=1e-5)
-    loud = layer.loudness(layer.routed(x).route).detach()
+    loud = layer.coefficients(layer.routed(x).route).detach()
     expected = (loud[:1, :, None] * layer.values[7:10]).sum(1).detach()
     torch.testing.assert_close(trix.PackedLookup(layer)(x[:1]), expected, rtol=1e-5, atol=1e-5)
 

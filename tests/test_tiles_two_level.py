@@ -17,7 +17,7 @@ def _apart(layer) -> Any:
     with torch.no_grad():
         layer.gate.steps.add_(torch.randn_like(layer.gate.steps))
         if isinstance(layer.bodies, SplineBodies):
-            for parameter in layer.bodies.bend.parameters():
+            for parameter in layer.bodies.activation.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
     return layer.double()
 
@@ -63,8 +63,10 @@ def _loop(layer, x, index):
             hidden = F.gelu(scaled_ternary(bodies.up[tile]) @ token)
             said = hidden @ scaled_ternary(bodies.down[tile])
         else:
-            bent = bodies.bend((bodies.bottleneck[tile] @ token)[None], torch.tensor([tile]))
-            said = bent[0] @ bodies.down[tile]
+            activated = bodies.activation(
+                (bodies.bottleneck[tile] @ token)[None], torch.tensor([tile])
+            )
+            said = activated[0] @ bodies.down[tile]
         out.append(layer.gate(token @ signatures[tile].to(token)) * said)
     return torch.stack(out)
 
@@ -113,9 +115,9 @@ def test_a_spline_tile_is_what_a_reader_works_out_by_hand():
     for n, tile in enumerate(route.index[:, 0].tolist()):
         said = torch.zeros(DIM, dtype=x.dtype)
         for unit, u in enumerate((bodies.bottleneck[tile] @ x[n]).tolist()):
-            knots = bodies.bend.spline.knots[tile * 5 + unit].tolist()
-            bent = reference.spline_value(min(max(u, -3.0), 3.0), knots, 3.0)
-            said += bent * bodies.down[tile, unit].detach()
+            knots = bodies.activation.spline.knots[tile * 5 + unit].tolist()
+            activated = reference.spline_value(min(max(u, -3.0), 3.0), knots, 3.0)
+            said += activated * bodies.down[tile, unit].detach()
         score = float(x[n] @ layer.signatures[tile].detach()) / DIM**0.5
         expected = reference.spline_value(score, gates, 4.0) * said
         torch.testing.assert_close(output[n], expected, rtol=0, atol=1e-12)

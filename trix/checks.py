@@ -1,6 +1,11 @@
-"""Small argument checks shared by the whole library."""
+"""Guards of arguments, and old names of parameters, shared by the whole library."""
 
-from torch import Tensor
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 def positive(name: str, value: int) -> int:
@@ -32,3 +37,34 @@ def tokens(name: str, x: Tensor, dim: int) -> None:
     if not x.is_floating_point():
         raise TypeError(f"{name} must be floating, got {x.dtype}")
     last_dim(name, x, dim)
+
+
+def one_of(name: str, value: T, allowed: Collection[T]) -> T:
+    """Return `value` when it is one of `allowed`; raise `ValueError` otherwise."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {sorted(allowed, key=str)}, got {value!r}")
+    return value
+
+
+def between(name: str, value: float, low: float, high: float) -> float:
+    """Return `value` when it is a number from `low` to `high`; raise `ValueError` otherwise."""
+    if not low <= value <= high:  # NaN lies nowhere
+        raise ValueError(f"{name} must be from {low} to {high}, got {value!r}")
+    return value
+
+
+def renamed(module: nn.Module, names: dict[str, str]) -> None:
+    """Let a module load a `state_dict` that was saved when its parameters had other names.
+
+    Args:
+        module: it gets a hook.
+        names: the first component of each old name, and the new one.
+    """
+
+    def rename(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+        for key in [key for key in state if key.startswith(prefix)]:
+            first, dot, rest = key.removeprefix(prefix).partition(".")
+            if first in names:
+                state[f"{prefix}{names[first]}{dot}{rest}"] = state.pop(key)
+
+    module.register_load_state_dict_pre_hook(rename)

@@ -1,4 +1,4 @@
-"""Piecewise-linear functions on equally spaced knots: the gate of a score, the bend of a tile."""
+"""Piecewise-linear functions on equally spaced knots: a gate of scores, a tile's activation."""
 
 import math
 

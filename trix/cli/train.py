@@ -67,8 +67,8 @@ def train(
                 typer.echo(line, err=True)
 
         try:
-            wish = lab.Wish(name, load_corpus(corpus), seed, steps, minutes, order)
-            about = lab.fit(wish, folder, force, not quiet, say)
+            request = lab.TrainRequest(name, load_corpus(corpus), seed, steps, minutes, order)
+            about = lab.fit(request, folder, force, not quiet, say)
         except KeyboardInterrupt as error:
             given = {"corpus": corpus, "minutes": minutes, "steps": steps, "order": order}
             given |= {"seed": seed, "out": folder}

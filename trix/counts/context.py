@@ -157,11 +157,11 @@ class ContextMemory(CountRows):
             raise ValueError(f"address must be [..., {self.order}], got {list(address.shape)}")
         found = self.found(address, left_out)
         share = found.share.reshape(-1, self.order, self.vocab_size)
-        back = found.back.reshape(-1, self.order)
+        backoff_mass = found.backoff_mass.reshape(-1, self.order)
         p = share.new_full((len(share), self.vocab_size), 1 / self.vocab_size)
         levels = []
         for n in range(self.order):
-            p = torch.addcmul(share[:, n], back[:, n, None], p)
+            p = torch.addcmul(share[:, n], backoff_mass[:, n, None], p)
             levels.append(p)
         said = torch.stack(levels, dim=1)
         return ContextReading(said.view_as(found.share), found.evidence)

@@ -7,9 +7,9 @@ logarithms (a product of experts, Hinton 2002; the logistic mixing of PAQ, Mahon
 .. math:: p(x) \propto \prod_i p_i(x)^{\beta w_i}, \qquad w = \mathrm{softmax}(s)
 
 so that an expert who is sure that a character does *not* come next can say so. The scores
-:math:`s` and the sharpness :math:`\beta` come from what stands at the addresses (how often they
-were seen, how many characters followed, how undecided they are) and from a state: a network's, or
-the latest characters themselves.
+:math:`s` and the inverse temperature :math:`\beta` come from what stands at the addresses (how
+often they were seen, how many characters followed, how undecided they are) and from a state: a
+network's, or the latest characters themselves.
 """
 
 from typing import NamedTuple
@@ -31,12 +31,12 @@ class Blended(NamedTuple):
     Attributes:
         log_probabilities: of the next character, `[..., vocab_size]`; they sum to one.
         route: the places, best first, `[..., places]`; the weights sum to one.
-        sharpness: the power that the blend is raised to, `[...]`.
+        inverse_temperature: the power that the blend is raised to, `[...]`.
     """
 
     log_probabilities: Tensor
     route: Route
-    sharpness: Tensor
+    inverse_temperature: Tensor
 
 
 class ContextGate(nn.Module):
@@ -47,7 +47,7 @@ class ContextGate(nn.Module):
         state_dim: features of the state that the gate reads beside the evidence.
         network: whether a network's distribution is blended as well; it is the last place.
         hidden: units of each of the gate's two layers.
-        fixed: the control: scores and sharpness are learned, but the same everywhere.
+        fixed: the control: scores and inverse_temperature are learned, but the same everywhere.
 
     Raises:
         TypeError: a size is not an integer.
@@ -130,13 +130,15 @@ class ContextGate(nn.Module):
         if own is not None:
             own = F.log_softmax(own.to(said.dtype), dim=-1)
             said = torch.cat([said, own.unsqueeze(-2)], dim=-2)
-        score, sharpness = self._scores(torch.cat([reading.evidence, undecided], dim=-1), state)
+        score, inverse_temperature = self._scores(
+            torch.cat([reading.evidence, undecided], dim=-1), state
+        )
         score = score.masked_fill(self.forbidden, -torch.inf)
         weight = blend_weights(score)
-        blend = (weight.unsqueeze(-2) @ said).squeeze(-2) * sharpness.unsqueeze(-1)
+        blend = (weight.unsqueeze(-2) @ said).squeeze(-2) * inverse_temperature.unsqueeze(-1)
         weight, index = weight.sort(dim=-1, descending=True)
         route = Route(index, weight, score.gather(-1, index), index.unsqueeze(-1))
-        return Blended(F.log_softmax(blend, dim=-1), route, sharpness)
+        return Blended(F.log_softmax(blend, dim=-1), route, inverse_temperature)
 
     def _scores(self, evidence: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         if self.fixed:

@@ -106,6 +106,6 @@ def echoes(
 def _found(count: Tensor) -> Found:
     total, different = count.sum(dim=-1), (count > 0).sum(dim=-1).to(count.dtype)
     share = (count - DISCOUNT).clamp(min=0) / total.clamp(min=1).unsqueeze(-1)
-    back = torch.where(total > 0, DISCOUNT * different / total.clamp(min=1), 1.0)
+    backoff_mass = torch.where(total > 0, DISCOUNT * different / total.clamp(min=1), 1.0)
     evidence = torch.stack([total, different, count.amax(dim=-1)], dim=-1).log1p()
-    return Found(share, back, evidence)
+    return Found(share, backoff_mass, evidence)

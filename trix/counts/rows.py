@@ -29,12 +29,12 @@ class Found(NamedTuple):
 
     Attributes:
         share: of each character, what is left of it once discounted, `[..., vocab_size]`.
-        back: the mass that is passed on, `[...]`; 1 where the address is not known.
+        backoff_mass: the mass that is passed on, `[...]`; 1 where the address is not known.
         evidence: as in `ContextReading`, `[..., 3]`.
     """
 
     share: Tensor
-    back: Tensor
+    backoff_mass: Tensor
     evidence: Tensor
 
 
@@ -48,7 +48,9 @@ def extended(shorter: ContextReading, found: Found, asked: Sequence[int]) -> Con
     """
     said = list(shorter.probabilities.unbind(dim=-2))
     for n, place in enumerate(asked):
-        said.append(torch.addcmul(found.share[..., n, :], found.back[..., n, None], said[place]))
+        said.append(
+            torch.addcmul(found.share[..., n, :], found.backoff_mass[..., n, None], said[place])
+        )
     return ContextReading(
         torch.stack(said, dim=-2), torch.cat([shorter.evidence, found.evidence], dim=-2)
     )
@@ -68,12 +70,12 @@ class CountRows:
     start: Tensor
     character: Tensor
     share: Tensor
-    back: Tensor
+    backoff_mass: Tensor
     evidence: Tensor
 
     def to(self, device: torch.device | str) -> Self:
         """Move what is read to a device; return the memory itself."""
-        for name in ("keys", "start", "character", "share", "back", "evidence"):
+        for name in ("keys", "start", "character", "share", "backoff_mass", "evidence"):
             setattr(self, name, getattr(self, name).to(device))
         return self
 
@@ -104,12 +106,12 @@ class CountRows:
             return Found(share, torch.ones_like(share[..., 0]), evidence)
         address = address.clamp(min=0)
         # flat places: PyTorch gathers by one index several times faster than by two
-        place = (address + column * self.back.shape[1]).flatten()
-        back = self.back.flatten().index_select(0, place).view_as(known)
+        place = (address + column * self.backoff_mass.shape[1]).flatten()
+        backoff_mass = self.backoff_mass.flatten().index_select(0, place).view_as(known)
         evidence = self.evidence.flatten(0, 1).index_select(0, place).view(*known.shape, 3)
         return Found(
             self._shares(address, known, column),
-            torch.where(known, back, 1.0),
+            torch.where(known, backoff_mass, 1.0),
             evidence * known.unsqueeze(-1),
         )
 
@@ -148,7 +150,7 @@ class CountRows:
         parts.clear()
         self.evidence = torch.cat(columns.pop("evidence"), dim=1)
         self.share = torch.cat(columns.pop("share"), dim=1)
-        self.back = torch.cat(columns.pop("back"), dim=1)
+        self.backoff_mass = torch.cat(columns.pop("backoff_mass"), dim=1)
         self.keys, self.character = torch.cat(columns["keys"]), torch.cat(columns["character"])
         self.start = F.pad(torch.cat(columns["size"]).cumsum(0), (1, 0))
 
@@ -160,7 +162,7 @@ class RowParts(NamedTuple):
     size: Tensor
     character: Tensor
     share: Tensor
-    back: Tensor
+    backoff_mass: Tensor
     evidence: Tensor
 
 
@@ -182,12 +184,12 @@ def row_parts(
     """
     weight, seen = counts
     size = np.diff(np.append(start, len(character)))
-    share, back = (torch.from_numpy(x).to(dtype) for x in _discounted(weight, start))
+    share, backoff_mass = (torch.from_numpy(x).to(dtype) for x in _discounted(weight, start))
     # one after the other: in double precision all three at once are not little
     evidence = [torch.from_numpy(np.log1p(x)).to(dtype) for x in _seen(seen, start)]
     return RowParts(
         *(torch.from_numpy(x) for x in (keys, size, character)),
-        *(x.transpose(0, 1) for x in (share, back, torch.stack(evidence, dim=-1))),
+        *(x.transpose(0, 1) for x in (share, backoff_mass, torch.stack(evidence, dim=-1))),
     )
 
 
@@ -216,10 +218,10 @@ def _discounted(weight: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.n
     size = np.diff(np.append(start, len(weight)))
     discount = np.minimum(_discounts(weight[:, -1])[np.minimum(weight, 3)], weight)
     total = np.add.reduceat(weight, start, axis=0)
-    back = np.add.reduceat(discount, start, axis=0)
-    back = np.where(total > 0, back / np.maximum(total, 1), 1.0)
+    backoff_mass = np.add.reduceat(discount, start, axis=0)
+    backoff_mass = np.where(total > 0, backoff_mass / np.maximum(total, 1), 1.0)
     share = (weight - discount) / np.repeat(np.maximum(total, 1), size, axis=0)
-    return share, back
+    return share, backoff_mass
 
 
 def _discounts(weight: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ _TIMED = 200
 
 
 @dataclass(frozen=True)
-class Looked:
+class LookupArm:
     """A look-it-up model: tables, a gate, and a network where the preset has one.
 
     Attributes:
@@ -236,35 +236,37 @@ def _alone() -> TrainedLM:
 
 LOOKUP: dict[str, dict[str, Arm]] = {
     "lookup-tables": {
-        "routed": Looked("tables", closely=True),
-        "fixed-gate": Looked("tables", changes={"gate": "fixed"}),
-        "nothing-left-out": Looked("tables", changes={"folds": 0}),
-        "no-echoes": Looked("tables", changes=_SILENT),
-        "orders-alone": Looked("tables", changes=_ORDERS),
-        "adamw": Looked("tables", training=_ADAMW),
-        **{f"without-{short(name)}": Looked("tables", without=name) for name in _TABLES},
+        "routed": LookupArm("tables", closely=True),
+        "fixed-gate": LookupArm("tables", changes={"gate": "fixed"}),
+        "nothing-left-out": LookupArm("tables", changes={"folds": 0}),
+        "no-echoes": LookupArm("tables", changes=_SILENT),
+        "orders-alone": LookupArm("tables", changes=_ORDERS),
+        "adamw": LookupArm("tables", training=_ADAMW),
+        **{f"without-{short(name)}": LookupArm("tables", without=name) for name in _TABLES},
     },
     # tables and a gate by themselves, in blocks as short as the attention model's
     "lookup-model": {
-        "lookup": Looked("tables", block=64),
-        "adamw": Looked("tables", training=_ADAMW, block=64),
+        "lookup": LookupArm("tables", block=64),
+        "adamw": LookupArm("tables", training=_ADAMW, block=64),
     },
     "lookup-small": {
-        "three-minutes": Looked("small", closely=True),
-        "no-echoes": Looked("small", _SILENT),
+        "three-minutes": LookupArm("small", closely=True),
+        "no-echoes": LookupArm("small", _SILENT),
     },
     # what is left when a part is missing, after half as many steps
     "lookup-parts": {
-        "all": Looked("small", training=_HALF),
-        "adamw": Looked("small", training=_HALF | _ADAMW),
-        "fixed-gate": Looked("small", {"gate": "fixed"}, _HALF),
-        "nothing-left-out": Looked("small", {"folds": 0}, _HALF),
-        "no-routed-memory": Looked("small", _network(mixer="none", mixer_options={}), _HALF),
+        "all": LookupArm("small", training=_HALF),
+        "adamw": LookupArm("small", training=_HALF | _ADAMW),
+        "fixed-gate": LookupArm("small", {"gate": "fixed"}, _HALF),
+        "nothing-left-out": LookupArm("small", {"folds": 0}, _HALF),
+        "no-routed-memory": LookupArm("small", _network(mixer="none", mixer_options={}), _HALF),
         "no-tables": _alone(),
     },
     # n-grams alone: more passes over the same text with more dropout, and more numbers, on a GPU
     "lookup-long": {
-        "ten-minutes": Looked("small", _network(dropout=0.2) | _ORDERS, _BEFORE | {"steps": 2200})
+        "ten-minutes": LookupArm(
+            "small", _network(dropout=0.2) | _ORDERS, _BEFORE | {"steps": 2200}
+        )
     },
-    "lookup-base": {"base": Looked("base", _ORDERS, _ADAMW)},
+    "lookup-base": {"base": LookupArm("base", _ORDERS, _ADAMW)},
 }

@@ -175,14 +175,14 @@ _PARTS: dict[str, TrainedLM] = {
     "notes": _part("static-memory", 576, slots=64),
     "position": _part("convolved-static", 574, slots=64),
     "soft": _part("static-memory", 576, slots=64, top_k=64),
-    "dynamic": _part("routed-memory", 509, slots=64, top_k=1, parts=["fading"]),
+    "dynamic": _part("routed-memory", 509, slots=64, top_k=1, parts=["decay"]),
     # the memory with all of it, and with one thing less; order is known without positions
     "all": _part("routed-memory", 451, 0, slots=64),
-    "no-position": _part("routed-memory", 453, 0, slots=64, parts=["fading", "gate"]),
+    "no-position": _part("routed-memory", 453, 0, slots=64, parts=["decay", "gate"]),
     "no-soft": _part("routed-memory", 451, 0, slots=64, top_k=1),
     "no-dynamic": _part("convolved-static", 582, 0, slots=64, top_k=64),
-    "no-fading": _part("routed-memory", 453, 0, slots=64, parts=["convolution", "gate"]),
-    "no-gate": _part("routed-memory", 515, 0, slots=64, parts=["convolution", "fading"]),
+    "no-decay": _part("routed-memory", 453, 0, slots=64, parts=["convolution", "gate"]),
+    "no-gate": _part("routed-memory", 515, 0, slots=64, parts=["convolution", "decay"]),
     "hybrid": _part("hybrid", 484, 0, slots=64, window=32),  # all heads' states of one size
     # attention that begins as wide as the memory, without the convolution and with it
     "attention": _part("convolved-attention", 511, width=1),
@@ -228,7 +228,7 @@ MEMORY: dict[str, dict[str, Arm]] = {
         "all-but-position": _gain("all", "no-position"),
         "all-but-soft": _gain("all", "no-soft"),
         "all-but-dynamic": _gain("all", "no-dynamic"),
-        "all-but-fading": _gain("all", "no-fading"),
+        "all-but-decay": _gain("all", "no-decay"),
         "all-but-gate": _gain("all", "no-gate"),
     },
 }

@@ -163,12 +163,12 @@ def _large(name: str, length: int, pairs: int) -> Recalled:
 
 
 def _induction(name: str) -> Recalled:
-    model = _model(MIXERS[name], 64, 2, ("convolution", "fading", "gate"))
+    model = _model(MIXERS[name], 64, 2, ("convolution", "decay", "gate"))
     return Recalled(Task("induction", 16), (64, 256), 8, model, _training(300, 32))
 
 
 def _copying(name: str) -> Recalled:
-    parts = ("convolution", "fading", "gate")
+    parts = ("convolution", "decay", "gate")
     parts = parts if name in ADDING else (*parts, "delta")
     model = _model({**MIXERS, **ADDING}[name], 64, 2, parts)
     task = Task("selective-copying", 16, {"kept": 4})

@@ -31,7 +31,7 @@ _LARGEST = 2**63
 
 
 @dataclass(frozen=True)
-class Wish:
+class TrainRequest:
     """What is to be trained.
 
     Attributes:
@@ -76,7 +76,7 @@ class Wish:
 
 
 def fit(
-    wish: Wish,
+    request: TrainRequest,
     out: Path,
     afresh: bool = False,
     progress: bool = True,
@@ -87,7 +87,7 @@ def fit(
     Where the same was begun there, it goes on; where it is finished, nothing is done.
 
     Args:
-        wish: what to train.
+        request: what to train.
         out: the folder; made if needed.
         afresh: whether what an earlier call left there is removed first.
         progress: whether training shows a bar.
@@ -99,41 +99,41 @@ def fit(
         OSError: a file cannot be written; the last checkpoint stands.
     """
     began = time.perf_counter()
-    config, settings = wish.model(), preset(wish.preset).train
-    _check_text(wish.corpus, config, settings)
+    config, settings = request.model(), preset(request.preset).train
+    _check_text(request.corpus, config, settings)
     with locked(out, wait=False):
         if afresh:
             _clear(out)
-        plan = _read_plan(out, wish)
+        plan = _read_plan(out, request)
         if (out / INDEX).exists():
             shutil.rmtree(out / TRAINING, ignore_errors=True)
             saved = load_checkpoint(out)
             say(f"{out} is finished")
             return saved.values["about"] if saved else {}
         also = ", words and lines" if config.words else ""
-        say(f"counting n-grams of 1 … {config.order} characters{also} in {wish.corpus.name}")
+        say(f"counting n-grams of 1 … {config.order} characters{also} in {request.corpus.name}")
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        memories = count(config, wish.corpus.train, wish.corpus.alphabet).to(device)
-        steps, speed = wish.steps or settings.steps, None
-        if plan is None and wish.minutes is not None:
+        memories = count(config, request.corpus.train, request.corpus.alphabet).to(device)
+        steps, speed = request.steps or settings.steps, None
+        if plan is None and request.minutes is not None:
             say("measuring how fast this machine trains")
-            left = 60 * wish.minutes - (time.perf_counter() - began)
-            steps, speed = steps_within(left, wish, config, memories, device)
-            say(f"{steps} steps of {speed:.3g} s fit in {wish.minutes:g} minutes")
+            left = 60 * request.minutes - (time.perf_counter() - began)
+            steps, speed = steps_within(left, request, config, memories, device)
+            say(f"{steps} steps of {speed:.3g} s fit in {request.minutes:g} minutes")
         if plan is None:
-            plan = {"asked": wish.asked(), "steps": steps, "seconds_a_step": speed}
+            plan = {"asked": request.asked(), "steps": steps, "seconds_a_step": speed}
             write_text(out / PLAN, json.dumps(plan, indent=1) + "\n")
-        torch.manual_seed(wish.seed)
+        torch.manual_seed(request.seed)
         model = LookupLM(config, *memories).to(device)
-        draw = BlockDraw(wish.corpus.train, config.folds)
+        draw = BlockDraw(request.corpus.train, config.folds)
         settings = replace(settings, steps=plan["steps"])
-        result = train(model, draw, settings, wish.seed, out / TRAINING, progress=progress)
-        say(f"evaluating on {len(wish.corpus.val_text)} characters that it has not seen")
-        loss = evaluate(model_log_probs(model), wish.corpus.val.to(device), BLOCK).nats
+        result = train(model, draw, settings, request.seed, out / TRAINING, progress=progress)
+        say(f"evaluating on {len(request.corpus.val_text)} characters that it has not seen")
+        loss = evaluate(model_log_probs(model), request.corpus.val.to(device), BLOCK).nats
         about = {
-            "preset": wish.preset,
-            "corpus": wish.corpus.provenance(),
-            "seed": wish.seed,
+            "preset": request.preset,
+            "corpus": request.corpus.provenance(),
+            "seed": request.seed,
             "steps": plan["steps"],
             "seconds": result.seconds,
             "parameters": model.parameter_count(),
@@ -142,13 +142,13 @@ def fit(
             "block": BLOCK,
             **environment(device),
         }
-        save_model(out, model, wish.corpus.alphabet, about)
+        save_model(out, model, request.corpus.alphabet, about)
         shutil.rmtree(out / TRAINING)
     return about
 
 
 def steps_within(
-    seconds: float, wish: Wish, config: LookupConfig, memories: Memories, device: str
+    seconds: float, request: TrainRequest, config: LookupConfig, memories: Memories, device: str
 ) -> tuple[int, float]:
     """Return how many steps fit into some seconds, and how long one takes.
 
@@ -159,21 +159,21 @@ def steps_within(
     """
     began = time.perf_counter()
     model = LookupLM(config, *memories).to(device)
-    draw, settings = BlockDraw(wish.corpus.train, config.folds), preset(wish.preset).train
+    draw, settings = BlockDraw(request.corpus.train, config.folds), preset(request.preset).train
     first = train(model, draw, replace(settings, steps=2), progress=False).seconds / 2
     timed = min(max(round(_MEASURED / first), 2), 50)
     speed = train(model, draw, replace(settings, steps=timed), progress=False).seconds / timed
-    piece = wish.corpus.val[: 16 * BLOCK + 1].to(device)
+    piece = request.corpus.val[: 16 * BLOCK + 1].to(device)
     evaluating = time.perf_counter()
     evaluate(model_log_probs(model), piece, BLOCK)
     now = time.perf_counter()
-    rest = (now - evaluating) * len(wish.corpus.val) / len(piece)
+    rest = (now - evaluating) * len(request.corpus.val) / len(piece)
     # a tenth more for the evaluation and for checkpoints: it is an upper limit that was asked for
     steps = int((seconds - (now - began) - 1.1 * rest) / (1.02 * speed))
     if steps < 1:
-        needed = 60 * (wish.minutes or 0) - seconds + now - began + rest
+        needed = 60 * (request.minutes or 0) - seconds + now - began + rest
         raise ValueError(
-            f"minutes must leave time for a step, got {wish.minutes:g}: counting, measuring and "
+            f"minutes must leave time for a step, got {request.minutes:g}: counting, measuring and "
             f"evaluating take about {needed:.0f} s"
         )
     return steps, speed
@@ -188,7 +188,7 @@ def _clear(out: Path) -> None:
     shutil.rmtree(out / TRAINING, ignore_errors=True)
 
 
-def _read_plan(out: Path, wish: Wish) -> dict[str, Any] | None:
+def _read_plan(out: Path, request: TrainRequest) -> dict[str, Any] | None:
     path = out / PLAN
     if not path.exists():
         if (out / INDEX).exists():
@@ -199,7 +199,7 @@ def _read_plan(out: Path, wish: Wish) -> dict[str, Any] | None:
         asked, _ = plan["asked"], int(plan["steps"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"corrupt plan {path}: {error!r}") from error
-    expected = wish.asked()
+    expected = request.asked()
     different = [k for k in expected if expected[k] != asked.get(k)]
     if different:
         named = "; ".join(f"{k} {expected[k]!r}, got {asked.get(k)!r}" for k in different)

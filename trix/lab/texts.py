@@ -155,7 +155,7 @@ TINYSHAKESPEARE_END = "Whiles thou art waking."
 HELD_OUT_PLAYS = 2
 
 # Directions stand in underscores, in one play in asterisks; some lack their first mark.
-# Looked for within one paragraph, so that a missing mark cannot swallow a scene.
+# LookupArm for within one paragraph, so that a missing mark cannot swallow a scene.
 _DIRECTION = re.compile(r"_+[^_]+_|(?<!\*)\*(?!\*)[^*]+\*(?!\*)|\[[^\[\]_]*\]?_")
 # A procession written as a numbered list is a direction without any mark.
 _NUMBERED = re.compile(r"\d+\. ")

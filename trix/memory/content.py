@@ -15,7 +15,7 @@ class SlotKeys(nn.Module):
     .. math:: K_t = a_t K_{t-1} + w_t k_t^\top, \qquad s_t = K_t q_t
 
     The softmax of the scores :math:`s_t` is the read address. A memory of such slots is gated slot
-    attention (Zhang et al. 2024), whose write addresses are the routing's; without fading, and with
+    attention (Zhang et al. 2024), whose write addresses are the routing's; without decay, and with
     keys and values divided by what was written in all, it would be attention with bounded memory
     (Peng et al. 2022).
 
@@ -32,7 +32,7 @@ class SlotKeys(nn.Module):
         self.weight = nn.Parameter(torch.randn(heads * width, dim) / math.sqrt(dim))
 
     def forward(
-        self, seen: Tensor, query: Tensor, write: Tensor, keys: Tensor, fading: Tensor | None
+        self, seen: Tensor, query: Tensor, write: Tensor, keys: Tensor, decay: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Write the keys of all tokens, and compare each query with those of its time.
 
@@ -41,7 +41,7 @@ class SlotKeys(nn.Module):
             query: `[batch, heads, time, width]`.
             write: write addresses, `[batch, heads, time, slots]`.
             keys: before the first token, `[batch, heads, slots, width]`.
-            fading: see `slot_scan`, of a head's slots alike, so `[batch, heads, time, 1]`.
+            decay: see `slot_scan`, of a head's slots alike, so `[batch, heads, time, 1]`.
 
         Returns:
             The scores `[batch, heads, time, slots]` and the keys after the last token.
@@ -49,5 +49,5 @@ class SlotKeys(nn.Module):
         key = F.linear(seen, self.weight.to(seen.dtype)).unflatten(-1, (self.heads, -1))
         # as the slots fade alike, keys may change places with slots: what is written by keys and
         # read by queries is then the address
-        score, turned = slot_scan(query, key.transpose(1, 2), write, keys.mT, fading)
+        score, turned = slot_scan(query, key.transpose(1, 2), write, keys.mT, decay)
         return score, turned.mT

@@ -78,7 +78,7 @@ class ShortConvolution(nn.Module):
         return seen, whole[:, x.shape[1] :]
 
 
-class Fading(nn.Module):
+class Decay(nn.Module):
     """How much of a head's slots is kept at each token, worked out from the token.
 
     As in gated linear attention with one gate a head (Yang et al. 2024; Dao & Gu 2024).

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LEAST, CHUNK = 16, 64
-"""Tokens worked out at once where they share one fading a head: as many as slots, within these."""
+"""Tokens worked out at once where they share one decay a head: as many as slots, within these."""
 SLOT_CHUNK = 32
-"""The same where every slot fades by itself: within a chunk no fading may leave float32's range."""
+"""The same where every slot fades by itself: within a chunk no decay may leave float32's range."""
 MOST_FADING = 5.0
 """The most that a slot may fade in one step, in nats: e^(−5) keeps less than a hundredth."""
 
@@ -27,7 +27,7 @@ def slot_scan(
     write: Tensor,
     value: Tensor,
     state: Tensor,
-    fading: Tensor | None = None,
+    decay: Tensor | None = None,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Write every token to the slots and read them after it.
@@ -39,7 +39,7 @@ def slot_scan(
         write: write addresses, the same shape.
         value: what is written, `[batch, heads, time, features]`.
         state: the slots before the first token, `[batch, heads, slots, features]`.
-        fading: log of the share that a slot keeps at each token before it is written to, at most 0
+        decay: log of the share that a slot keeps at each token before it is written to, at most 0
             and at least `-MOST_FADING`: `[batch, heads, time, slots]`, or `[…, 1]` for all slots of
             a head alike. Nothing fades when not given.
         chunk: tokens worked out at once.
@@ -51,22 +51,22 @@ def slot_scan(
         ValueError: shapes do not fit, or no token.
     """
     *lead, time, slots = _checked(read, write, value, state)
-    if fading is not None and list(fading.shape) not in ([*lead, time, 1], [*lead, time, slots]):
+    if decay is not None and list(decay.shape) not in ([*lead, time, 1], [*lead, time, slots]):
         raise ValueError(
-            f"fading must be {[*lead, time]} with 1 or {slots} more, got {list(fading.shape)}"
+            f"decay must be {[*lead, time]} with 1 or {slots} more, got {list(decay.shape)}"
         )
     if time == 1:  # a step: nothing to cut, nothing to mask
-        state = (state if fading is None else state * fading.exp().mT) + write.mT @ value
+        state = (state if decay is None else state * decay.exp().mT) + write.mT @ value
         return read @ state, state
-    each_slot = fading is not None and fading.shape[-1] > 1
+    each_slot = decay is not None and decay.shape[-1] > 1
     size = min(time, chunk or (SLOT_CHUNK if each_slot else min(max(slots, LEAST), CHUNK)))
     read, write, value = (_chunks(t, size) for t in (read, write, value))
-    if fading is None:
+    if decay is None:
         mixed = (read @ write.mT).tril()
         starts, state = _carry(write.mT @ value, None, state)
         output = mixed @ value + read @ starts
     else:
-        total = _chunks(fading, size).cumsum(dim=-2)  # from the chunk's start to each token
+        total = _chunks(decay, size).cumsum(dim=-2)  # from the chunk's start to each token
         last = total[..., -1:, :]
         if each_slot:
             middle = total[..., size // 2 : size // 2 + 1, :]
@@ -74,7 +74,7 @@ def slot_scan(
             mixed = mixed.tril()
             starts, state = _carry((write * (last - total).exp()).mT @ value, last.mT.exp(), state)
             output = mixed @ value + (read * total.exp()) @ starts
-        else:  # a head's fading is a number a token: it goes to the thinnest factor
+        else:  # a head's decay is a number a token: it goes to the thinnest factor
             mixed = (read @ write.mT) * _kept_between(total)
             starts, state = _carry(write.mT @ (value * (last - total).exp()), last.exp(), state)
             output = torch.addcmul(mixed @ value, read @ starts, total.exp())
@@ -96,7 +96,7 @@ def delta_scan(
     value: Tensor,
     strength: Tensor,
     state: Tensor,
-    fading: Tensor | None = None,
+    decay: Tensor | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     r"""Write by the delta rule: a token replaces what its address holds, rather than adding to it.
@@ -104,7 +104,7 @@ def delta_scan(
     .. math:: S_t = a_t S_{t-1} + \beta_t\, w_t (v_t - a_t S_{t-1}^\top w_t)^\top
 
     (Schlag et al. 2021; in chunks Yang et al. 2024b: the corrections of a chunk's tokens to one
-    another are a triangular system; with fading Yang et al. 2025.)
+    another are a triangular system; with decay Yang et al. 2025.)
 
     Args:
         read: read addresses, `[batch, heads, time, slots]`.
@@ -112,7 +112,7 @@ def delta_scan(
         value: what is written, `[batch, heads, time, features]`.
         strength: β, `[batch, heads, time, 1]`, from 0, nothing is written, to 1, all is replaced.
         state: the slots before the first token, `[batch, heads, slots, features]`.
-        fading: log of the share that a head's slots keep at each token before it is written,
+        decay: log of the share that a head's slots keep at each token before it is written,
             `[batch, heads, time, 1]`, at most 0. Nothing fades when not given.
         chunk: tokens worked out at once.
 
@@ -123,17 +123,17 @@ def delta_scan(
         ValueError: shapes do not fit, or no token.
     """
     *lead, time, slots = _checked(read, write, value, state)
-    for name, given in (("strength", strength), ("fading", fading)):
+    for name, given in (("strength", strength), ("decay", decay)):
         if given is not None and list(given.shape) != [*lead, time, 1]:
             raise ValueError(f"{name} must be {[*lead, time, 1]}, got {list(given.shape)}")
     size = min(time, chunk)
     read, write, value, strength = (_chunks(t, size) for t in (read, write, value, strength))
     met, mixed = strength * (write @ write.mT), read @ write.mT
     used, kept = strength * write, None
-    if fading is None:
+    if decay is None:
         mixed = mixed.tril()
     else:
-        total = _chunks(fading, size).cumsum(dim=-2)  # from the chunk's start to each token
+        total = _chunks(decay, size).cumsum(dim=-2)  # from the chunk's start to each token
         between = _kept_between(total)
         last = total[..., -1:, :]
         met, mixed, used, read = (

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trix.address.signatures import SignatureRows
-from trix.checks import positive
+from trix.checks import positive, renamed
 from trix.memory.content import SlotKeys
 from trix.memory.parts import (
-    Fading,
+    Decay,
     OutputGate,
     Rotation,
     ShortConvolution,
@@ -22,7 +22,7 @@ from trix.memory.parts import (
 from trix.memory.recurrence import delta_scan, slot_scan
 from trix.memory.streaming import check_state, check_tokens, head_width, not_finite
 
-PARTS = ("convolution", "fading", "gate")
+PARTS = ("convolution", "decay", "gate")
 """What a memory has unless it is told otherwise."""
 MORE_PARTS = ("rotation", "delta", "content")
 """What it can have as well; content stands for the other two."""
@@ -53,7 +53,7 @@ class RoutedMemory(nn.Module):
     is brought to unit size, gated and mixed over heads. Since addresses are not negative and add up
     to one, this is linear attention whose feature map is the routing (Katharopoulos et al. 2020;
     slots that share it: Peng et al. 2022, Zhang et al. 2024). There are no positions: what knows
-    the order is the convolution before the queries and the fading of the slots, and both go on past
+    the order is the convolution before the queries and the decay of the slots, and both go on past
     any length.
 
     Three more parts change how slots are written and read:
@@ -68,7 +68,7 @@ class RoutedMemory(nn.Module):
         heads: memories side by side.
         slots: of each.
         top_k: slots that a token writes to and reads, each with its share of the softmax over all;
-            the others are left exactly as they are, but for fading (and for turning in pairs). All
+            the others are left exactly as they are, but for decay (and for turning in pairs). All
             when not given.
         parts: which of `PARTS` and `MORE_PARTS` the memory has.
         width: features of a head, `dim / heads` when not given.
@@ -103,9 +103,10 @@ class RoutedMemory(nn.Module):
         by_content = "content" in parts
         if not by_content:
             self.read_rows = SignatureRows(heads * slots, width)
-        self.log_sharpness = nn.Parameter(torch.zeros(2, heads, 1, 1))
+        renamed(self, {"fading": "decay", "log_sharpness": "log_inverse_temperature"})
+        self.log_inverse_temperature = nn.Parameter(torch.zeros(2, heads, 1, 1))
         self.convolution = ShortConvolution(dim) if "convolution" in parts else None
-        self.fading = Fading(dim, heads) if "fading" in parts else None
+        self.decay = Decay(dim, heads) if "decay" in parts else None
         self.gate = OutputGate(dim, inner) if "gate" in parts else None
         self.rotation = Rotation(slots) if "rotation" in parts else None
         self.strength = Strength(dim, heads) if "delta" in parts else None
@@ -165,9 +166,9 @@ class RoutedMemory(nn.Module):
         """
         if slots is None:
             slots = self.initial_state(len(seen)).slots.to(seen.dtype)
-        fading = None if self.fading is None else self.fading(seen)
+        decay = None if self.decay is None else self.decay(seen)
         query = self._heads(seen @ self.query.T.to(seen.dtype))
-        write, read, _ = self._address(seen, query, slots, fading)
+        write, read, _ = self._address(seen, query, slots, decay)
         return write, read
 
     def remember(
@@ -187,35 +188,39 @@ class RoutedMemory(nn.Module):
         query = self._heads(seen @ self.query.T.to(seen.dtype))
         if value is None:
             value = self._heads(seen @ self.value.T.to(seen.dtype))
-        fading = None if self.fading is None else self.fading(seen)
-        write, read, keys = self._address(seen, query, slots, fading)
+        decay = None if self.decay is None else self.decay(seen)
+        write, read, keys = self._address(seen, query, slots, decay)
         held = slots[..., keys.shape[-1] :]
         if self.rotation is not None:
             write, read = self.rotation.back(write), self.rotation.back(read)
         if self.strength is None:
-            answer, held = slot_scan(read, write, value, held, fading)
+            answer, held = slot_scan(read, write, value, held, decay)
         else:
-            answer, held = delta_scan(read, write, value, self.strength(seen), held, fading)
+            answer, held = delta_scan(read, write, value, self.strength(seen), held, decay)
         if self.rotation is not None:
             held = self.rotation.on(held, seen.shape[1])
         return answer, held if self.keys is None else torch.cat([keys, held], dim=-1)
 
     def _address(
-        self, seen: Tensor, query: Tensor, slots: Tensor, fading: Tensor | None
+        self, seen: Tensor, query: Tensor, slots: Tensor, decay: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         # write and read addresses, and the keys of slots after the last token, of no width without
-        sharpness = self.log_sharpness.exp().to(seen.dtype) / math.sqrt(self.width)
-        write = slot_shares(self._match(query, self.write_rows, sharpness[0]), self.top_k)
+        inverse_temperature = self.log_inverse_temperature.exp().to(seen.dtype) / math.sqrt(
+            self.width
+        )
+        write = slot_shares(self._match(query, self.write_rows, inverse_temperature[0]), self.top_k)
         if self.keys is None:
-            score, keys = self._match(query, self.read_rows, sharpness[1]), slots[..., :0]
+            score, keys = self._match(query, self.read_rows, inverse_temperature[1]), slots[..., :0]
         else:
-            score, keys = self.keys(seen, query, write, slots[..., : self.width], fading)
-            score = score * sharpness[1]
+            score, keys = self.keys(seen, query, write, slots[..., : self.width], decay)
+            score = score * inverse_temperature[1]
         return write, slot_shares(score, self.top_k), keys
 
-    def _match(self, query: Tensor, rows: SignatureRows, sharpness: Tensor) -> Tensor:
+    def _match(self, query: Tensor, rows: SignatureRows, inverse_temperature: Tensor) -> Tensor:
         signatures = rows().view(self.heads, self.slots, -1).to(query.dtype)
-        return query @ (signatures * sharpness).mT  # few signatures are scaled, not many scores
+        return (
+            query @ (signatures * inverse_temperature).mT
+        )  # few signatures are scaled, not many scores
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

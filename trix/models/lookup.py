@@ -155,14 +155,14 @@ class LookupRouted(NamedTuple):
         routes: of the network's routed layers.
         state: to go on from.
         gate: the gate's route among `LookupConfig.places`.
-        sharpness: the power that the blend was raised to, `[batch, time]`.
+        inverse_temperature: the power that the blend was raised to, `[batch, time]`.
     """
 
     logits: Tensor
     routes: tuple[Route, ...]
     state: LookupState
     gate: Route
-    sharpness: Tensor
+    inverse_temperature: Tensor
 
 
 class LookupLM(nn.Module):
@@ -255,7 +255,7 @@ class LookupLM(nn.Module):
             routes,
             LookupState(state.seen + tokens.shape[1], recent, inner),
             blended.route,
-            blended.sharpness,
+            blended.inverse_temperature,
         )
 
     def read(
@@ -347,7 +347,7 @@ class LookupLM(nn.Module):
             n = ECHOES.index(name)
             echo.place[..., n] = -1
             echo.found.share[..., n, :], echo.found.evidence[..., n, :] = 0, 0
-            echo.found.back[..., n] = 1
+            echo.found.backoff_mass[..., n] = 1
         return echo
 
     def _told(self, reading: ContextReading) -> Tensor:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from trix.address.controls import UniformRandom
 from trix.address.route import Route
-from trix.checks import positive
-from trix.tiles.tile import BENDS, SplineBodies, through_tiles
+from trix.checks import positive, renamed
+from trix.tiles.tile import ACTIVATIONS, SplineBodies, through_tiles
 from trix.tiles.two_level import TwoLevelFFN
 
 KEEP = 0.98
@@ -58,7 +58,8 @@ class AdaptiveKANFFN(TwoLevelFFN):
                 f"a margin needs two tiles to compare, got {self.router.reached} a cluster"
             )
         self.coarse, self.fine = coarse, positive("fine", fine)
-        self.fine_bend: nn.Module = BENDS["knots"](tiles, rank, fine)
+        renamed(self, {"fine_bend": "fine_activation"})
+        self.fine_activation: nn.Module = ACTIVATIONS["knots"](tiles, rank, fine)
         self.coin = UniformRandom(2, dim) if choose == "chance" else None
         self.register_buffer("threshold", torch.zeros(()))
 
@@ -96,8 +97,10 @@ class AdaptiveKANFFN(TwoLevelFFN):
     def _read(self, x: Tensor, route: Route) -> Tensor:
         sure, bodies = self.sure(x), cast(SplineBodies, self.bodies)
 
-        def bend(units: Tensor, tile: Tensor, visit: Tensor) -> Tensor:
-            coarse, fine = bodies.bend(units, tile), self.fine_bend(units, tile)
+        def activation(units: Tensor, tile: Tensor, visit: Tensor) -> Tensor:
+            coarse, fine = bodies.activation(units, tile), self.fine_activation(units, tile)
             return torch.where(sure[visit].unsqueeze(-1), coarse, fine)
 
-        return through_tiles(x, route.index.reshape(-1, 1), bodies.bottleneck, bend, bodies.down)
+        return through_tiles(
+            x, route.index.reshape(-1, 1), bodies.bottleneck, activation, bodies.down
+        )

@@ -126,7 +126,7 @@ class FunnelFFN(EditableSignatures, nn.Module):
             x.reshape(-1, self.dim),
             route.index.reshape(-1, 1),
             self.project,
-            self._bend,
+            self._activate,
             self.expand,
         )
         loud = (route.weight * self.gate(route.score)).to(said.dtype)
@@ -161,7 +161,7 @@ class FunnelFFN(EditableSignatures, nn.Module):
         table = self.table.flatten(0, 2)
         return F.embedding(row * self.levels + cells[..., 1], table).sum(dim=-2)
 
-    def _bend(self, units: Tensor, tile: Tensor, visit: Tensor) -> Tensor:
+    def _activate(self, units: Tensor, tile: Tensor, visit: Tensor) -> Tensor:
         points = units.tanh().unflatten(-1, (self.pairs, 2))
         read = self._entries(tile, self._nearest(points)).to(units.dtype)
         read = read + 0 * units.sum(dim=-1, keepdim=True)  # NaN where the token has one

@@ -127,11 +127,11 @@ class SparseLookupFFN(EditableSignatures, nn.Module):
 
     def read(self, route: Route) -> Tensor:
         """Return what stands where a route of `top_k` tiles a token points, `[..., dim]`."""
-        index, loud = (t.reshape(-1, self.top_k) for t in (route.index, self.loudness(route)))
+        index, loud = (t.reshape(-1, self.top_k) for t in (route.index, self.coefficients(route)))
         output = self._read(index, loud.to(self.values.dtype))
         return output.view(*route.index.shape[:-1], self.dim)
 
-    def loudness(self, route: Route) -> Tensor:
+    def coefficients(self, route: Route) -> Tensor:
         """Return how much of each chosen value is read, `[..., k]`: the activation of its score."""
         score = route.score / math.sqrt(self.dim)
         return F.gelu(score) if self.activation is None else self.activation(score, route.index)

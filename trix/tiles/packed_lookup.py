@@ -128,11 +128,11 @@ class PackedLookup(nn.Module):
         owner = torch.arange(len(self.count), device=x.device).repeat_interleave(self.count)
         looked = (owner == node.unsqueeze(-1)).any(dim=1)
         index = best(score.masked_fill(~looked, -torch.inf), self.top_k)
-        loud = self._bend(score.gather(1, index) / math.sqrt(self.dim), index)
+        loud = self._activate(score.gather(1, index) / math.sqrt(self.dim), index)
         read = F.embedding_bag(index, self.values, mode="sum", per_sample_weights=loud)
         return read + 0 * x.sum(dim=1, keepdim=True)  # NaN where the token is not finite
 
-    def _bend(self, score: Tensor, tile: Tensor) -> Tensor:
+    def _activate(self, score: Tensor, tile: Tensor) -> Tensor:
         if self.knots.shape[1] == 0:
             return F.gelu(score)
         score = score.clamp(-REACH, REACH)
@@ -161,7 +161,7 @@ def kernel() -> Callable[..., None] | None:
         return None
 
     @numba.njit(fastmath={"reassoc", "contract"}, nogil=True)
-    def bend(score: Any, knots: Any) -> Any:
+    def activation(score: Any, knots: Any) -> Any:
         cells = len(knots) - 1
         if cells < 0:
             return np.float32(0.5 * score * (1.0 + math.erf(score / math.sqrt(2.0))))
@@ -240,7 +240,7 @@ def kernel() -> Callable[..., None] | None:
                         continue
                     equals -= 1
                 place = tile[chosen[n]]
-                loud = bend(score * scale, knots[place] if len(knots) else knots.ravel())
+                loud = activation(score * scale, knots[place] if len(knots) else knots.ravel())
                 for i in range(dim):
                     out[t, i] += loud * values[place, i]
 

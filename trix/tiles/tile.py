@@ -1,7 +1,7 @@
 """What a tile does to the few numbers that it sees: the kinds of spline, under one interface.
 
-A bend maps `units` `[..., rank]` and `tile` `[...]`, the tile each row of units belongs to, to
-`[..., rank]`. Unless it says otherwise, each unit has a spline of its own on −3 … 3.
+An activation maps `units` `[..., rank]` and `tile` `[...]`, the tile each row of units belongs to,
+to `[..., rank]`. Unless it says otherwise, each unit has a spline of its own on −3 … 3.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from trix.address.gate import cell_of
 from trix.address.kmeans import blocks_of
 from trix.address.ternary import row_scale, ternarize, weight_signatures
-from trix.checks import positive
+from trix.checks import positive, renamed
 from trix.tiles.spline import CellSpline, KnotSpline, TernarySpline
 
 REACH = 3.0
@@ -35,7 +35,7 @@ class UnitBend(nn.Module):
         spline.fit_(F.gelu)
 
     def forward(self, units: Tensor, tile: Tensor) -> Tensor:
-        """Bend each unit by its own spline."""
+        """Pass each unit through its own spline."""
         unit = torch.arange(self.rank, device=tile.device)
         return self.spline(units, tile.unsqueeze(-1) * self.rank + unit)
 
@@ -116,7 +116,7 @@ def _content(choose: str) -> Callable[[int, int, int], nn.Module]:
     return lambda tiles, rank, cells: ContentCells(tiles, rank, cells, choose)
 
 
-BENDS: dict[str, Callable[[int, int, int], nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "knots": lambda t, r, c: UnitBend(KnotSpline(t * r, c, 1, -REACH, REACH), r),
     "cells": lambda t, r, c: UnitBend(CellSpline(t * r, c, 1, -REACH, REACH), r),
     "ternary-cell": _ternary("cell"),
@@ -127,11 +127,11 @@ BENDS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "floor-cells": _content("floor"),
     "random-cells": _content("random"),
 }
-"""Kinds of bend by name; each is called with tiles, rank and cells."""
+"""Kinds of activation function by name; each is called with tiles, rank and cells."""
 
 
-Bend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`bend(units, tile, visit)`: what a tile does between its two layers.
+Activation = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""`activation(units, tile, visit)`: what a tile does between its two layers.
 
 `units` is `[..., seen]`, `tile` and `visit` are int64 `[...]`: the tile, and which of all the
 reads this is. It returns `[..., written]`, which may be wider or narrower.
@@ -141,8 +141,10 @@ FEW = 2
 """Up to so many reads a tile, on average, each read gathers its tile's weights."""
 
 
-def through_tiles(x: Tensor, index: Tensor, first: Tensor, bend: Bend, second: Tensor) -> Tensor:
-    r"""Send each token through its tiles: :math:`D_t^\top\, \mathrm{bend}_t(U_t x)`.
+def through_tiles(
+    x: Tensor, index: Tensor, first: Tensor, activation: Activation, second: Tensor
+) -> Tensor:
+    r"""Send each token through its tiles: :math:`D_t^\top\, \mathrm{activation}_t(U_t x)`.
 
     One rule decides how. Up to `FEW` reads a tile, every read gathers the weights of its tile:
     `reads × weights of a tile` numbers are copied, and a single token touches nothing but
@@ -154,7 +156,7 @@ def through_tiles(x: Tensor, index: Tensor, first: Tensor, bend: Bend, second: T
         x: tokens `[tokens, dim]`.
         index: the tiles that each token reads, int64 `[tokens, k]`.
         first: `[tiles, seen, dim]`.
-        bend: see `Bend`.
+        activation: see `Activation`.
         second: `[tiles, written, dim]`.
 
     Returns:
@@ -166,14 +168,16 @@ def through_tiles(x: Tensor, index: Tensor, first: Tensor, bend: Bend, second: T
         tile, visit = index.flatten(), torch.arange(reads, device=x.device)
         token = x.unsqueeze(1).expand(*index.shape, -1).reshape(reads, 1, x.shape[-1])
         units = (token @ _of(first, tile).transpose(1, 2)).squeeze(1)
-        said = bend(units, tile, visit).unsqueeze(1) @ _of(second, tile)
+        said = activation(units, tile, visit).unsqueeze(1) @ _of(second, tile)
         return said.view(*index.shape, second.shape[-1])
     blocks = blocks_of(index.flatten(), tiles, reads // tiles)
     units = F.embedding(blocks.visit // index.shape[1], x) @ _of(first, blocks.owner).transpose(
         1, 2
     )
-    bent = bend(units, blocks.owner.unsqueeze(1).expand_as(blocks.visit), blocks.visit)
-    return blocks.collect(bent @ _of(second, blocks.owner)).view(*index.shape, second.shape[-1])
+    activated = activation(units, blocks.owner.unsqueeze(1).expand_as(blocks.visit), blocks.visit)
+    return blocks.collect(activated @ _of(second, blocks.owner)).view(
+        *index.shape, second.shape[-1]
+    )
 
 
 def _of(weights: Tensor, tile: Tensor) -> Tensor:
@@ -221,17 +225,18 @@ class SplineBodies(nn.Module):
         tiles: how many.
         rank: directions that each looks at.
         cells: of each spline.
-        spline: a name in `BENDS`.
+        spline: a name in `ACTIVATIONS`.
     """
 
     def __init__(self, dim: int, tiles: int, rank: int, cells: int, spline: str = "knots") -> None:
         """See the class. What the splines see begins with a standard deviation of one."""
         super().__init__()
-        if spline not in BENDS:
-            raise ValueError(f"spline must be one of {sorted(BENDS)}, got {spline!r}")
+        if spline not in ACTIVATIONS:
+            raise ValueError(f"spline must be one of {sorted(ACTIVATIONS)}, got {spline!r}")
         shape = (positive("tiles", tiles), positive("rank", rank), positive("dim", dim))
         self.bottleneck = nn.Parameter(torch.randn(shape) / math.sqrt(dim))
-        self.bend = BENDS[spline](tiles, rank, cells)
+        renamed(self, {"bend": "activation"})
+        self.activation = ACTIVATIONS[spline](tiles, rank, cells)
         self.down = nn.Parameter(0.02 * torch.randn(shape))
 
     @property
@@ -242,7 +247,11 @@ class SplineBodies(nn.Module):
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """Return what tiles `index` `[tokens, k]` say to tokens `[tokens, dim]`: `[…, k, dim]`."""
         return through_tiles(
-            x, index, self.bottleneck, lambda units, tile, visit: self.bend(units, tile), self.down
+            x,
+            index,
+            self.bottleneck,
+            lambda units, tile, visit: self.activation(units, tile),
+            self.down,
         )
 
 

@@ -42,7 +42,7 @@ SMALLEST = 1e-30
 
 
 class TiledFFN(EditableSignatures, nn.Module):
-    r"""Tiles that look at a few directions, bend them, and write: one layer for all sources.
+    r"""Tiles that look at a few directions through splines, and write: one layer for all sources.
 
     Tile :math:`t` looks at the input through a bottleneck :math:`B_t` of few rows, mixes what it
     sees into hidden units, gives each unit a spline for its activation, and writes:
@@ -197,9 +197,9 @@ class TiledFFN(EditableSignatures, nn.Module):
         )
         seen = glance.gather(1, _along(places, glance.shape[-1]))
         units = torch.einsum("nkr,nkhr->nkh", seen, self.mix.to(seen.dtype)[places])
-        bent = self._bend(units, places) * share.unsqueeze(-1).to(units.dtype)
-        hidden = bent.new_zeros(len(flat), self.tiles, self.hidden)
-        hidden = hidden.scatter(1, _along(places, self.hidden), bent)
+        activated = self._activate(units, places) * share.unsqueeze(-1).to(units.dtype)
+        hidden = activated.new_zeros(len(flat), self.tiles, self.hidden)
+        hidden = hidden.scatter(1, _along(places, self.hidden), activated)
         output = hidden.flatten(1) @ self.down.flatten(0, 1).to(hidden.dtype)
         return Routed(output.view(x.shape), route)
 
@@ -216,7 +216,7 @@ class TiledFFN(EditableSignatures, nn.Module):
             short = reads.to(self.bias.dtype).mean() - reads
             self.bias += self.balance * math.sqrt(self.dim) * short.sign()
 
-    def _bend(self, units: Tensor, places: Tensor) -> Tensor:
+    def _activate(self, units: Tensor, places: Tensor) -> Tensor:
         cell, at = cell_of(units, KNOTS, -REACH, REACH)
         unit = torch.arange(self.hidden, device=units.device)
         first = (places.unsqueeze(-1) * self.hidden + unit) * KNOTS + cell

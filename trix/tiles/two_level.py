@@ -108,7 +108,7 @@ class HybridKANFFN(TwoLevelFFN):
         tiles_per_cluster: tiles that share a cluster.
         bottleneck: directions that a tile looks at; `4 * dim / tiles`, at least 1, when not given.
         cells: of each spline.
-        spline: what kind, a name in `trix.tiles.tile.BENDS`.
+        spline: what kind, a name in `trix.tiles.tile.ACTIVATIONS`.
 
     Raises:
         TypeError: a number is not an integer.

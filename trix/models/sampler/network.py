@@ -83,20 +83,22 @@ class LayerStep:
         scale = block.mixer_norm.weight.double()[:, None]
         kernel = scale if mixer.convolution is None else mixer.convolution.kernel.double() * scale
         self.kernel = array(kernel.T)
-        # all that reads the present token, in one product: addresses, fading, gate, values
+        # all that reads the present token, in one product: addresses, decay, gate, values
         query = mixer.query.double().view(self.heads, self.width, -1)
-        sharpness = mixer.log_sharpness.double().exp() / math.sqrt(self.width)
+        inverse_temperature = mixer.log_inverse_temperature.double().exp() / math.sqrt(self.width)
         rows = []
-        for table, power in zip((mixer.write_rows, mixer.read_rows), sharpness, strict=True):
+        for table, power in zip(
+            (mixer.write_rows, mixer.read_rows), inverse_temperature, strict=True
+        ):
             signatures = table().double().view(self.heads, self.slot_count, -1)
             rows.append((signatures * power @ query).flatten(0, 1))
         self.addresses = 2 * self.heads * self.slot_count
         # halves, for tanh: sigmoid(x) = (1 + tanh(x / 2)) / 2
         self.bias = np.full(self.heads, np.inf, dtype=np.float32)  # where nothing fades
         rows.append(query.new_zeros(self.heads, mixer.dim))
-        if mixer.fading is not None:
-            rows[-1] = mixer.fading.weight.double() / 2
-            self.bias = array(mixer.fading.bias.double() / 2)
+        if mixer.decay is not None:
+            rows[-1] = mixer.decay.weight.double() / 2
+            self.bias = array(mixer.decay.bias.double() / 2)
         self.gated = mixer.gate is not None
         if mixer.gate is not None:
             rows.append(mixer.gate.weight.double() / 2)
@@ -131,7 +133,7 @@ class LayerStep:
         x += self.out @ self._remember(told)
         score = self.keys @ x
         index = np.argpartition(score, self.tiles - self.top_k)[self.tiles - self.top_k :]
-        loud = self._bend(score[index] * _norm(x, self.tile_eps), index)
+        loud = self._activate(score[index] * _norm(x, self.tile_eps), index)
         x += loud @ self.tile_values[index]
 
     def _remember(self, told: np.ndarray) -> np.ndarray:
@@ -141,16 +143,16 @@ class LayerStep:
         share /= np.add.reduce(share, axis=1, keepdims=True)
         half = told[self.addresses : self.values_from]
         half[:heads] += self.bias
-        bent = np.tanh(half)
-        kept = np.maximum(0.5 + 0.5 * bent[:heads], self.least)
+        activated = np.tanh(half)
+        kept = np.maximum(0.5 + 0.5 * activated[:heads], self.least)
         self.slots *= kept[:, None, None]
         self.slots += share[:heads, :, None] * told[self.values_from :].reshape(heads, 1, -1)
         answer = (share[heads:, None, :] @ self.slots)[:, 0]
         size = np.add.reduce(answer * answer, axis=1, keepdims=True) / self.width
         answer = (answer / np.sqrt(size + _TINY)).ravel()
-        return answer * (half[heads:] * (1 + bent[heads:])) if self.gated else answer
+        return answer * (half[heads:] * (1 + activated[heads:])) if self.gated else answer
 
-    def _bend(self, score: np.ndarray, tile: np.ndarray) -> np.ndarray:
+    def _activate(self, score: np.ndarray, tile: np.ndarray) -> np.ndarray:
         if not self.cells:
             return gelu(score)
         at = np.minimum(np.maximum((score + self.begin) * self.a_unit, 0.0), self.cells)

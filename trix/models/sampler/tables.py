@@ -26,8 +26,8 @@ class RowStep:
         self.keys, self.start, self.character = (
             t.cpu().numpy() for t in (memory.keys, memory.start, memory.character)
         )
-        self.share, self.back, self.evidence = (
-            array(t[-1]) for t in (memory.share, memory.back, memory.evidence)
+        self.share, self.backoff_mass, self.evidence = (
+            array(t[-1]) for t in (memory.share, memory.backoff_mass, memory.evidence)
         )
 
     def find(self, keys: np.ndarray, out: np.ndarray) -> tuple[list[int], np.ndarray]:
@@ -43,7 +43,7 @@ class RowStep:
     def fill(self, place: int, lower: Any, out: np.ndarray) -> None:
         """Set `out` to the distribution at a place: its shares, and the rest from a lower one."""
         begin, end = self.start[place], self.start[place + 1]
-        np.multiply(lower, self.back[place], out=out)
+        np.multiply(lower, self.backoff_mass[place], out=out)
         out[self.character[begin:end]] += self.share[begin:end]
 
 

@@ -42,7 +42,7 @@ function readLine(entry, alphabet, places) {
   const shares = numbersIn(entry.shares, 2, "getUint16");
   const totals = numbersIn(entry.totals, 4, "getUint32");
   const reaches = numbersIn(entry.reaches, 1, "getUint8");
-  const sharpness = numbersIn(entry.sharpness, 4, "getFloat32");
+  const inverse_temperature = numbersIn(entry.inverse_temperature, 4, "getFloat32");
   const shown = shares.length / costs.length;
 
   const cost = (at, source) => costs[(at - 1) * sources + source];
@@ -67,7 +67,7 @@ function readLine(entry, alphabet, places) {
     },
     /** Whether a source has something of its own to say. */
     knows: (at, source) => source === 0 || source >= tables || totals[(at - 1) * tables + source] > 0,
-    sharpness: (at) => sharpness[at - 1],
+    inverse_temperature: (at) => inverse_temperature[at - 1],
     likeliest(at, source) {
       const from = ((at - 1) * sources + source) * shown;
       return upTo(shown).map((i) => {
@@ -106,7 +106,7 @@ function sentence(line, places, at) {
     text += `: its address ${quoted(ending(address))}${BESIDES[name] ?? ""} was seen ${times(line.total(at, lead))}`;
   }
   const price = line.cost(at, line.blend);
-  text += `. The blend, to the power ${line.sharpness(at).toFixed(2)}, gives `;
+  text += `. The blend, to the power ${line.inverse_temperature(at).toFixed(2)}, gives `;
   return `${text}\u201c${glyph(line.text[at])}\u201d ${percent(Math.exp(-price))}: ${nats(price)}.`;
 }
 

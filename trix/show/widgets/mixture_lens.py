@@ -178,7 +178,7 @@ def _read(model: LookupLM, alphabet: str, text: str) -> dict[str, Any]:
         - `shares`: their probabilities, in 1 / 65535, uint16 of the same shape;
         - `totals`: how often each table's address was seen, uint32 `[characters, tables]`;
         - `reaches`: how many characters back it begins, uint8 of the same shape; see `_reaches`;
-        - `sharpness`: the power of the blend, float32 `[characters]`.
+        - `inverse_temperature`: the power of the blend, float32 `[characters]`.
     """
     if not isinstance(text, str) or not 2 <= len(text) <= MOST_CHARACTERS:
         received = len(text) if isinstance(text, str) else repr(text)
@@ -202,7 +202,7 @@ def _read(model: LookupLM, alphabet: str, text: str) -> dict[str, Any]:
         "shares": _steps(ranked.values[..., :SHOWN].exp()),
         "totals": _bytes(totals, "<u4"),
         "reaches": _bytes(_reaches(model, tokens[:-1]), "u1"),
-        "sharpness": _bytes(blended.sharpness[0], "<f4"),
+        "inverse_temperature": _bytes(blended.inverse_temperature[0], "<f4"),
     }
 
 
