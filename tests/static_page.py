@@ -13,7 +13,7 @@ import pydata_sphinx_theme
 import sphinx_book_theme
 from ipywidgets.embed import dependency_state
 
-from tests.browser import open_page, serve
+from tests.chromium import open_page, serve
 
 BOOK = Path(__file__).parent.parent / "book"
 VENDOR = BOOK / "_vendor"

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.patches import Patch, Rectangle
 
 from trix.models.explain import Explained, Explanation, visible
@@ -13,7 +14,12 @@ from trix.show.figures.style import GROUNDS, NAMED, SEQUENTIAL, contrast
 
 COLUMNS = 48
 """Characters in a line of the picture, at most."""
-_LEAST = 24  # columns that the legend needs
+
+WIDE, HIGH = 0.2, 0.42
+"""Size of a character's cell, in inches, whatever room the legend needs."""
+
+_LEAST = 24  # columns that the legend's title needs
+_EDGE = 0.1  # inches around everything
 
 Cell = tuple[int, int, Explained]
 
@@ -41,7 +47,13 @@ def explained(explanation: Explanation) -> Figure:
     cells = laid_out(explanation, COLUMNS)
     lines = cells[-1][0] + 1
     columns = max(_LEAST, 1 + max(column for _, column, _ in cells))
-    fig, ax = plt.subplots(figsize=(0.2 * columns + 0.2, 0.42 * lines + 0.75))
+    width, text = WIDE * columns + 2 * _EDGE, HIGH * lines
+    fig = plt.figure(figsize=(width, text), layout="none")
+    below = _legend(fig, explanation)
+    height = text + below + 3 * _EDGE
+    fig.set_size_inches(width, height)
+    edges = (_EDGE / width, 1 - (_EDGE + text) / height, 1 - 2 * _EDGE / width, text / height)
+    ax = fig.add_axes(edges)
     for line, column, row in cells:
         ground = tint(explanation, row.leader)
         ink = max(("#000000", "#FFFFFF"), key=lambda colour: contrast(colour, ground))
@@ -57,7 +69,6 @@ def explained(explanation: Explanation) -> Figure:
         ax.add_patch(certain)
     ax.set(xlim=(0, columns), ylim=(lines, 0))
     ax.axis("off")
-    _legend(fig, explanation, columns // 8)
     return fig
 
 
@@ -84,13 +95,23 @@ def alt(explanation: Explanation) -> str:
     )
 
 
-def _legend(fig: Figure, explanation: Explanation, columns: int) -> None:
+def _legend(fig: Figure, explanation: Explanation) -> float:
+    """Write a legend at the foot, in as many columns as fit; returns its height in inches."""
     led = explanation.led()
     patches = [
         Patch(facecolor=tint(explanation, i), label=f"{explanation.mark(i)}  {name} ({led[name]})")
         for i, name in enumerate(explanation.places)
         if name in led
     ]
+
+    def write(columns: int, title: str | None) -> tuple[Legend, float, float]:
+        legend = fig.legend(handles=patches, loc="lower center", ncols=columns, title=title,
+                            fontsize=8, title_fontsize=8)  # fmt: skip
+        fig.draw_without_rendering()
+        box = legend.get_window_extent()
+        return legend, box.width / fig.dpi, box.height / fig.dpi
+
+    column, wide, _ = write(1, None)
+    column.remove()
     title = "led by (how many characters); the line in a cell: the probability given"
-    fig.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=8,
-               title=title, title_fontsize=8)  # fmt: skip
+    return write(max(1, int(fig.get_figwidth() // wide)), title)[2]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
 from tests.static_page import visit
 from trix.address.ternary import row_scale, ternarize
 from trix.show.figures.style import contrast
@@ -19,12 +19,6 @@ pytestmark = pytest.mark.browser
 LOW, HIGH = -3.0, 2.0
 STORED = [("float", "cell", 16), ("ternary", "cell", 16), ("ternary", "all", 16)]
 STORED += [("table", "cell", 16), ("table", "cell", 256)]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def curves(points: int) -> dict[str, torch.Tensor]:

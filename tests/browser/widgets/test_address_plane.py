@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
 from tests.static_page import visit
 from trix.address.ternary import ternarize
 from trix.show import AddressPlane, figure_html, live
@@ -14,12 +14,6 @@ from trix.show.figures import style
 pytestmark = pytest.mark.browser
 
 SIGNATURES = torch.tensor([[1.0, 0.3], [-0.7, 0.9], [0.2, -1.1]])
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def tokens(seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
 from tests.static_page import visit
 from trix.models.charlm import LMConfig
 from trix.models.lookup import LookupConfig, LookupLM, count
@@ -29,12 +29,6 @@ ALPHABET = "".join(sorted(set(TEXT + "".join(LINES))))
 ORDER = 6
 MARKS = [*"123456", *"WPALER", "N"]
 KINDS = [(True, True), (True, False), (False, True), (False, False)]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def encode(text: str) -> torch.Tensor:

@@ -94,6 +94,29 @@ def test_the_legend_and_the_sentence_count_who_led(found):
     assert f"{len(TEXT)} characters" in alt(found)
 
 
+@pytest.mark.parametrize("text", ["t", TEXT, TEXT * 9])
+def test_cells_keep_their_size_whatever_the_legend_needs(found, text, monkeypatch):
+    """With 25 places too, of which all have led."""
+    places = [*found.places, *(f"another place {i}" for i in range(25 - len(found.places)))]
+    led = dict.fromkeys(places, 1)
+    monkeypatch.setattr(type(found), "led", lambda self: led)
+    found = found._replace(places=places, rows=(found.rows * 9)[: len(text)])
+    for settings in ({}, {"figure.constrained_layout.use": True}):
+        with plt.rc_context(settings):
+            figure = explained(found)
+        figure.draw_without_rendering()
+        (ax,), (legend,) = figure.axes, figure.legends
+        assert len(legend.get_texts()) == 25
+        for cell in ax.patches:
+            if isinstance(cell, Rectangle) and cell.get_gid() is None:
+                box = cell.get_window_extent()
+                assert min(box.width, box.height) / figure.dpi > 0.15
+        whole, text_box, key = figure.bbox, ax.get_window_extent(), legend.get_window_extent()
+        assert key.x0 >= 0
+        assert key.x1 <= whole.x1
+        assert 0 <= key.y0 < key.y1 <= text_box.y0 < text_box.y1 <= whole.y1
+
+
 def test_signs_that_matplotlib_would_read_are_written_as_they_are():
     one = stored()
     dollars = one._replace(alphabet=one.alphabet.replace("z", "$"))

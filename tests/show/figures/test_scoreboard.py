@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from tests.test_show_ledger import claim, planted
+from tests.show.widgets.test_ledger import claim, planted
 from trix.ledger.claims import settle
 from trix.ledger.rule import VERDICTS
 from trix.show.figures.pareto import (

@@ -1,16 +1,7 @@
 """A real browser for the tests: Debian's Chromium, driven through playwright.
 
 Every host but this machine is out of reach, and every attempt to reach one is written down.
-A test module makes its own browser, so that playwright's event loop ends with the module::
-
-    from tests.browser import open_browser, open_page, serve
-
-
-    @pytest.fixture(scope="module")
-    def chromium():
-        with open_browser() as browser:
-            yield browser
-
+`tests/browser/conftest.py` makes the one browser, `chromium`::
 
     def test_the_page(chromium, tmp_path):
         with serve(tmp_path) as address, open_page(chromium, width=375) as visit:
@@ -47,6 +38,7 @@ from playwright.sync_api import (
 )
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 60_000  # milliseconds: the machine may have ten other things to do
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 QUIET_FLAGS = [
     "--disable-background-networking",
@@ -141,7 +133,7 @@ def open_page(
     )
     try:
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         visit = Visit(page)
         _watch(visit)
         yield visit

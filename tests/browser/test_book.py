@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.browser import Visit, open_browser, open_page, serve
+from tests.chromium import Visit, open_page, serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.book]
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 PAGES = [
     str(path.relative_to(HTML))
@@ -73,12 +73,6 @@ SILENT = """() => [
     ...[...document.querySelectorAll("canvas")].filter((canvas) =>
         !canvas.closest("[aria-hidden=true]") && !canvas.getAttribute("aria-label")),
 ].map((element) => element.outerHTML.slice(0, 100))"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

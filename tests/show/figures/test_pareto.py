@@ -11,7 +11,7 @@ import pytest
 from trix.ledger.records import Record, read_all_records
 from trix.show.figures.pareto import FAMILIES, TELLS, Built, everything_built, front
 
-BOOK = Path(__file__).parents[1] / "book" / "claims" / "records"
+BOOK = Path(__file__).parents[3] / "book" / "claims" / "records"
 
 
 def record(

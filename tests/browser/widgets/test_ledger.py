@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
+from tests.show.widgets.test_ledger import claim, planted
 from tests.static_page import visit
-from tests.test_show_ledger import claim, planted
 from trix.ledger.claims import Settled, settle, settle_all
 from trix.ledger.rule import VERDICTS
 from trix.show.figures.style import contrast
@@ -15,7 +15,7 @@ from trix.show.widgets.ledger import Ledger
 
 pytestmark = pytest.mark.browser
 
-BOOK = Path(__file__).parents[1] / "book" / "claims"
+BOOK = Path(__file__).parents[3] / "book" / "claims"
 
 
 def settled() -> list[Settled]:
@@ -37,12 +37,6 @@ def settled() -> list[Settled]:
 
 ROWS = settled()
 IDS = [row.claim.id for row in ROWS]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def made() -> Ledger:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
 from tests.static_page import visit
 from trix.address.route import flat_route
 from trix.lab.metrics import normalized_entropy
@@ -23,12 +23,6 @@ ANSWERS = [[-1.27, -2.68], [0.56, -0.29], [0.57, 0.3], [-1.27, 2.68]]
 TILES = len(SIGNATURES)
 GRID = torch.linspace(LOW, HIGH, INPUTS, dtype=torch.float64)
 CASES = [(0.02, 4), (0.3, 4), (1.0, 4), (20.0, 4), (0.3, 3), (2.0, 3), (0.1, 2), (5.0, 2), (1.0, 1)]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def wave(x: float) -> float:

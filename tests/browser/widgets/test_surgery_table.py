@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
 from tests.static_page import visit
 from trix.address.route import flat_route
 from trix.show.figures.style import contrast
@@ -31,12 +31,6 @@ DESIGNS = {
     "nothing": np.zeros(DIM, int),
 }
 LOCKED = 2
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def table(tokens: Numbers = TOKENS, signatures: Numbers = SIGNATURES, **options) -> SurgeryTable:

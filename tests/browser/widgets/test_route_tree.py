@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
 from tests.static_page import visit
 from trix.show.figures.style import contrast
 from trix.show.widgets.route_tree import RouteTree
@@ -17,12 +17,6 @@ INPUTS = 12
 TILES = 37
 GROUPS = (5, 14)  # nodes on the two levels above the tiles
 LABELS = [f"{i} after a" for i in range(INPUTS)]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 class Forest(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
 from tests.static_page import visit
 from trix.address.losses import diversity, sparsity, ternary_pull
 from trix.address.ternary import row_scale, ternarize, ternary_fraction
@@ -25,12 +25,6 @@ POINTS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1) * DICE.uniform(0.3, 2.5, 
 POINTS = POINTS.astype("f4").astype("f8")  # as they are sent
 NO_POINTS = np.zeros((0, 2))
 CASES = [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.7, 0.2, 0.4)]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def island_plane(points=POINTS, **options) -> IslandPlane:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
 from tests.static_page import visit
 from trix.show.figures.style import contrast
 from trix.show.widgets.memory_reader import MemoryReader
@@ -21,12 +21,6 @@ WRITE, READ = (RANDOM.dirichlet(np.full(SLOTS, 0.2), (LAYERS, HEADS, N)) for _ i
 FADING = np.array([0.1, 0.5, 0.95])[:, None, None] ** np.abs(np.subtract.outer(*[np.arange(N)] * 2))
 BACK = np.tril(READ @ WRITE.swapaxes(-1, -2) * FADING)
 BACK[1, 1, 4] = 0
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def reader(layers: int = LAYERS, heads: int = HEADS, at: int = 20) -> MemoryReader:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
 from tests.static_page import visit
 from trix.show.figures.style import contrast
 from trix.show.widgets.funnel import LETTERS, Funnel, Squeezed
@@ -19,12 +19,6 @@ TEXT = "the then that,\nthe hat the heat then"
 N, DIM, TILES, LEVELS = len(TEXT) - 1, 13, 6, 3
 NAMES = {" ": "space", "\n": "line break"}
 GLYPHS = str.maketrans({" ": "␣", "\n": "↵"})
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 RANDOM = np.random.default_rng(0)

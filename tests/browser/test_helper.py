@@ -2,19 +2,19 @@
 
 import pytest
 
-from tests import browser
-from tests.browser import open_browser, open_page, serve
+from tests import chromium as browser
+from tests.chromium import open_page, serve
 
 
 @pytest.mark.browser
-def test_a_bad_page_is_caught(tmp_path):
+def test_a_bad_page_is_caught(chromium, tmp_path):
     (tmp_path / "index.html").write_text(
         """<!doctype html><link rel="icon" href="data:,">
         <img src="https://example.org/a.png"><script src="missing.js"></script>
         <script>console.error("oh"); new WebSocket("wss://example.org/socket"); throw 1</script>
         <div style="width: 5000px">wide</div>"""
     )
-    with open_browser() as chromium, serve(tmp_path) as address, open_page(chromium) as visit:
+    with serve(tmp_path) as address, open_page(chromium) as visit:
         visit.page.goto(f"{address}/index.html")
         visit.page.wait_for_load_state("networkidle")
         assert sorted(visit.outside) == [

@@ -9,19 +9,13 @@ import torch
 import traitlets
 from ipywidgets.embed import dependency_state
 
-from tests.browser import open_browser, open_page
+from tests.chromium import open_page
 from tests.static_page import visit, write_page
 from trix.show import AddressPlane, live
 
 pytestmark = pytest.mark.browser
 
 POINTS = torch.tensor([[1.0, 0.5], [-1.0, 0.25], [0.5, -1.0], [0.75, 1.0]])
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def plane() -> AddressPlane:

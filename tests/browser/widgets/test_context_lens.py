@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from tests.browser import Visit, open_browser
+from tests.chromium import Visit
 from tests.static_page import visit
 from trix.counts.ngram import CountTables
 from trix.show.figures.style import contrast
@@ -35,12 +35,6 @@ ORDERS = 6
 GLYPHS = str.maketrans({" ": "␣", "\n": "↵"})
 WHERE = PASSAGE.index("chair")
 AFTER_THE = [TEXT[i + 4] for i in range(len(TEXT) - 4) if TEXT[i : i + 4] == "the "]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def encode(text: str) -> torch.Tensor:

@@ -13,19 +13,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.browser import open_browser, open_page
+from tests.chromium import open_page
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CHAPTER = ROOT / "notebooks" / "01-routing-is-addressing.ipynb"
 TOKEN = "for-this-test-only"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture
