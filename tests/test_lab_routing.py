@@ -1,4 +1,3 @@
-import json
 import math
 
 import pytest
@@ -11,7 +10,6 @@ from tests.test_lab_experiments import CORPUS
 from trix.address.route import flat_route
 from trix.address.tree import TreeRouter
 from trix.experiments.cost import RoutingCost
-from trix.lab.cost import exponent
 from trix.lab.tasks import isotropic, overlapping_clusters, recall
 
 # (tiles, tree): at 64 tiles a beam of 4 sees most tiles, and would hide a bad tree
@@ -105,29 +103,6 @@ def test_recall_counts_the_winners_that_are_found():
     assert recall(Fixed(), x, signatures, top_k=2) == pytest.approx(4 / 6)
     with pytest.raises(ValueError, match=r"x must hold tokens, got \[0, 4\]"):
         recall(Fixed(), x[:0], signatures)
-
-
-def test_the_bench_has_a_row_for_each_router_and_size():
-    rows = trix.lab.bench.bench_routing(quick=True)
-    assert [(row["tiles"], row["router"]) for row in rows] == [
-        (tiles, router) for tiles in (16, 64) for router in ("flat", "hierarchical", "fractal")
-    ]
-    for row in rows:
-        assert list(row) == ["tiles", "router", "comparisons", "seconds", "ratio", "recall"]
-        if row["router"] == "flat":
-            assert (row["comparisons"], row["ratio"], row["recall"]) == (row["tiles"], 1.0, 1.0)
-        assert row["seconds"] > 0
-        assert row["recall"] > 0.5
-    assert json.loads(json.dumps(rows)) == rows
-
-
-def test_exponent_of_known_laws():
-    sizes = (64, 256, 1024)
-    assert exponent({n: 3 * n**0.5 for n in sizes}) == pytest.approx(0.5)
-    assert exponent(dict.fromkeys(sizes, 7.0)) == pytest.approx(0.0)
-    for cost in ({}, {64: 1.0}, {64: 0.0, 256: 1.0}, {0: 1.0, 2: 1.0}):
-        with pytest.raises(ValueError, match="positive sizes and costs"):
-            exponent(cost)
 
 
 @pytest.mark.parametrize(

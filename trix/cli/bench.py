@@ -49,20 +49,20 @@ def bench(
 ) -> None:
     """Time something beside what it replaces, turn by turn, and print the rows."""
     with clear_errors():
-        from trix.lab import bench, bench_memory, bench_sample
+        from trix.lab.bench import BENCHES
 
-        own = {"memory": bench_memory.run, "sample": bench_sample.run}
-        run = own.get(name.value) or getattr(bench, f"bench_{name.value}")
-        draw = bench_memory.plot if name is Bench.memory else None
-        if plot is not None and (draw is None or plot.suffix not in (".svg", ".png")):
+        drawn = name is Bench.memory
+        if plot is not None and (not drawn or plot.suffix not in (".svg", ".png")):
             raise typer.BadParameter(
                 f"expected memory and a .svg or .png, got {name.value} and {plot}",
                 param_hint="--plot",
             )
-        rows = run(quick=quick)
+        rows = BENCHES[name.value](quick)
         if as_json:
             typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         else:
             print_rows(rows)
-        if draw is not None:
-            save_figure(draw, rows, plot or Path("runs") / f"bench-{name.value}.svg")
+        if drawn:
+            from trix.show.figures.costs import memory_costs
+
+            save_figure(memory_costs, rows, plot or Path("runs") / f"bench-{name.value}.svg")

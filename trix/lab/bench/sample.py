@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from trix.lab.bench import side_by_side
+from trix.lab.bench.timing import one_thread, side_by_side
 from trix.lab.corpus import load_corpus
 from trix.lab.cost import reader
 from trix.lab.recipes import preset, protocol
@@ -27,39 +27,27 @@ RECOMPUTED, COPIED, READ = "window, recomputed", "cache, copied", "cache, only r
 PART = "part of a long text"
 
 
-def run(quick: bool = False) -> list[dict[str, Any]]:
-    """Time one character of a text, turn by turn, on one thread.
+@one_thread()
+@torch.no_grad()
+def sample(quick: bool = False) -> list[dict[str, Any]]:
+    """Time one character of a text, on one thread.
 
     A look-it-up model of the preset `small`, with the tables of the corpus, writes through
     `Sampler`. Beside it stands the attention model of the protocol `nano`, which has about as many
-    numbers, positions left out; of those it has as many as it needs. It is timed
+    parameters, positions left out; of those it has as many as it needs. It is timed
 
     - as nanoGPT samples, which computes its whole window for every character;
     - with a cache, which `CausalAttention` copies at every token;
     - doing nothing but to read that cache, in every layer, without a product with a weight or a
       character drawn, which no way of keeping it can undercut.
 
-    Weights are not trained. Torch is set to one thread for the time; NumPy's threads are set from
-    outside, by `OMP_NUM_THREADS=1`.
-
-    Args:
-        quick: small sizes and few rounds, to see that it works.
+    Weights are not trained. NumPy's threads are set from outside, by `OMP_NUM_THREADS=1`.
 
     Returns:
         Rows with `what`, `context` in characters, `microseconds` a character of ours, `against`,
-        `against_microseconds` and `ratio`, how often ours goes into it. The last rows are the
-        tenths of one long text: `context` is where each begins, and it stands against the first.
+        `against_microseconds` and `ratio`. The last rows are the tenths of one long text: `context`
+        is where each begins, and it stands against the first.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            return _run(quick)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _run(quick: bool) -> list[dict[str, Any]]:
     windows, pasts, length = ((16, 24), (16, 40), 40) if quick else (WINDOWS, PASTS, LENGTH)
     torch.manual_seed(0)
     longest = max(*windows, *pasts)
