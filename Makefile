@@ -1,7 +1,7 @@
 # The front door. `make` alone lists what it can do.
 #
 # PYTHON   the interpreter that .venv is made from      (make book PYTHON=python3.12)
-# JOBS     notebooks executed at the same time          (make book JOBS=4)
+# JOBS     notebooks or tests executed at the same time (make book JOBS=4)
 # PORT     where `make serve` listens                   (make serve PORT=9000)
 PYTHON ?= python3
 JOBS ?= 2
@@ -24,10 +24,10 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book full test lab claims serve clean
+.PHONY: help book full test test-all types tests size lab claims serve clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: $(STAMP)  ## execute the notebooks at the quick budget and build the HTML
 	@$(BIN)/python book/build.py --budget quick --jobs $(JOBS)
@@ -35,12 +35,28 @@ book: $(STAMP)  ## execute the notebooks at the quick budget and build the HTML
 full: $(STAMP)  ## the same at the full budget, which takes longer
 	@$(BIN)/python book/build.py --budget full --jobs $(JOBS)
 
-test: $(STAMP)  ## ruff, pyright, import-linter, pytest (the built book too, where there is one)
+# Without a built book the tests of its pages have nothing to look at.
+test: TESTS := not slow and not book and (smoke or not browser)
+test-all: TESTS := $(if $(wildcard _build/html/index.html),,not book)
+
+test: $(STAMP)  ## ruff, import-linter, pyright and the tests that need no minutes
+test-all: $(STAMP)  ## the same with every test (the built book too, where there is one)
+
+test test-all:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(if $(wildcard _build/html/index.html),,-m "not book")
+	@$(MAKE) --no-print-directory --jobs 2 types tests TESTS="$(TESTS)"
+
+types: $(STAMP)
+	$(BIN)/pyright
+
+# A file stays with one worker: what a module has trained is trained once.
+tests: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "$(TESTS)"
+
+size: $(STAMP)  ## count lines, public names and files, beside those of the first edition
+	@$(BIN)/python -m tests.size
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab notebooks

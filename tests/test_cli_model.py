@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import hashlib
+import importlib
 import itertools
 import json
 import math
@@ -18,7 +19,6 @@ from typer.testing import CliRunner
 
 import trix.cli.doctor as doctor
 import trix.lab.fit as fit
-import trix.lab.train as trainer
 from trix.cli import EXIT_CODES, app
 from trix.cli.explain import style
 from trix.lab import texts as tinyshakespeare
@@ -32,6 +32,8 @@ from trix.models.generate import generate
 from trix.models.lookup import BlockDraw, LookupConfig, LookupLM
 from trix.models.storage import INDEX, load_checkpoint, load_model, save_checkpoint
 from trix.show.figures.style import contrast
+
+trainer = importlib.import_module("trix.lab.train")  # trix.lab.train is its function
 
 NETWORK = LMConfig(
     dim=8,

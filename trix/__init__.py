@@ -65,6 +65,10 @@ from trix.tiles.tiled import TiledFFN as TiledFFN
 from trix.tiles.two_level import HierarchicalTriXFFN as HierarchicalTriXFFN
 from trix.tiles.two_level import HybridKANFFN as HybridKANFFN
 
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    name for name, value in dict(vars()).items() if getattr(value, "__module__", "")[:5] == "trix."
+]
+
 __version__ = importlib.metadata.version("trix-routing")
 
 _LATER = {"lab": "lab", "ledger": "lab", "show": "book"}

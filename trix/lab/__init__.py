@@ -29,3 +29,7 @@ from trix.models.packing import load_packed as load_packed
 from trix.models.packing import save_packed as save_packed
 from trix.models.storage import load_model as load_model
 from trix.models.storage import save_model as save_model
+
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    name for name, value in dict(vars()).items() if getattr(value, "__module__", "")[:5] == "trix."
+]

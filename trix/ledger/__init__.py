@@ -8,3 +8,7 @@ from trix.ledger.claims import settle_all as settle_all
 from trix.ledger.records import read_all_records as read_all_records
 from trix.ledger.records import read_records as read_records
 from trix.ledger.run import run_experiment as run_experiment
+
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    name for name, value in dict(vars()).items() if getattr(value, "__module__", "")[:5] == "trix."
+]

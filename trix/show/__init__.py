@@ -26,3 +26,8 @@ except ModuleNotFoundError as error:
         f'trix.show needs {error.name}; in a clone of the repository: pip install ".[book]"',
         name=error.name,
     ) from error
+
+__all__ = ["style"]  # a module
+__all__ += [  # pyright: ignore[reportUnsupportedDunderAll]
+    name for name, value in dict(vars()).items() if getattr(value, "__module__", "")[:5] == "trix."
+]
