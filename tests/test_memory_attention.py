@@ -66,7 +66,7 @@ def test_a_state_is_not_changed_by_going_on_from_it():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="dim=6, heads=4"):
         trix.CausalAttention(6, heads=4)
-    with pytest.raises(ValueError, match=r"\[\.\.\., 6\], got \[1, 2, 5\]"):
+    with pytest.raises(ValueError, match=r"6\], got \[1, 2, 5\]"):
         _layer()(torch.randn(1, 2, 5))
     with pytest.raises(ValueError, match=r"\[batch, time >= 1, 6\], got \[2, 6\]"):
         _layer()(torch.randn(2, 6))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests import reference
 from trix.counts.context import ContextMemory, OrderCounts
 
-WHAT_IS_READ = ("keys", "start", "character", "share", "back", "evidence")
+WHAT_IS_READ = ("keys", "start", "character", "share", "backoff_mass", "evidence")
 
 
 def _text(length, vocab_size, seed=0):

@@ -103,7 +103,7 @@ def test_where_addresses_are_even_all_comes_back_alike():
 
 def test_bad_arguments_are_named():
     layer = _memory()
-    with pytest.raises(TypeError, match="RoutedMemory, got CausalAttention"):
+    with pytest.raises(TypeError, match="RoutedMemory, got a CausalAttention"):
         memory_reading(CausalAttention(DIM, HEADS), _text(5))  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="floating"):
         memory_reading(layer, torch.zeros(2, 5, DIM, dtype=torch.long))

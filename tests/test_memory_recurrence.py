@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trix.memory.content import SlotKeys
-from trix.memory.recurrence import MOST_FADING, delta_scan, slot_scan
+from trix.memory.parts import SlotKeys
+from trix.memory.recurrence import MAX_DECAY, delta_scan, slot_scan
 
 BATCH, HEADS, SLOTS, FEATURES = 2, 3, 5, 7
 CHUNKS = [1, 4, 5, 13, 32, None]
@@ -24,7 +24,7 @@ def _case(time, decay, dtype=torch.float64):
     read, write = normal(*lead, SLOTS).softmax(-1), normal(*lead, SLOTS).softmax(-1)
     value, state = normal(*lead, FEATURES), normal(BATCH, HEADS, SLOTS, FEATURES)
     wide = {"none": 0, "head": 1, "slot": SLOTS}[decay]
-    fade = -MOST_FADING * normal(*lead, wide).sigmoid() if wide else None
+    fade = -MAX_DECAY * normal(*lead, wide).sigmoid() if wide else None
     return [t.requires_grad_() for t in (read, write, value, state)], fade
 
 
@@ -103,7 +103,7 @@ def test_the_state_of_one_part_is_the_start_of_the_next(decay):
 
 def test_the_strongest_fading_stays_finite_and_right_in_float32():
     (read, write, value, state), _ = _case(64, "none", torch.float32)
-    fade = torch.full((BATCH, HEADS, 64, SLOTS), -MOST_FADING)
+    fade = torch.full((BATCH, HEADS, 64, SLOTS), -MAX_DECAY)
     fade[..., ::2] = 0
     found = slot_scan(read, write, value, state, fade)
     expected = _slot_loop(read, write, value, state, fade)

@@ -165,7 +165,7 @@ def test_another_text_counts_as_well():
 def test_counts_come_back_from_counts():
     memory = _memory(TEXT)
     again = WordMemory.from_counts(memory.counts, LETTERS, dtype=torch.float64)
-    for name in ("keys", "start", "character", "share", "back", "evidence"):
+    for name in ("keys", "start", "character", "share", "backoff_mass", "evidence"):
         assert torch.equal(getattr(again, name), getattr(memory, name))
 
 

@@ -1,4 +1,4 @@
-"""Softmax attention, the baseline that reads everything at once."""
+"""Softmax attention: over everything so far, the baseline, and over a window."""
 
 import math
 from typing import NamedTuple
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.checks import positive
-from trix.memory.streaming import check_state, check_tokens, head_width, not_finite
+from trix.checks import fraction, positive
+from trix.memory.streaming import Mixer, head_width, not_finite
 
 
 class AttentionState(NamedTuple):
@@ -25,7 +25,7 @@ class AttentionState(NamedTuple):
     broken: Tensor
 
 
-class CausalAttention(nn.Module):
+class CausalAttention(Mixer):
     """Multi-head causal softmax attention (Vaswani et al. 2017) with a key/value cache.
 
     Args:
@@ -33,59 +33,42 @@ class CausalAttention(nn.Module):
         heads: independent attention heads.
         bias: whether the projections have biases.
         dropout: probability of dropping an attention weight in training.
+
+    Raises:
+        TypeError: a size is not an integer.
+        ValueError: a size below 1, heads that do not divide `dim`, or a dropout outside [0, 1).
+
+    Example:
+        >>> layer = CausalAttention(8, heads=2)
+        >>> y, state = layer(torch.zeros(1, 5, 8))
+        >>> y, state = layer(torch.zeros(1, 1, 8), state)
+        >>> list(y.shape), list(state.keys.shape)
+        ([1, 1, 8], [1, 2, 6, 4])
     """
 
     def __init__(self, dim: int, heads: int = 4, bias: bool = False, dropout: float = 0.0) -> None:
-        """See the class."""
         super().__init__()
         head_width(dim, heads)
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        self.dim, self.heads, self.dropout = dim, heads, dropout
+        self.dim, self.heads, self.dropout = dim, heads, fraction("dropout", dropout)
         self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
         self.out = nn.Linear(dim, dim, bias=bias)
 
     def initial_state(self, batch: int) -> AttentionState:
-        """Return the state before the first token: no keys and no values."""
         empty = self.qkv.weight.new_zeros(batch, self.heads, 0, self.dim // self.heads)
         return AttentionState(empty, empty, empty.new_zeros(batch, 1))
 
     def forward(
         self, x: Tensor, state: AttentionState | None = None
     ) -> tuple[Tensor, AttentionState]:
-        """Read the past and the present.
-
-        Args:
-            x: tokens `[batch, time >= 1, dim]`.
-            state: what came before, from an earlier call; nothing when not given.
-
-        Returns:
-            The output `[batch, time, dim]` and the state after the last token. The given state is
-            not changed. Of a text with a token that is not finite, all is NaN from there on.
-
-        Raises:
-            TypeError: `x` is not floating, or the state of another kind of layer.
-            ValueError: `x` is not `[batch, time >= 1, dim]`, or the state is of another layer,
-                batch or dtype.
-        """
-        check_tokens(x, self.dim)
-        batch, time, _ = x.shape
-        broken = not_finite(x).cumsum(dim=1)
-        if state is not None:
-            check_state(state, self.initial_state(batch), self.qkv.weight.dtype, grows=2)
-            broken = broken + state.broken.unsqueeze(1)
-        x = x.masked_fill(broken.isnan(), 0.0)
-        split = (
-            self.qkv(x)
-            .view(batch, time, 3, self.heads, self.dim // self.heads)
-            .permute(2, 0, 3, 1, 4)
-        )
-        query, keys, values = split.unbind(0)
+        past: AttentionState = self.resumed(x, state, grows=2)
+        broken = not_finite(x).cumsum(dim=1) + past.broken.unsqueeze(1)
+        split = self.qkv(x.masked_fill(broken.isnan(), 0.0)).unflatten(-1, (3, self.heads, -1))
+        query, keys, values = split.permute(2, 0, 3, 1, 4).unbind(0)
         mask = None
         if state is not None:
-            keys = torch.cat([state.keys, keys], dim=2)
-            values = torch.cat([state.values, values], dim=2)
-            seen = keys.shape[2]
+            keys = torch.cat([past.keys, keys], dim=2)
+            values = torch.cat([past.values, values], dim=2)
+            time, seen = x.shape[1], keys.shape[2]
             mask = torch.ones(time, seen, dtype=torch.bool, device=x.device).tril(seen - time)
         y = F.scaled_dot_product_attention(
             query,
@@ -95,8 +78,8 @@ class CausalAttention(nn.Module):
             is_causal=mask is None,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        y = y.transpose(1, 2).reshape(batch, time, self.dim)
-        return self.out(y) + broken, AttentionState(keys, values, broken[:, -1])
+        y = self.out(y.transpose(1, 2).flatten(2)) + broken
+        return y, AttentionState(keys, values, broken[:, -1])
 
 
 class WindowState(NamedTuple):
@@ -114,16 +97,17 @@ class WindowState(NamedTuple):
     marks: Tensor
 
 
-class WindowAttention(nn.Module):
+class WindowAttention(Mixer):
     r"""Softmax attention over the latest tokens alone (Beltagy et al. 2020).
 
     .. math:: y_t = \sum_{t - n < i \le t} p_{ti}\, v_i, \qquad
         p_t = \mathrm{softmax}_i\!\left(q_t \cdot k_i / \sqrt{d_h} - m\,(t - i)\right)
 
-    How long ago a token was is told by the slope :math:`m` of its head, as in ALiBi (Press et al.
-    2022), but learned. Nothing else knows a position, so any length will do. The cost is that of
-    `time · window` products: tokens are worked out in blocks of a window, each of which needs
-    itself and the block before.
+    The slope :math:`m` of a head tells it how long ago a token was, as in ALiBi (Press et al.
+    2022), but learned. Nothing else knows a position, so a text may have any length. Tokens are
+    computed in blocks of a window, each of which reads itself and the block before: the cost is
+    `time · window` products. Queries, keys and values are initialized with a standard deviation of
+    1/√dim, as those of `RoutedMemory`; the slopes as in ALiBi, from 2^(−8 / heads) down to 2^−8.
 
     Args:
         dim: features.
@@ -132,18 +116,19 @@ class WindowAttention(nn.Module):
         width: features of a head, `dim / heads` when not given.
 
     Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, or heads that do not divide `dim` where no width is given.
+        TypeError: a size is not an integer.
+        ValueError: a size below 1, or heads that do not divide `dim` where no width is given.
+
+    Example:
+        >>> layer = WindowAttention(8, heads=2, window=4)
+        >>> y, state = layer(torch.zeros(1, 9, 8))
+        >>> list(y.shape), list(state.keys.shape)
+        ([1, 9, 8], [1, 2, 3, 4])
     """
 
     def __init__(
         self, dim: int, heads: int = 4, window: int = 32, width: int | None = None
     ) -> None:
-        """See the class.
-
-        Queries, keys and values begin with a standard deviation of 1/√dim, as those of
-        `RoutedMemory`; the slopes as in ALiBi, from 2^(−8 / heads) down to 2^−8.
-        """
         super().__init__()
         self.width = head_width(dim, heads, width)
         self.dim, self.heads, self.window = dim, heads, positive("window", window)
@@ -152,36 +137,17 @@ class WindowAttention(nn.Module):
         self.out = nn.Linear(heads * self.width, dim, bias=False)
 
     def initial_state(self, batch: int) -> WindowState:
-        """Return the state before the first token: no token is there yet."""
         kept = self.qkv.new_zeros(batch, self.heads, self.window - 1, self.width)
         return WindowState(kept, kept, kept.new_full((batch, self.window - 1), -torch.inf))
 
     def forward(self, x: Tensor, state: WindowState | None = None) -> tuple[Tensor, WindowState]:
-        """Read the window.
-
-        Args:
-            x: tokens `[batch, time >= 1, dim]`.
-            state: what came before, from an earlier call; nothing when not given.
-
-        Returns:
-            The output `[batch, time, dim]` and the state after the last token. The given state is
-            not changed. NaN comes out as long as the window holds a token that is not finite.
-
-        Raises:
-            TypeError: `x` is not floating, or the state of another kind of layer.
-            ValueError: `x` is not `[batch, time >= 1, dim]`, or the state is of another layer,
-                batch or dtype.
-        """
-        check_tokens(x, self.dim)
-        if state is None:
-            state = WindowState(*(part.to(x.dtype) for part in self.initial_state(len(x))))
-        check_state(state, self.initial_state(len(x)), x.dtype)
+        past: WindowState = self.resumed(x, state)
         marks = not_finite(x)
         split = F.linear(x.masked_fill(marks.isnan(), 0.0), self.qkv.to(x.dtype))
         query, key, value = split.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        keys = torch.cat([state.keys, key], dim=2)
-        values = torch.cat([state.values, value], dim=2)
-        marks = torch.cat([state.marks, marks[..., 0]], dim=1)
+        keys = torch.cat([past.keys, key], dim=2)
+        values = torch.cat([past.values, value], dim=2)
+        marks = torch.cat([past.marks, marks[..., 0]], dim=1)
         y = self._read(query, keys, values, marks).transpose(1, 2).flatten(2)
         time = x.shape[1]
         return self.out(y), WindowState(keys[:, :, time:], values[:, :, time:], marks[:, time:])

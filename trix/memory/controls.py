@@ -1,4 +1,4 @@
-"""Static memory: the notes' prototype, whose slots hold constants."""
+"""What a routed memory is compared with: unwritten slots, a shared convolution, mixed heads."""
 
 import math
 from collections.abc import Sequence
@@ -8,20 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from trix.address.signatures import SignatureRows
-from trix.checks import positive
+from trix.checks import at_most, positive
 from trix.memory.attention import CausalAttention, WindowAttention, WindowState
 from trix.memory.parts import WIDTH, ShortConvolution, slot_shares
 from trix.memory.slots import PARTS, MemoryState, RoutedMemory
-from trix.memory.streaming import check_kind, check_tokens, head_width
+from trix.memory.streaming import Mixer, check_tokens, head_width, opened
 
 
-class StaticMemory(nn.Module):
+class NoState(NamedTuple):
+    """The state of a layer that remembers nothing."""
+
+
+class StaticMemory(Mixer):
     """Slots with learned contents in place of attention: every token reads, and none writes.
 
     A head looks at a token through a query and reads the slots whose ternary signatures match it
     best. What it reads was learned and is the same for every text, so no token ever sees another: a
     model of such layers predicts from the present character alone (and from its position, where it
-    is told). Source: the routed memory of the P0 summary.
+    has position embeddings). Source: the routed memory of the P0 summary.
 
     Args:
         dim: features, a multiple of `heads`.
@@ -31,40 +35,35 @@ class StaticMemory(nn.Module):
         bias: whether the projections have biases.
 
     Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, heads that do not divide `dim`, or `top_k` above `slots`.
+        TypeError: a size is not an integer.
+        ValueError: a size below 1, heads that do not divide `dim`, or `top_k` above `slots`.
+
+    Example:
+        >>> layer = StaticMemory(8, heads=2, slots=16)
+        >>> y, state = layer(torch.zeros(1, 5, 8))
+        >>> list(y.shape), len(state)
+        ([1, 5, 8], 0)
     """
 
     def __init__(
         self, dim: int, heads: int = 4, slots: int = 64, top_k: int = 1, bias: bool = False
     ) -> None:
-        """See the class. Contents begin normal, with a standard deviation of one."""
         super().__init__()
         width = head_width(dim, heads)
-        if positive("top_k", top_k) > positive("slots", slots):
-            raise ValueError(f"top_k must be at most the {slots} slots, got {top_k}")
+        at_most("top_k", top_k, positive("slots", slots), "slots")
         self.dim, self.heads, self.slots, self.top_k = dim, heads, slots, top_k
         self.query = nn.Linear(dim, dim, bias=bias)
         self.rows = SignatureRows(heads * slots, width)
         self.contents = nn.Parameter(torch.randn(heads, slots, width))
         self.out = nn.Linear(dim, dim, bias=bias)
 
-    def initial_state(self, batch: int) -> tuple[()]:
-        """Return the state before the first token, which is that after every other: nothing."""
-        return ()
+    def initial_state(self, batch: int) -> NoState:
+        return NoState()
 
-    def forward(self, x: Tensor, state: tuple[()] | None = None) -> tuple[Tensor, tuple[()]]:
-        """Read the slots for tokens `[batch, time >= 1, dim]`; return as many, and no state.
-
-        Raises:
-            TypeError: `x` is not floating, or the state of another kind of layer.
-            ValueError: `x` is not `[batch, time >= 1, dim]`.
-        """
-        check_tokens(x, self.dim)
-        if state not in (None, ()):
-            raise TypeError(f"state must be (), got a {type(state).__name__}")
+    def forward(self, x: Tensor, state: NoState | None = None) -> tuple[Tensor, NoState]:
+        nothing: NoState = self.resumed(x, state)
         read = self.addresses(x) @ self.contents.to(x.dtype)
-        return self.out(read.transpose(1, 2).flatten(2)), ()
+        return self.out(read.transpose(1, 2).flatten(2)), nothing
 
     def addresses(self, x: Tensor) -> Tensor:
         """Return how much tokens `[batch, time, dim]` read, `[batch, heads, time, slots]`."""
@@ -80,7 +79,7 @@ class ConvolvedState(NamedTuple):
     inner: Any
 
 
-class Convolved(nn.Module):
+class Convolved(Mixer):
     """A mixer that sees each token through a short convolution, as `RoutedMemory` does.
 
     Args:
@@ -89,15 +88,13 @@ class Convolved(nn.Module):
         width: tokens that are seen, the present one included.
     """
 
-    def __init__(self, dim: int, inner: nn.Module, width: int = WIDTH) -> None:
-        """See the class."""
+    def __init__(self, dim: int, inner: Mixer, width: int = WIDTH) -> None:
         super().__init__()
         self.dim = dim
         self.convolution = ShortConvolution(dim, width)
         self.inner: Any = inner
 
     def initial_state(self, batch: int) -> ConvolvedState:
-        """Return the state before the first token."""
         return ConvolvedState(
             self.convolution.initial_state(batch), self.inner.initial_state(batch)
         )
@@ -105,43 +102,38 @@ class Convolved(nn.Module):
     def forward(
         self, x: Tensor, state: ConvolvedState | None = None
     ) -> tuple[Tensor, ConvolvedState]:
-        """Read the past and the present of `[batch, time >= 1, dim]`, as the inner mixer does.
-
-        Raises:
-            TypeError: `x` is not floating, or the state of another kind of layer.
-            ValueError: `x` is not `[batch, time >= 1, dim]`, or the state is of another layer,
-                batch or dtype.
-        """
         check_tokens(x, self.dim)
-        if state is None:
-            past, inner = self.convolution.initial_state(len(x)).to(x.dtype), None
-        else:
-            past, inner = check_kind(state, ConvolvedState)
+        past, inner = opened(state, ConvolvedState)
         seen, past = self.convolution(x, past)
         y, inner = self.inner(seen, inner)
         return y, ConvolvedState(past, inner)
 
 
 class ConvolvedAttention(Convolved):
-    """Softmax attention behind the convolution.
+    """Softmax attention behind a short convolution.
+
+    Queries, keys and values are initialized with a standard deviation of 1/√dim, as those of
+    `RoutedMemory`.
 
     Args:
         dim: features, a multiple of `heads`.
         heads: of the attention.
-        width: tokens that the convolution sees; 1 for attention that only begins as wide.
+        width: tokens that the convolution sees; 1 for attention with this initialization alone.
+
+    Example:
+        >>> layer = ConvolvedAttention(8, heads=2)
+        >>> y, state = layer(torch.zeros(1, 5, 8))
+        >>> list(y.shape), list(state.past.shape)
+        ([1, 5, 8], [1, 3, 8])
     """
 
     def __init__(self, dim: int, heads: int = 4, width: int = WIDTH) -> None:
-        """See the class.
-
-        Queries, keys and values begin with a standard deviation of 1/√dim, as those of the memory.
-        """
         super().__init__(dim, CausalAttention(dim, heads), width)
         nn.init.normal_(self.inner.qkv.weight, std=dim**-0.5)
 
 
 class ConvolvedStatic(Convolved):
-    """A `StaticMemory` behind the convolution: soft slots that know the latest tokens, unwritten.
+    """A `StaticMemory` behind the convolution: unwritten slots that know the latest tokens.
 
     Args:
         dim: features, a multiple of `heads`.
@@ -151,7 +143,6 @@ class ConvolvedStatic(Convolved):
     """
 
     def __init__(self, dim: int, heads: int = 4, slots: int = 64, top_k: int = 1) -> None:
-        """See the class."""
         super().__init__(dim, StaticMemory(dim, heads, slots, top_k))
 
 
@@ -162,8 +153,8 @@ class HybridState(NamedTuple):
     window: WindowState
 
 
-class HybridHeads(nn.Module):
-    """A memory and a window that read the same tokens; what they read is added up.
+class HybridHeads(Mixer):
+    """A memory and a window that read the same tokens; their outputs are added up.
 
     Args:
         memory: the routed heads.
@@ -171,19 +162,16 @@ class HybridHeads(nn.Module):
     """
 
     def __init__(self, memory: RoutedMemory, window: WindowAttention) -> None:
-        """See the class."""
         super().__init__()
         if memory.dim != window.dim:
             raise ValueError(f"memory and window must be as wide, got {memory.dim}, {window.dim}")
-        self.memory, self.window = memory, window
+        self.dim, self.memory, self.window = memory.dim, memory, window
 
     def initial_state(self, batch: int) -> HybridState:
-        """Return the state before the first token."""
         return HybridState(self.memory.initial_state(batch), self.window.initial_state(batch))
 
     def forward(self, x: Tensor, state: HybridState | None = None) -> tuple[Tensor, HybridState]:
-        """Read the past and the present of tokens `[batch, time >= 1, dim]`, as both layers do."""
-        first, second = (None, None) if state is None else check_kind(state, HybridState)
+        first, second = opened(state, HybridState)
         far, memory = self.memory(x, first)
         near, window = self.window(x, second)
         return far + near, HybridState(memory, window)
@@ -206,8 +194,14 @@ class HybridMixer(Convolved):
         parts: of the memory, see `RoutedMemory`; the convolution is there anyway.
 
     Raises:
-        TypeError: a count is not an integer.
+        TypeError: a size is not an integer.
         ValueError: as for `RoutedMemory` and `WindowAttention`, or `routed` leaves no other head.
+
+    Example:
+        >>> layer = HybridMixer(8, heads=2, routed=1, slots=16, window=4)
+        >>> y, state = layer(torch.zeros(1, 9, 8))
+        >>> list(y.shape), list(state.inner.memory.slots.shape)
+        ([1, 9, 8], [1, 1, 16, 4])
     """
 
     def __init__(
@@ -220,7 +214,6 @@ class HybridMixer(Convolved):
         top_k: int | None = None,
         parts: Sequence[str] = PARTS,
     ) -> None:
-        """See the class."""
         width = head_width(dim, heads)
         if positive("routed", routed) >= heads:
             raise ValueError(f"routed must be less than the {heads} heads, got {routed}")

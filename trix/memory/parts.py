@@ -1,4 +1,4 @@
-"""What a routed memory is given beside its slots: each a small module that can be left out."""
+"""What a routed memory has beside its slots: small modules, each of which can be left out."""
 
 import math
 
@@ -8,21 +8,21 @@ from torch.nn import functional as F
 
 from trix.address.route import best
 from trix.checks import positive
-from trix.memory.recurrence import MOST_FADING
+from trix.memory.recurrence import MAX_DECAY, slot_scan
 from trix.memory.streaming import check_part
 
 WIDTH = 4
 """Tokens that a short convolution sees: the present one and three before it."""
 
 BASE = 10_000.0
-"""Of rotation: the first pair turns a radian a token, the last little more than 1 / BASE."""
+"""Of rotation: the first pair turns a radian per token, the last little more than 1 / BASE."""
 
 
 def slot_shares(score: Tensor, top_k: int | None = None) -> Tensor:
-    """Return how a token is shared out among slots: its softmax, of which the `top_k` largest stay.
+    """Return the softmax over slots, of which the `top_k` largest shares stay.
 
-    The others become zero and what stays is not scaled up, so that even one slot alone has a share
-    that training can move.
+    The others become zero and what stays is not scaled up, so that training can move the share of
+    a single slot too.
 
     Args:
         score: `[..., slots]`.
@@ -38,7 +38,8 @@ def slot_shares(score: Tensor, top_k: int | None = None) -> Tensor:
 class ShortConvolution(nn.Module):
     """A causal convolution of each feature by itself: a token's address knows its neighbours.
 
-    It is how a memory without positions tells "th" from "ht" (Poli et al. 2023; Gu & Dao 2023).
+    It is how a memory without positions tells "th" from "ht" (Poli et al. 2023; Gu & Dao 2023). It
+    is initialized near the identity.
 
     Args:
         dim: features.
@@ -46,7 +47,6 @@ class ShortConvolution(nn.Module):
     """
 
     def __init__(self, dim: int, width: int = WIDTH) -> None:
-        """See the class. It begins near the identity."""
         super().__init__()
         shape = (positive("dim", dim), positive("width", width))
         self.kernel = nn.Parameter(0.1 * torch.randn(shape))
@@ -58,16 +58,17 @@ class ShortConvolution(nn.Module):
         dim, width = self.kernel.shape
         return self.kernel.new_zeros(batch, width - 1, dim)
 
-    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return what is seen at each token, and the past of the next.
 
         Args:
             x: tokens, `[batch, time, dim]`.
-            past: the tokens just before, `[batch, width - 1, dim]`.
+            past: the tokens just before, `[batch, width - 1, dim]`; none when not given.
 
         Raises:
             ValueError: `past` has another shape or dtype than that.
         """
+        past = self.initial_state(len(x)).to(x.dtype) if past is None else past
         check_part("past", past, [len(x), self.kernel.shape[1] - 1, x.shape[-1]], x.dtype)
         whole = torch.cat([past, x], dim=1)
         kernel = self.kernel.to(x.dtype)
@@ -78,10 +79,29 @@ class ShortConvolution(nn.Module):
         return seen, whole[:, x.shape[1] :]
 
 
-class Decay(nn.Module):
-    """How much of a head's slots is kept at each token, worked out from the token.
+class HeadGate(nn.Module):
+    """One number per head and token, computed from the token: `Decay` or `Strength`."""
 
-    As in gated linear attention with one gate a head (Yang et al. 2024; Dao & Gu 2024).
+    def __init__(self, dim: int, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.02 * torch.randn(len(bias), dim))
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens `[batch, time, dim]` to gates `[batch, heads, time, 1]`."""
+        logits = F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+        return self.activation(logits).mT.unsqueeze(-1)
+
+    def activation(self, logits: Tensor) -> Tensor:
+        """Return the gates of logits."""
+        raise NotImplementedError
+
+
+class Decay(HeadGate):
+    """The log of how much of a head's slots is kept at each token.
+
+    As in gated linear attention with one gate per head (Yang et al. 2024; Dao & Gu 2024). Heads
+    are initialized apart: the first keeps 73 % per token, the last 99.3 %.
 
     Args:
         dim: features of a token.
@@ -89,29 +109,41 @@ class Decay(nn.Module):
     """
 
     def __init__(self, dim: int, heads: int) -> None:
-        """See the class. Heads begin apart: the first keeps 73 % a token, the last 99.3 %."""
-        super().__init__()
-        self.weight = nn.Parameter(0.02 * torch.randn(heads, dim))
-        self.bias = nn.Parameter(torch.linspace(1, 5, heads))
+        super().__init__(dim, torch.linspace(1, 5, heads))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens `[batch, time, dim]` to the log of what is kept, `[batch, heads, time, 1]`."""
-        gate = F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
-        return F.logsigmoid(gate).clamp(min=-MOST_FADING).mT.unsqueeze(-1)
+    def activation(self, logits: Tensor) -> Tensor:
+        """Return a log-sigmoid, at least `-MAX_DECAY`."""
+        return F.logsigmoid(logits).clamp(min=-MAX_DECAY)
 
 
-class OutputGate(nn.Module):
-    """What of an answer a token lets through, feature by feature (Yang et al. 2024).
+class Strength(HeadGate):
+    """How much of what an address holds a token replaces, by the delta rule (Schlag et al. 2021).
+
+    It is initialized near one half.
 
     Args:
         dim: features of a token.
-        features: of the answer, `dim` when not given.
+        heads: strengths.
     """
 
-    def __init__(self, dim: int, features: int | None = None) -> None:
-        """See the class. It begins with a standard deviation of 1/√dim."""
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__(dim, torch.zeros(heads))
+
+    def activation(self, logits: Tensor) -> Tensor:
+        """Return strengths in 0 … 1."""
+        return logits.sigmoid()
+
+
+class OutputGate(nn.Module):
+    """What a token lets through of each feature that was read (Yang et al. 2024).
+
+    Args:
+        dim: features of a token.
+        features: what is read.
+    """
+
+    def __init__(self, dim: int, features: int) -> None:
         super().__init__()
-        features = positive("dim", dim) if features is None else positive("features", features)
         self.weight = nn.Parameter(torch.randn(features, dim) / math.sqrt(dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,23 +156,25 @@ class Rotation(nn.Module):
 
     Each token turns the two slots of a pair into one another, by an angle of the pair's own; the
     angles go down from one radian, as those of rotary positions do (Su et al. 2021). What was
-    written :math:`n` tokens ago has been turned :math:`n` times, so the distance is told and the
-    position is not: no count is kept, and any length will do. Turned slots may be read with a
-    negative share.
+    written :math:`n` tokens ago has been turned :math:`n` times. So the distance is known and the
+    position is not: no count is kept, and a text may have any length. Turned slots may be read with
+    a negative share.
 
     Args:
         slots: an even number.
+
+    Raises:
+        ValueError: an odd number.
     """
 
     def __init__(self, slots: int) -> None:
-        """See the class."""
         super().__init__()
         if positive("slots", slots) % 2:
             raise ValueError(f"slots must be even to turn in pairs, got {slots}")
         self.slots = slots
 
     def back(self, address: Tensor) -> Tensor:
-        """Turn the first of `[…, time, slots]` addresses back by a token, each next by one more.
+        """Turn the first of `[..., time, slots]` addresses back by a token, each next by one more.
 
         That is as good as turning all that was written before them on.
         """
@@ -148,7 +182,7 @@ class Rotation(nn.Module):
         return self._turn(address, -steps.unsqueeze(1))
 
     def on(self, slots: Tensor, tokens: int) -> Tensor:
-        """Turn slots `[…, slots, features]` as many tokens do."""
+        """Turn slots `[..., slots, features]` as many tokens do."""
         return self._turn(slots.mT, torch.full((1, 1), tokens, device=slots.device)).mT
 
     def _turn(self, address: Tensor, steps: Tensor) -> Tensor:
@@ -161,20 +195,44 @@ class Rotation(nn.Module):
         return torch.cat([one * cos - two * sin, one * sin + two * cos], dim=-1)
 
 
-class Strength(nn.Module):
-    """How much of what an address holds a token replaces, by the delta rule (Schlag et al. 2021).
+class SlotKeys(nn.Module):
+    r"""Slots that are read by content: a token writes its key where it writes its value.
+
+    .. math:: K_t = a_t K_{t-1} + w_t k_t^\top, \qquad s_t = K_t q_t
+
+    The softmax of the scores :math:`s_t` is the read address. A memory of such slots is gated slot
+    attention (Zhang et al. 2024), whose write addresses are the routing's; without decay, and with
+    keys and values divided by what was written in all, it would be attention with bounded memory
+    (Peng et al. 2022).
 
     Args:
         dim: features of a token.
-        heads: strengths.
+        heads: memories side by side.
+        width: features of a key.
     """
 
-    def __init__(self, dim: int, heads: int) -> None:
-        """See the class. It begins near one half."""
+    def __init__(self, dim: int, heads: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(0.02 * torch.randn(heads, dim))
-        self.bias = nn.Parameter(torch.zeros(heads))
+        self.heads = heads
+        self.weight = nn.Parameter(torch.randn(heads * width, dim) / math.sqrt(dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens `[batch, time, dim]` to strengths in 0 … 1, `[batch, heads, time, 1]`."""
-        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype)).sigmoid().mT[..., None]
+    def forward(
+        self, seen: Tensor, query: Tensor, write: Tensor, keys: Tensor, decay: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Write the keys of all tokens, and compare each query with those of its time.
+
+        Args:
+            seen: tokens `[batch, time, dim]`.
+            query: `[batch, heads, time, width]`.
+            write: write addresses, `[batch, heads, time, slots]`.
+            keys: before the first token, `[batch, heads, slots, width]`.
+            decay: see `slot_scan`, of a head's slots alike, so `[batch, heads, time, 1]`.
+
+        Returns:
+            The scores `[batch, heads, time, slots]` and the keys after the last token.
+        """
+        key = F.linear(seen, self.weight.to(seen.dtype)).unflatten(-1, (self.heads, -1))
+        # all slots decay alike, so keys may change places with slots: what is written by keys and
+        # read by queries is then the address
+        score, turned = slot_scan(query, key.transpose(1, 2), write, keys.mT, decay)
+        return score, turned.mT

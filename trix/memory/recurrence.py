@@ -1,12 +1,12 @@
 r"""How slots change as tokens write to them, and what tokens read: in chunks, or step by step.
 
-A memory of :math:`M` slots is a matrix :math:`S`, a row a slot. Each token fades it, writes to it,
-and reads:
+A memory of :math:`M` slots is a matrix :math:`S` with one row per slot. At each token it decays,
+the token writes to it, and reads:
 
 .. math:: S_t = \mathrm{diag}(a_t)\, S_{t-1} + w_t v_t^\top, \qquad y_t = S_t^\top r_t
 
 With addresses :math:`w, r` for its feature map this is gated linear attention (Katharopoulos et al.
-2020; Yang et al. 2024). Within a chunk all tokens are worked out at once, by products of matrices;
+2020; Yang et al. 2024). Within a chunk all tokens are computed at once, by products of matrices;
 from chunk to chunk only :math:`S` is carried on.
 """
 
@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LEAST, CHUNK = 16, 64
-"""Tokens worked out at once where they share one decay a head: as many as slots, within these."""
+"""Tokens computed at once where all slots of a head decay alike: as many as slots, within these."""
 SLOT_CHUNK = 32
-"""The same where every slot fades by itself: within a chunk no decay may leave float32's range."""
-MOST_FADING = 5.0
-"""The most that a slot may fade in one step, in nats: e^(−5) keeps less than a hundredth."""
+"""The same where every slot decays by itself: within a chunk no decay may leave float32's range."""
+MAX_DECAY = 5.0
+"""The most that a slot may decay in one step, in nats: e^(−5) keeps less than a hundredth."""
 
 
 def slot_scan(
@@ -40,9 +40,9 @@ def slot_scan(
         value: what is written, `[batch, heads, time, features]`.
         state: the slots before the first token, `[batch, heads, slots, features]`.
         decay: log of the share that a slot keeps at each token before it is written to, at most 0
-            and at least `-MOST_FADING`: `[batch, heads, time, slots]`, or `[…, 1]` for all slots of
-            a head alike. Nothing fades when not given.
-        chunk: tokens worked out at once.
+            and at least `-MAX_DECAY`: `[batch, heads, time, slots]`, or `[..., 1]` for all slots
+            of a head alike. No decay when not given.
+        chunk: tokens computed at once.
 
     Returns:
         What was read, `[batch, heads, time, features]`, and the slots after the last token.
@@ -70,11 +70,11 @@ def slot_scan(
         last = total[..., -1:, :]
         if each_slot:
             middle = total[..., size // 2 : size // 2 + 1, :]
-            mixed = (read * (total - middle).exp()) @ (write * (middle - total).exp()).mT
-            mixed = mixed.tril()
+            # both factors count from the middle, so that neither leaves float32's range
+            mixed = ((read * (total - middle).exp()) @ (write * (middle - total).exp()).mT).tril()
             starts, state = _carry((write * (last - total).exp()).mT @ value, last.mT.exp(), state)
             output = mixed @ value + (read * total.exp()) @ starts
-        else:  # a head's decay is a number a token: it goes to the thinnest factor
+        else:  # one number per token and head: it goes to the thinnest factor
             mixed = (read @ write.mT) * _kept_between(total)
             starts, state = _carry(write.mT @ (value * (last - total).exp()), last.exp(), state)
             output = torch.addcmul(mixed @ value, read @ starts, total.exp())
@@ -106,21 +106,17 @@ def delta_scan(
     (Schlag et al. 2021; in chunks Yang et al. 2024b: the corrections of a chunk's tokens to one
     another are a triangular system; with decay Yang et al. 2025.)
 
+    Arguments, results and errors are those of `slot_scan`, but all slots of a head decay alike, and
+    write addresses must have length 1 or less to be stable.
+
     Args:
         read: read addresses, `[batch, heads, time, slots]`.
-        write: write addresses, the same shape, of length 1 or less to be stable.
+        write: write addresses, the same shape.
         value: what is written, `[batch, heads, time, features]`.
         strength: β, `[batch, heads, time, 1]`, from 0, nothing is written, to 1, all is replaced.
         state: the slots before the first token, `[batch, heads, slots, features]`.
-        decay: log of the share that a head's slots keep at each token before it is written,
-            `[batch, heads, time, 1]`, at most 0. Nothing fades when not given.
-        chunk: tokens worked out at once.
-
-    Returns:
-        What was read, `[batch, heads, time, features]`, and the slots after the last token.
-
-    Raises:
-        ValueError: shapes do not fit, or no token.
+        decay: `[batch, heads, time, 1]`.
+        chunk: tokens computed at once.
     """
     *lead, time, slots = _checked(read, write, value, state)
     for name, given in (("strength", strength), ("decay", decay)):
@@ -136,16 +132,12 @@ def delta_scan(
         total = _chunks(decay, size).cumsum(dim=-2)  # from the chunk's start to each token
         between = _kept_between(total)
         last = total[..., -1:, :]
-        met, mixed, used, read = (
-            met * between,
-            mixed * between,
-            used * total.exp(),
-            read * total.exp(),
-        )
+        met, mixed = met * between, mixed * between
+        used, read = used * total.exp(), read * total.exp()
         write, kept = write * (last - total).exp(), last.exp()
     system = torch.eye(size, dtype=value.dtype, device=value.device) + met.tril(-1)
     both = torch.cat([strength * value, used], dim=-1)
-    exact = torch.promote_types(both.dtype, torch.float32)  # the solver knows no shorter numbers
+    exact = torch.promote_types(both.dtype, torch.float32)  # the solver needs at least that
     solved = torch.linalg.solve_triangular(
         system.to(exact), both.to(exact), upper=False, unitriangular=True
     )
@@ -182,7 +174,7 @@ def _checked(read: Tensor, write: Tensor, value: Tensor, state: Tensor) -> list[
 
 def _chunks(x: Tensor, size: int) -> Tensor:
     # [..., time, n] -> [..., chunks, size, n]; what is missing at the end is filled with zeros,
-    # which write nothing, fade nothing and are cut off
+    # which write nothing, decay nothing and are cut off
     short = -x.shape[-2] % size
     x = F.pad(x, (0, 0, 0, short)) if short else x
     return x.unflatten(-2, (-1, size))

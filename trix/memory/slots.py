@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trix.address.signatures import SignatureRows
-from trix.checks import positive, renamed
-from trix.memory.content import SlotKeys
+from trix.checks import at_most, instance, positive, renamed
 from trix.memory.parts import (
     Decay,
     OutputGate,
     Rotation,
     ShortConvolution,
+    SlotKeys,
     Strength,
     slot_shares,
 )
 from trix.memory.recurrence import delta_scan, slot_scan
-from trix.memory.streaming import check_state, check_tokens, head_width, not_finite
+from trix.memory.streaming import Mixer, check_tokens, head_width, not_finite
 
 PARTS = ("convolution", "decay", "gate")
 """What a memory has unless it is told otherwise."""
@@ -40,27 +40,28 @@ class MemoryState(NamedTuple):
     past: Tensor
 
 
-class RoutedMemory(nn.Module):
+class RoutedMemory(Mixer):
     r"""Slots that the sequence itself fills, addressed by ternary signatures.
 
-    A head looks at a token through a query :math:`q_t` and has two signatures a slot, one to write
-    by and one to read by. The addresses are soft choices among the slots,
+    A head looks at a token through a query :math:`q_t` and has two signatures per slot, one to
+    write by and one to read by. The addresses are soft choices among the slots,
 
     .. math:: w_t = \mathrm{softmax}(q_t \cdot \sigma^w / \tau), \qquad
         r_t = \mathrm{softmax}(q_t \cdot \sigma^r / \tau)
 
-    and the slots :math:`S_t = a_t S_{t-1} + w_t v_t^\top` answer :math:`y_t = S_t^\top r_t`, which
-    is brought to unit size, gated and mixed over heads. Since addresses are not negative and add up
-    to one, this is linear attention whose feature map is the routing (Katharopoulos et al. 2020;
-    slots that share it: Peng et al. 2022, Zhang et al. 2024). There are no positions: what knows
-    the order is the convolution before the queries and the decay of the slots, and both go on past
-    any length.
+    A token writes its value, :math:`S_t = a_t S_{t-1} + w_t v_t^\top`, and reads
+    :math:`y_t = S_t^\top r_t`, which is brought to unit size, gated and mixed over heads. Since
+    addresses are not negative and add up to one, this is linear attention whose feature map is the
+    routing (Katharopoulos et al. 2020; slots that share it: Peng et al. 2022, Zhang et al. 2024).
+    There are no positions: the convolution before the queries and the decay of the slots know the
+    order, and both go on past any length. Queries and values are initialized with a standard
+    deviation of 1/√dim.
 
     Three more parts change how slots are written and read:
 
     - rotation: pairs of slots turn with time, so that a read address can ask how long ago;
     - delta: a token replaces what its address holds rather than adding to it, by the gated delta
-      rule where slots fade;
+      rule where slots decay;
     - content: slots hold keys as well, and are read by those rather than by signatures.
 
     Args:
@@ -74,9 +75,15 @@ class RoutedMemory(nn.Module):
         width: features of a head, `dim / heads` when not given.
 
     Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, heads that do not divide `dim`, `top_k` above `slots`, an
+        TypeError: a size is not an integer.
+        ValueError: a size below 1, heads that do not divide `dim`, `top_k` above `slots`, an
             unknown part, parts that do not go together, or an odd number of slots to turn.
+
+    Example:
+        >>> layer = RoutedMemory(8, heads=2, slots=16, top_k=2)
+        >>> y, state = layer(torch.zeros(1, 100, 8))
+        >>> list(y.shape), list(state.slots.shape)
+        ([1, 100, 8], [1, 2, 16, 4])
     """
 
     def __init__(
@@ -88,13 +95,13 @@ class RoutedMemory(nn.Module):
         parts: Sequence[str] = PARTS,
         width: int | None = None,
     ) -> None:
-        """See the class. Queries and values begin with a standard deviation of 1/√dim."""
         super().__init__()
         width = head_width(dim, heads, width)
-        positive("slots", slots)
-        if top_k is not None and positive("top_k", top_k) > slots:
-            raise ValueError(f"top_k must be at most the {slots} slots, got {top_k}")
-        _check_parts(parts)
+        at_most("top_k", slots if top_k is None else top_k, positive("slots", slots), "slots")
+        if unknown := set(parts) - {*PARTS, *MORE_PARTS}:
+            raise ValueError(f"parts must be of {(*PARTS, *MORE_PARTS)}, got {sorted(unknown)}")
+        if "content" in parts and {"rotation", "delta"} & set(parts):
+            raise ValueError(f"content goes with neither rotation nor delta, got {sorted(parts)}")
         self.dim, self.heads, self.slots, self.top_k, self.width = dim, heads, slots, top_k, width
         inner = heads * width
         self.query = nn.Parameter(torch.randn(inner, dim) / math.sqrt(dim))
@@ -115,7 +122,6 @@ class RoutedMemory(nn.Module):
         self.out = nn.Linear(inner, dim, bias=False)
 
     def initial_state(self, batch: int) -> MemoryState:
-        """Return the state before the first token: empty slots."""
         kept = self.width if self.keys is None else 2 * self.width
         past = self.value.new_zeros(batch, 0, self.dim)
         if self.convolution is not None:
@@ -123,34 +129,16 @@ class RoutedMemory(nn.Module):
         return MemoryState(self.value.new_zeros(batch, self.heads, self.slots, kept), past)
 
     def forward(self, x: Tensor, state: MemoryState | None = None) -> tuple[Tensor, MemoryState]:
-        """Write every token, then read it.
-
-        Args:
-            x: tokens `[batch, time >= 1, dim]`.
-            state: what came before, from an earlier call; nothing when not given.
-
-        Returns:
-            The output `[batch, time, dim]` and the state after the last token. The given state is
-            not changed. Of a text with a token that is not finite, all is NaN from there on.
-
-        Raises:
-            TypeError: `x` is not floating, or the state of another kind of layer.
-            ValueError: `x` is not `[batch, time >= 1, dim]`, or the state is of another layer,
-                batch or dtype.
-        """
-        check_tokens(x, self.dim)
-        if state is None:
-            state = MemoryState(*(part.to(x.dtype) for part in self.initial_state(len(x))))
-        check_state(state, self.initial_state(len(x)), x.dtype)
-        broken = not_finite(x).cumsum(dim=1) + 0 * state.slots.detach()[:, 0, :1, :1]
+        before: MemoryState = self.resumed(x, state)
+        # slots that a token broke are NaN, all of them
+        broken = not_finite(x).cumsum(dim=1) + 0 * before.slots.detach()[:, 0, :1, :1]
         x = x.masked_fill(broken.isnan(), 0.0)
-        seen, past = x, state.past
+        seen, past = x, before.past
         if self.convolution is not None:
             seen, past = self.convolution(x, past)
-        answer, slots = self.remember(seen, state.slots)
-        answer = F.rms_norm(answer, answer.shape[-1:], eps=1e-6)
-        answer = answer.transpose(1, 2).flatten(2)
-        mixed = torch.addcmul(broken, answer, self.norm.to(x.dtype))
+        read, slots = self.remember(seen, before.slots)
+        read = F.rms_norm(read, read.shape[-1:], eps=1e-6).transpose(1, 2).flatten(2)
+        mixed = torch.addcmul(broken, read, self.norm.to(x.dtype))
         if self.gate is not None:
             mixed = mixed * self.gate(seen)
         slots = slots + broken[:, -1:, :, None]
@@ -180,10 +168,10 @@ class RoutedMemory(nn.Module):
             seen: tokens as the convolution left them, `[batch, time, dim]`.
             slots: those of the state before.
             value: what is written, `[batch, heads, time, features]`, for slots as wide; the layer's
-                own values when not given. Answers are linear in it.
+                own values when not given. What is read is linear in it.
 
         Returns:
-            The answers `[batch, heads, time, features]` and the slots after the last token.
+            What was read, `[batch, heads, time, features]`, and the slots after the last token.
         """
         query = self._heads(seen @ self.query.T.to(seen.dtype))
         if value is None:
@@ -194,43 +182,32 @@ class RoutedMemory(nn.Module):
         if self.rotation is not None:
             write, read = self.rotation.back(write), self.rotation.back(read)
         if self.strength is None:
-            answer, held = slot_scan(read, write, value, held, decay)
+            found, held = slot_scan(read, write, value, held, decay)
         else:
-            answer, held = delta_scan(read, write, value, self.strength(seen), held, decay)
+            found, held = delta_scan(read, write, value, self.strength(seen), held, decay)
         if self.rotation is not None:
             held = self.rotation.on(held, seen.shape[1])
-        return answer, held if self.keys is None else torch.cat([keys, held], dim=-1)
+        return found, held if self.keys is None else torch.cat([keys, held], dim=-1)
 
     def _address(
         self, seen: Tensor, query: Tensor, slots: Tensor, decay: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         # write and read addresses, and the keys of slots after the last token, of no width without
-        inverse_temperature = self.log_inverse_temperature.exp().to(seen.dtype) / math.sqrt(
-            self.width
-        )
-        write = slot_shares(self._match(query, self.write_rows, inverse_temperature[0]), self.top_k)
+        scale = self.log_inverse_temperature.exp().to(seen.dtype) / math.sqrt(self.width)
+        write = slot_shares(self._match(query, self.write_rows, scale[0]), self.top_k)
         if self.keys is None:
-            score, keys = self._match(query, self.read_rows, inverse_temperature[1]), slots[..., :0]
+            score, keys = self._match(query, self.read_rows, scale[1]), slots[..., :0]
         else:
             score, keys = self.keys(seen, query, write, slots[..., : self.width], decay)
-            score = score * inverse_temperature[1]
+            score = score * scale[1]
         return write, slot_shares(score, self.top_k), keys
 
-    def _match(self, query: Tensor, rows: SignatureRows, inverse_temperature: Tensor) -> Tensor:
+    def _match(self, query: Tensor, rows: SignatureRows, scale: Tensor) -> Tensor:
         signatures = rows().view(self.heads, self.slots, -1).to(query.dtype)
-        return (
-            query @ (signatures * inverse_temperature).mT
-        )  # few signatures are scaled, not many scores
+        return query @ (signatures * scale).mT  # there are fewer signatures than scores
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-def _check_parts(parts: Sequence[str]) -> None:
-    if unknown := set(parts) - {*PARTS, *MORE_PARTS}:
-        raise ValueError(f"parts must be of {(*PARTS, *MORE_PARTS)}, got {sorted(unknown)}")
-    if "content" in parts and {"rotation", "delta"} & set(parts):
-        raise ValueError(f"content goes with neither rotation nor delta, got {sorted(parts)}")
 
 
 class MemoryReading(NamedTuple):
@@ -249,32 +226,35 @@ class MemoryReading(NamedTuple):
 
 
 def memory_reading(layer: RoutedMemory, x: Tensor) -> MemoryReading:
-    r"""Read a text with a memory and say what of each token came back at each other.
+    r"""Read a text with a memory and tell how much of each token every later one reads.
 
-    A slot holds a sum over tokens, each faded by all that came after it, so what is read is
+    A slot holds a sum over tokens, each decayed at all that came after it, so what is read is
 
     .. math:: y_t = \sum_{s \le t} b_{ts}\, v_s, \qquad
         b_{ts} = \sum_m r_{tm} \Big(\prod_{u=s+1}^{t} a_u\Big) w_{sm}
 
     These are the weights of linear attention (Katharopoulos et al. 2020). With other parts, as
-    delta writes, what comes back is another sum, and a weight may be negative. They are found as
-    the layer itself would: every token writes a value of its own, a one in its own place, and what
-    is read then says how much of whom came back.
+    delta writes, what comes back is another sum, and a weight may be negative. They are found with
+    the layer's own addresses: every token writes a one in a place of its own, and what is read then
+    says how much of which token came back.
 
     Args:
-        layer: the memory; its slots begin empty.
+        layer: the memory; its slots are empty before the first token.
         x: its tokens, `[batch, time >= 1, dim]`, as its `forward` takes them.
 
     Raises:
         TypeError: `layer` is no `RoutedMemory`, or `x` is not floating.
         ValueError: `x` is not `[batch, time >= 1, dim]`.
+
+    Example:
+        >>> layer = RoutedMemory(8, heads=2, slots=16)
+        >>> back = memory_reading(layer, torch.zeros(1, 5, 8)).back
+        >>> list(back.shape), int(back.triu(1).count_nonzero())
+        ([1, 2, 5, 5], 0)
     """
-    if not isinstance(layer, RoutedMemory):
-        raise TypeError(f"layer must be a RoutedMemory, got {type(layer).__name__}")
+    instance("layer", layer, RoutedMemory)
     check_tokens(x, layer.dim)
-    seen = x
-    if layer.convolution is not None:
-        seen, _ = layer.convolution(x, layer.convolution.initial_state(len(x)))
+    seen = x if layer.convolution is None else layer.convolution(x)[0]
     write, read = layer.addresses(seen)
     *lead, time, slots = write.shape
     own = torch.eye(time, dtype=write.dtype, device=write.device).expand(*lead, time, time)

@@ -1,69 +1,89 @@
-"""What all mixers share: a state that is checked, and tokens that are not finite."""
+"""The contract of mixers, the layers that read earlier tokens, and what they check alike."""
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trix.checks import positive, tokens
+from trix.checks import floating, positive, shape
+
+
+class Mixer(nn.Module):
+    """A layer that mixes tokens over time: all at once, in chunks, or step by step.
+
+    `y, state = layer(x, state)` maps tokens `[batch, time >= 1, dim]`, and the state that an
+    earlier call returned, to outputs of the same shape and the state after the last token. Without
+    a state, nothing came before. However a text is cut, outputs, states and gradients agree. The
+    given state is not changed. Once a token is not finite, all outputs of its text are NaN for as
+    long as the layer remembers it; other texts are untouched.
+
+    Raises:
+        TypeError: `x` is not floating, or the state is of another kind of layer.
+        ValueError: `x` is not `[batch, time >= 1, dim]`, or the state is of another layer, batch or
+            dtype.
+    """
+
+    dim: int
+
+    def initial_state(self, batch: int) -> Any:
+        """Return the state before the first token."""
+        raise NotImplementedError
+
+    def resumed(self, x: Tensor, state: Any, grows: int | None = None) -> Any:
+        """Return the state to go on from, once it and the tokens are checked.
+
+        Args:
+            x: tokens.
+            state: from an earlier call, or None for the initial one.
+            grows: the axis that may have any length, the same one in all tensors that have it.
+        """
+        check_tokens(x, self.dim)
+        first = self.initial_state(len(x))
+        if state is None:
+            return type(first)(*(part.to(x.dtype) for part in first))
+        opened(state, type(first))
+        for name, wanted, given in zip(first._fields, first, state, strict=True):
+            expected = list(wanted.shape)
+            if grows is not None and grows < len(expected) == given.ndim:
+                expected[grows] = state[0].shape[grows]
+            check_part(name, given, expected, x.dtype)
+        return state
+
+    def extra_repr(self) -> str:
+        """Tell the sizes."""
+        names = ("dim", "heads", "slots", "top_k", "window", "width")
+        sizes = {name: getattr(self, name, None) for name in names}
+        return ", ".join(f"{name}={size}" for name, size in sizes.items() if size is not None)
 
 
 def check_tokens(x: Tensor, dim: int) -> None:
-    """Raise unless `x` is floating tokens, `[batch, time >= 1, dim]`.
-
-    Raises:
-        TypeError: `x` is not floating.
-        ValueError: it has another shape, or no token.
-    """
-    tokens("x", x, dim)
-    if x.ndim != 3 or x.shape[1] == 0:
-        raise ValueError(f"x must be [batch, time >= 1, {dim}], got {list(x.shape)}")
+    """Ask for floating tokens, `[batch, time >= 1, dim]`: `TypeError` or `ValueError`."""
+    floating("x", x)
+    shape("x", x, "batch", "time >= 1", dim)
 
 
-def check_kind(state: Any, kind: type) -> Any:
-    """Return `state` when it is a `kind`; raise `TypeError` otherwise."""
+def opened(state: Any, kind: Any) -> Any:
+    """Return a state's parts, each None without a state; raise unless the state is a `kind`."""
+    if state is None:
+        return (None,) * len(kind._fields)
     if type(state) is not kind:
         raise TypeError(f"state must be a {kind.__name__}, got a {type(state).__name__}")
     return state
 
 
-def check_state(state: Any, expected: Any, dtype: torch.dtype, grows: int | None = None) -> None:
-    """Raise unless a state is of the layer and the batch that `expected` is of.
-
-    Args:
-        state: a named tuple of tensors, from an earlier call.
-        expected: the layer's state before the first token, for the present batch.
-        dtype: what the state's tensors must be.
-        grows: the axis that may have any length, the same one in all tensors that have it.
-
-    Raises:
-        TypeError: the state is of another kind.
-        ValueError: its shapes or dtypes are others.
-    """
-    check_kind(state, type(expected))
-    for name, wanted, given in zip(expected._fields, expected, state, strict=True):
-        shape = list(wanted.shape)
-        if grows is not None and grows < len(shape) == given.ndim:
-            shape[grows] = state[0].shape[grows]
-        check_part(name, given, shape, dtype)
-
-
-def check_part(name: str, given: Tensor, shape: list[int], dtype: torch.dtype) -> None:
-    """Raise `ValueError` unless a part of a state has the shape and the dtype it should have."""
-    if list(given.shape) != shape or given.dtype != dtype:
+def check_part(name: str, given: Tensor, expected: list[int], dtype: torch.dtype) -> None:
+    """Ask for a part of a state of that shape and dtype: `ValueError`."""
+    if list(given.shape) != expected or given.dtype != dtype:
         raise ValueError(
-            f"state.{name} must be {shape} of {dtype}, got {list(given.shape)} of {given.dtype}"
+            f"state.{name} must be {expected} of {dtype}, got {list(given.shape)} of {given.dtype}"
         )
 
 
 def not_finite(x: Tensor) -> Tensor:
-    """Return 0 for finite tokens of `[batch, time, dim]` and NaN for others, without a gradient.
+    """Return 0 for finite tokens of `[batch, time, dim]`, NaN for others, `[batch, time, 1]`.
 
-    Mixers take what is not finite out, because a masked product would carry it to earlier tokens,
-    and add these marks where it belongs.
-
-    Returns:
-        `[batch, time, 1]`.
+    A masked product would carry what is not finite to earlier tokens. So mixers take such tokens
+    out, and add these marks, which have no gradient, to the outputs that should be NaN.
     """
     return 0 * x.detach().sum(dim=-1, keepdim=True)
 
@@ -72,8 +92,8 @@ def head_width(dim: int, heads: int, width: int | None = None) -> int:
     """Return the features of a head: `width`, or `dim / heads` when that is not given.
 
     Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, or heads that do not divide `dim` where no width is given.
+        TypeError: a size is not an integer.
+        ValueError: a size below 1, or heads that do not divide `dim` where no width is given.
     """
     if positive("dim", dim) % positive("heads", heads) and width is None:
         raise ValueError(f"dim must be a multiple of heads, got dim={dim}, heads={heads}")

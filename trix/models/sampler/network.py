@@ -15,7 +15,7 @@ import torch
 from scipy.special import erf
 from torch import Tensor, nn
 
-from trix.memory.recurrence import MOST_FADING
+from trix.memory.recurrence import MAX_DECAY
 from trix.memory.slots import PARTS, RoutedMemory
 from trix.models.charlm import Block, CharLM
 from trix.models.lookup import LookupLM
@@ -105,7 +105,7 @@ class LayerStep:
         self.values_from = sum(map(len, rows))
         self.rows = array(torch.cat([*rows, mixer.value.double()]))
         self.out = array(_centred(mixer.out.weight) * mixer.norm.double())
-        self.eps, self.least = block.mixer_norm.eps, math.exp(-MOST_FADING)
+        self.eps, self.least = block.mixer_norm.eps, math.exp(-MAX_DECAY)
         # tiles
         self.top_k, self.tiles, self.tile_eps = ffn.top_k, ffn.tiles, block.ffn_norm.eps
         scale = block.ffn_norm.weight.double() / math.sqrt(ffn.dim)
