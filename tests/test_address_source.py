@@ -3,7 +3,7 @@ import torch
 
 import trix
 from tests import reference
-from trix.address.controls import FrozenRandom, LinearRouter, Shuffled, TokenHash, UniformRandom
+from trix.address.sources import FrozenRandom, LinearRouter, Shuffled, TokenHash, UniformRandom
 from trix.address.sources import (
     BottleneckSource,
     DataSource,

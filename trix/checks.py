@@ -47,7 +47,7 @@ def place(name: str, value: int, count: int) -> int:
 def between(name: str, value: float, low: float, high: float) -> float:
     """Ask for a number from `low` to `high`, both allowed: `ValueError`."""
     if not low <= value <= high:  # NaN lies nowhere
-        raise ValueError(f"{name} must be from {low} to {high}, got {value!r}")
+        raise ValueError(f"{name} must be in {low} … {high}, got {value!r}")
     return value
 
 
@@ -61,8 +61,8 @@ def fraction(name: str, value: float) -> float:
 def magnitude(name: str, value: float, zero: bool = False) -> float:
     """Ask for a finite number above 0, or 0 where `zero` allows it: `ValueError`."""
     if not (0 < value < math.inf or (zero and value == 0)):
-        sign = "not negative" if zero else "positive"
-        raise ValueError(f"{name} must be finite and {sign}, got {value!r}")
+        wanted = "finite and not negative" if zero else "positive and finite"
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
     return value
 
 

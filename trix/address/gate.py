@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.checks import positive
+from trix.checks import at_least, positive
+
+REACH = 4.0
+"""The knots of a `ScoreGate` span this many units of `score / sqrt(dim)` to either side of zero."""
 
 
 def cell_of(x: Tensor, knots: int, low: float, high: float) -> tuple[Tensor, Tensor]:
@@ -21,29 +24,35 @@ def cell_of(x: Tensor, knots: int, low: float, high: float) -> tuple[Tensor, Ten
     return cell, at - cell.to(at.dtype)
 
 
-REACH = 4.0
-"""The knots span this many units of `score / sqrt(dim)` to either side of zero."""
-
-
 class ScoreGate(nn.Module):
     r"""A monotone spline of the score, :math:`g(s / \sqrt{d})`, with a gradient for its knots.
 
-    It starts as the logistic function. Beyond the outer knots the outer lines go on.
+    At initialization it is the logistic function. Beyond the outer knots the outer lines go on.
 
     Args:
         dim: features of the token; scores grow with its square root.
         knots: how many, at least two.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count is too small.
+
+    Example:
+        >>> ScoreGate(dim=64)(torch.tensor([-8.0, 0.0, 8.0])).shape
+        torch.Size([3])
     """
 
     def __init__(self, dim: int, knots: int = 9) -> None:
-        """See the class."""
         super().__init__()
-        if positive("knots", knots) < 2:
-            raise ValueError(f"knots must be at least 2, got {knots}")
-        self.scale = 1 / math.sqrt(positive("dim", dim))
-        start = torch.linspace(-REACH, REACH, knots).sigmoid()
-        self.first = nn.Parameter(start[:1].clone())
-        self.steps = nn.Parameter(torch.expm1(start.diff()).log())  # the inverse of softplus
+        at_least("knots", knots, 2)
+        self.dim = positive("dim", dim)
+        self.scale = 1 / math.sqrt(dim)
+        initial = torch.linspace(-REACH, REACH, knots).sigmoid()
+        self.first = nn.Parameter(initial[:1].clone())
+        self.steps = nn.Parameter(torch.expm1(initial.diff()).log())  # the inverse of softplus
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, knots={len(self.steps) + 1}"
 
     def values(self) -> Tensor:
         """Return the gate at its knots, `[knots]`, never falling."""

@@ -1,4 +1,4 @@
-"""Balanced k-means: clusters of sizes fixed beforehand, in many groups at once."""
+"""Balanced k-means, many groups at once; and visits sorted by owner into blocks of one size."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ROUNDS = 12
+"""The most rounds of k-means; the split settles earlier as a rule."""
 SEED = 20
+"""Of the points that clusters begin at: the same for every call, so that a tree can be repeated."""
 
 
 def balanced_kmeans(
@@ -44,8 +46,8 @@ def balanced_kmeans(
         torch.tensor([sum(row) for row in sizes], device=points.device)
     )
     # each cluster begins at a point of its group that no other begins at
-    generator = torch.rand(len(points), generator=torch.Generator().manual_seed(SEED))
-    shuffled = generator.to(points.device).argsort()
+    lots = torch.rand(len(points), generator=torch.Generator().manual_seed(SEED))
+    shuffled = lots.to(points.device).argsort()
     shuffled = shuffled[group[shuffled].argsort(stable=True)]
     centres = points[shuffled[room.cumsum(0) - room]]
     label = torch.full_like(group, -1)
@@ -78,6 +80,7 @@ def _nearness(points: Tensor, centres: Tensor, sizes: list[list[int]]) -> Tensor
 
 
 def _assign(nearness: Tensor, group: Tensor, sizes: list[list[int]], room: Tensor) -> Tensor:
+    # the cluster of each point: all ask for the nearest with room, the neediest are served first
     device = nearness.device
     width = nearness.shape[1]
     counts = torch.tensor([len(row) for row in sizes], device=device)
@@ -95,6 +98,7 @@ def _assign(nearness: Tensor, group: Tensor, sizes: list[list[int]], room: Tenso
         queue = loss.argsort(descending=True, stable=True)
         queue = queue[wanted[queue].argsort(stable=True)]
         asked = torch.bincount(wanted, minlength=len(room))
+        # how many stand before each in the queue of the same cluster
         rank = torch.arange(len(queue), device=device) - (asked.cumsum(0) - asked)[wanted[queue]]
         accepted = queue[rank < left[wanted[queue]]]
         label[waiting[accepted]] = wanted[accepted]

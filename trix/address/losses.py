@@ -1,14 +1,12 @@
 """Losses on addresses: functions of signatures or of a `Route`, added up by the trainer."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from trix.address.route import Route, blend_weights, check_signatures
 from trix.address.ternary import straight_through
-from trix.checks import positive
+from trix.checks import between, indices, magnitude, positive
 
 NUDGE = 0.1
 """How far `diversity` nudges rows for its gradient, in units of their entries' size."""
@@ -28,17 +26,22 @@ def load_balance(route: Route, tiles: int) -> Tensor:
         tiles: how many there are to choose from.
 
     Raises:
+        TypeError: `tiles` is not an integer.
         ValueError: no token, or an index that is not among `tiles`.
+
+    Example:
+        >>> from trix.address.route import flat_route
+        >>> load_balance(flat_route(torch.eye(3), torch.eye(3)), tiles=3).item()
+        0.0
     """
     index = route.index.flatten()
     if index.numel() == 0:
         raise ValueError("load_balance needs at least one token, got none")
-    # bincount sizes itself by the data: a compiled graph counts without looking
-    counts = torch.zeros(positive("tiles", tiles), dtype=torch.float32, device=index.device)
-    if not torch.compiler.is_compiling() and int(index.max()) >= tiles:
-        raise ValueError(f"tiles must exceed every index, got {tiles} and {int(index.max())}")
-    counts = counts.scatter_add(0, index, torch.ones_like(index, dtype=torch.float32))
-    excess = tiles * counts / index.numel() - 1
+    indices("route.index", index, positive("tiles", tiles), ValueError)
+    # bincount would size itself by the data, which a compiled graph cannot look at
+    reads = torch.zeros(tiles, dtype=torch.float32, device=index.device)
+    reads = reads.scatter_add(0, index, torch.ones_like(index, dtype=torch.float32))
+    excess = tiles * reads / index.numel() - 1
     score = route.score.flatten()
     size = score.detach().float().square().mean().sqrt().clamp(min=1e-6)
     return (excess[index] * torch.sigmoid(score.float() / size)).mean()
@@ -56,10 +59,12 @@ def diversity(signatures: Tensor) -> Tensor:
 
     Raises:
         ValueError: fewer than two rows, or not a matrix of finite numbers.
+
+    Example:
+        >>> diversity(torch.tensor([[1.0, 0.0], [0.0, -1.0]])).item()
+        0.0
     """
-    if signatures.ndim != 2 or len(signatures) < 2:
-        raise ValueError(f"signatures must be [tiles >= 2, dim], got {list(signatures.shape)}")
-    check_signatures(signatures)
+    check_signatures(signatures, "tiles >= 2")
     generator = torch.Generator().manual_seed(0)
     nudge = torch.randn(signatures.shape, generator=generator).to(signatures)
     size = signatures.detach().square().mean(dim=-1, keepdim=True).sqrt()
@@ -82,6 +87,10 @@ def ternary_pull(signatures: Tensor) -> Tensor:
 
     Raises:
         ValueError: not a matrix of finite numbers.
+
+    Example:
+        >>> ternary_pull(torch.tensor([[0.5, -1.0, 0.0, 2.0]])).item()
+        0.3125
     """
     check_signatures(signatures)
     nearest = signatures.detach().round().clamp(-1, 1)
@@ -100,6 +109,10 @@ def sparsity(signatures: Tensor) -> Tensor:
 
     Raises:
         ValueError: not a matrix of finite numbers.
+
+    Example:
+        >>> sparsity(torch.tensor([[0.0, 0.0, -7.0, 0.0]])).item()
+        0.5
     """
     check_signatures(signatures)
     size = signatures.square().mean(dim=-1).sqrt()
@@ -116,12 +129,14 @@ def annealed(start: float, end: float, progress: float) -> float:
 
     Raises:
         ValueError: a temperature is not positive and finite, or progress is outside 0 … 1.
+
+    Example:
+        >>> [annealed(4.0, 1.0, progress) for progress in (0.0, 0.5, 1.0)]
+        [4.0, 2.0, 1.0]
     """
-    for name, value in (("start", start), ("end", end)):
-        if not 0.0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
-    if not 0.0 <= progress <= 1.0:
-        raise ValueError(f"progress must be in 0 … 1, got {progress}")
+    magnitude("start", start)
+    magnitude("end", end)
+    between("progress", progress, 0, 1)
     return start ** (1 - progress) * end**progress
 
 

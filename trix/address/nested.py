@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trix.address.kmeans import weighted_mean
-from trix.address.route import Route, best, blend_weights
+from trix.address.route import Route, best, blend_weights, check_signatures
 from trix.address.tree import TreeRouter
 from trix.checks import tokens
 
@@ -31,11 +31,16 @@ class NestedRouter(TreeRouter):
         beam: nodes kept at each level.
 
     Raises:
+        TypeError: a number is not an integer.
         ValueError: a number below 1, or levels without room for all tiles.
+
+    Example:
+        >>> router = NestedRouter(tiles=6, dim=8, branching=(2, 3))
+        >>> router(torch.randn(5, 8), torch.randn(6, 8)).path.shape
+        torch.Size([5, 1, 2])
     """
 
     def __init__(self, tiles: int, dim: int, branching: Sequence[int], beam: int = 1) -> None:
-        """See the class."""
         super().__init__(tiles, dim, branching, beam)
         del self.inner
         self.register_buffer("shape", self.shape, persistent=False)
@@ -59,9 +64,9 @@ class NestedRouter(TreeRouter):
         Up to `FEW` tiles one product scores them all, and a cluster's score is the mean of its
         tiles', for it is that of their mean: the same routes, in a few operations.
         """
-        if self.tiles > FEW or not 1 <= top_k <= self.reached:
+        if self.tiles > FEW or not 1 <= top_k <= self.reached:  # TreeRouter refuses such a top_k
             return super().forward(x, signatures, top_k, temperature)
-        self._check(signatures)
+        check_signatures(signatures, self.tiles, self.dim)
         tokens("x", x, self.dim)
         scores = x.reshape(-1, self.dim) @ signatures.to(x.dtype).T
         with torch.no_grad():

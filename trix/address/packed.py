@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from trix.address.ternary import row_scale, ternarize
-from trix.checks import last_dim
+from trix.checks import at_least, finite, floating, last_dim, shape, tokens, typed
 
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -37,10 +37,13 @@ def pack(ternary: Tensor) -> Tensor:
     Raises:
         TypeError: the dtype is neither floating, nor uint8, nor a signed integer.
         ValueError: no axis, or a value other than −1, 0 and 1.
+
+    Example:
+        >>> pack(torch.tensor([1, 0, -1, 0, 1])).tolist()
+        [49, 1]
     """
-    dtype = ternary.dtype
-    if not (ternary.is_floating_point() or dtype in (torch.uint8, *_INTEGERS)):
-        raise TypeError(f"ternary must be a floating or integer tensor, got {dtype}")
+    if not (ternary.is_floating_point() or ternary.dtype in (torch.uint8, *_INTEGERS)):
+        raise TypeError(f"ternary must be a floating or integer tensor, got {ternary.dtype}")
     if ternary.ndim == 0:
         raise ValueError("ternary must have shape [..., length], got []")
     bad = (ternary != 0) & (ternary.abs() != 1)
@@ -67,6 +70,10 @@ def unpack(packed: Tensor, length: int, dtype: torch.dtype = torch.float32) -> T
     Raises:
         TypeError: `packed` is not uint8, or `dtype` cannot hold −1.
         ValueError: the number of bytes does not fit the length, or they hold other codes.
+
+    Example:
+        >>> unpack(torch.tensor([49, 1], dtype=torch.uint8), 5, torch.int8).tolist()
+        [1, 0, -1, 0, 1]
     """
     if not (dtype.is_floating_point or dtype in _INTEGERS):
         raise TypeError(f"dtype must be floating or a signed integer, got {dtype}")
@@ -75,12 +82,9 @@ def unpack(packed: Tensor, length: int, dtype: torch.dtype = torch.float32) -> T
 
 
 def _check(packed: Tensor, length: int) -> None:
-    """Raise unless `packed` is what `pack` makes of rows of `length` values."""
-    if packed.dtype != torch.uint8:
-        raise TypeError(f"packed must be uint8, got {packed.dtype}")
-    if length < 0:
-        raise ValueError(f"length must not be negative, got {length}")
-    last_dim("packed", packed, -(-length // 4))
+    # raise unless `packed` is what `pack` makes of rows of `length` values
+    typed("packed", packed, torch.uint8)
+    last_dim("packed", packed, -(-at_least("length", length, 0) // 4))
     bad = packed & ~(packed << 1) & 0b10101010  # a high bit whose low bit is missing
     if bad.any() or (length % 4 and (packed[..., -1] >> 2 * (length % 4)).any()):
         raise ValueError(f"packed must hold the codes of {length} values -1, 0 and 1, got others")
@@ -154,25 +158,25 @@ class PackedTernary(nn.Module):
         TypeError: `ternary` has a dtype that `pack` refuses, or `scale` is not floating.
         ValueError: a shape is wrong, `ternary` holds another value, or `scale` is not finite.
             `load_state_dict` raises it too, for bytes that are not the codes of `dim` values.
+
+    Example:
+        >>> layer = PackedTernary.from_weights(torch.tensor([[2.0, 0.1, -4.0]]))
+        >>> layer(torch.tensor([1.0, 1.0, 0.0])).tolist()
+        [3.0]
     """
 
     packed: Tensor
     scale: Tensor
 
     def __init__(self, ternary: Tensor, scale: Tensor | None = None) -> None:
-        """Pack `ternary`; see the class."""
         super().__init__()
-        if ternary.ndim != 2:
-            raise ValueError(f"ternary must have shape [rows, dim], got {list(ternary.shape)}")
+        shape("ternary", ternary, "rows", "dim")
         rows, self.dim = ternary.shape
         if scale is None:
             scale = torch.ones(rows, 1, device=ternary.device)
-        if not scale.is_floating_point():
-            raise TypeError(f"scale must be a floating tensor, got {scale.dtype}")
-        if scale.shape != (rows, 1):
-            raise ValueError(f"scale must have shape {[rows, 1]}, got {list(scale.shape)}")
-        if not scale.isfinite().all():
-            raise ValueError("scale must be finite, got NaN or infinity")
+        floating("scale", scale)
+        shape("scale", scale, rows, 1)
+        finite("scale", scale)
         self.register_buffer("packed", pack(ternary.detach()))
         self.register_buffer("scale", scale.detach().clone())
         self.register_load_state_dict_post_hook(_check_loaded)
@@ -206,24 +210,21 @@ class PackedTernary(nn.Module):
         return _decode(self.packed, self.dim, self.scale.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x @ (scale * ternary).T`, without a gradient.
+        """Return `x @ (scale * ternary).T`, `[..., rows]`, without a gradient.
+
+        It has the dtype of `x`, and is computed in float64 for float64 and in float32 for every
+        other. NaN and infinity come out as they do from the dense product. Without numba, or away
+        from the CPU, the matrix is unpacked and multiplied by torch: the same values up to
+        rounding, but slower than a dense matrix.
 
         Args:
             x: floating `[..., dim]`, on the buffers' device.
-
-        Returns:
-            `[..., rows]` in the dtype of `x`, computed in float64 for float64 and in float32 for
-            every other. NaN and infinity come out as they do from the dense product. Without numba,
-            or away from the CPU, the matrix is unpacked and multiplied by torch: the same values up
-            to rounding, but slower than a dense matrix.
 
         Raises:
             TypeError: `x` is not floating.
             ValueError: its last axis is not `dim` long.
         """
-        if not x.is_floating_point():
-            raise TypeError(f"x must be a floating tensor, got {x.dtype}")
-        last_dim("x", x, self.dim)
+        tokens("x", x, self.dim)
         dtype = _computed_in(x)
         packed, scale, flat = self.packed, self.scale.to(dtype), x.detach().to(dtype)
         product = kernel(dtype) if x.is_cpu and packed.is_cpu else None
@@ -235,7 +236,6 @@ class PackedTernary(nn.Module):
         return torch.from_numpy(y.reshape(*lead, y.shape[1])).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """Return the shape for `repr`."""
         return f"rows={self.shape[0]}, dim={self.dim}"
 
 

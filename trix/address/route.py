@@ -1,10 +1,11 @@
 """Routing: score every address, keep the best, say how they are blended."""
 
-import math
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from trix.checks import at_most, finite, last_dim, magnitude, shape
 
 
 class Route(NamedTuple):
@@ -18,6 +19,11 @@ class Route(NamedTuple):
             last entry is the tile itself.
         token: what was routed, `[..., dim]`, outside the gradient: what watches a layer or updates
             it needs no other way to its inputs. None where a router does not pass it on.
+
+    Example:
+        >>> route = flat_route(torch.tensor([[3.0, 2.0]]), torch.eye(2), top_k=2)
+        >>> route.index.tolist(), route.score.tolist()
+        ([[0, 1]], [[3.0, 2.0]])
     """
 
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -28,7 +34,13 @@ class Route(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """What a layer read, and where: `output` is `[..., dim]`."""
+    """What a layer read, and where: `output` is `[..., dim]`.
+
+    Example:
+        >>> route = flat_route(torch.ones(1, 2), torch.eye(2))
+        >>> Routed(torch.zeros(1, 2), route).output.shape
+        torch.Size([1, 2])
+    """
 
     output: Tensor
     route: Route
@@ -72,12 +84,13 @@ def blend_weights(score: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 def check_temperature(temperature: float | Tensor) -> None:
     """Raise `ValueError` unless every temperature is positive and finite."""
     if isinstance(temperature, Tensor):
-        # a compiled graph cannot stop to look at values
-        if torch.compiler.is_compiling() or ((temperature > 0) & temperature.isfinite()).all():
+        if torch.compiler.is_compiling():  # a compiled graph cannot stop to look at values
             return
-        temperature = float(temperature.min())
-    if not 0.0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+        good = (temperature > 0) & temperature.isfinite()
+        if good.all():
+            return
+        temperature = float(temperature[~good][0])
+    magnitude("temperature", temperature)
 
 
 def flat_route(
@@ -94,7 +107,7 @@ def flat_route(
 
     Args:
         x: tokens, `[..., dim]`.
-        signatures: one row a tile, `[tiles, dim]`.
+        signatures: one row per tile, `[tiles, dim]`.
         top_k: how many tiles each token reads.
         temperature: of the blend among the chosen tiles, see `blend_weights`.
         bias: added to the scores for the choice alone, `[tiles]`: loss-free balancing.
@@ -104,17 +117,16 @@ def flat_route(
         index; its neighbours are untouched.
 
     Raises:
+        TypeError: `top_k` is not an integer.
         ValueError: shapes do not fit, signatures are not finite, `top_k` is not in `1 … tiles`,
             or a bad temperature.
     """
     check_signatures(signatures)
     tiles, dim = signatures.shape
-    if x.ndim == 0 or x.shape[-1] != dim:
-        raise ValueError(f"x must have shape [..., {dim}], got {list(x.shape)}")
-    if not 1 <= top_k <= tiles:
-        raise ValueError(f"top_k must be between 1 and the {tiles} tiles, got {top_k}")
-    if bias is not None and list(bias.shape) != [tiles]:
-        raise ValueError(f"bias must be [{tiles}], got {list(bias.shape)}")
+    last_dim("x", x, dim)
+    at_most("top_k", top_k, tiles)
+    if bias is not None:
+        shape("bias", bias, tiles)
     scores = x @ signatures.to(x.dtype).T
     merit = scores.detach() if bias is None else scores.detach() + bias
     index = best(merit, top_k)
@@ -123,14 +135,12 @@ def flat_route(
     return Route(index, weight, score, index.unsqueeze(-1), x.detach())
 
 
-def check_signatures(signatures: Tensor) -> None:
-    """Raise `ValueError` unless `signatures` is a matrix of finite numbers."""
-    if signatures.ndim != 2 or len(signatures) == 0:
-        raise ValueError(f"signatures must be [tiles >= 1, dim], got {list(signatures.shape)}")
-    # a compiled graph cannot stop to look at values
-    if not torch.compiler.is_compiling() and not signatures.isfinite().all():
-        rows = (~signatures.isfinite().all(dim=1)).nonzero().flatten().tolist()
-        raise ValueError(f"signatures must be finite, got other values in rows {rows[:8]}")
+def check_signatures(
+    signatures: Tensor, tiles: int | str = "tiles >= 1", dim: int | str = "dim"
+) -> None:
+    """Raise `ValueError` unless `signatures` is a matrix `[tiles, dim]` of finite numbers."""
+    shape("signatures", signatures, tiles, dim)
+    finite("signatures", signatures)
 
 
 def best(scores: Tensor, k: int) -> Tensor:
@@ -147,6 +157,7 @@ def best(scores: Tensor, k: int) -> Tensor:
     # topk takes a fraction of a full sort's time, but leaves the order of equal scores open
     if k < scores.shape[-1] and not torch.compiler.is_compiling():
         values, place = scores.topk(k + 1)
+        # one more than wanted, so that a tie across the border shows; rows with a tie are sorted
         tied = (values[..., 1:] == values[..., :-1]).any(dim=-1)
         place = place[..., :k]
         place[tied] = scores[tied].argsort(dim=-1, descending=True, stable=True)[..., :k]

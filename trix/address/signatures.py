@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from trix.address.ternary import row_scale, ternarize
-from trix.checks import place, positive
+from trix.checks import instance, place, positive, shape
 
 
 class SignatureRows(nn.Module):
     """A table of ternary signatures that is learned, and edited row by row.
 
-    A row is the ternary cut of a trained row of numbers, each cut by its own mean size, so that no
-    row depends on another. A frozen row is kept in a buffer and chosen by `torch.where`: no
+    A row is the ternary cut of a trained row of real numbers, each cut by its own mean size, so
+    that no row depends on another. A frozen row is kept in a buffer and chosen by `torch.where`: no
     gradient, momentum or weight decay can reach it, and it is bit-identical after training and
-    after loading. Every edit is written down, can be undone, and is saved with the rows.
+    after loading. Every edit is written down, can be undone, and is saved with the rows. At
+    initialization rows are normal, with standard deviation 1/√dim, as weights are.
 
     Args:
         tiles: rows.
@@ -27,8 +28,15 @@ class SignatureRows(nn.Module):
         tags: the names that edited rows were given, by tile.
 
     Raises:
-        TypeError: a count is not an integer.
+        IndexError: a method is asked for a tile that is not there.
+        TypeError: a count or a tile is not an integer.
         ValueError: a count below 1.
+
+    Example:
+        >>> rows = SignatureRows(tiles=4, dim=3)
+        >>> rows.insert(2, torch.tensor([1, 0, -1]), freeze=True)
+        >>> rows()[2].tolist()
+        [1.0, 0.0, -1.0]
     """
 
     raw: nn.Parameter
@@ -36,14 +44,16 @@ class SignatureRows(nn.Module):
     frozen_rows: Tensor  # zeros where a row is not frozen
 
     def __init__(self, tiles: int, dim: int) -> None:
-        """See the class. Rows begin normal, with standard deviation 1/√dim, as weights do."""
         super().__init__()
-        shape = (positive("tiles", tiles), positive("dim", dim))
-        self.raw = nn.Parameter(torch.randn(shape) / math.sqrt(dim))
+        lengths = (positive("tiles", tiles), positive("dim", dim))
+        self.raw = nn.Parameter(torch.randn(lengths) / math.sqrt(dim))
         self.register_buffer("is_frozen", torch.zeros(tiles, dtype=torch.bool))
-        self.register_buffer("frozen_rows", torch.zeros(shape))
+        self.register_buffer("frozen_rows", torch.zeros(lengths))
         self.tags: dict[int, str] = {}
         self._edits: list[dict[str, Any]] = []
+
+    def extra_repr(self) -> str:
+        return f"tiles={self.raw.shape[0]}, dim={self.raw.shape[1]}"
 
     def forward(self) -> Tensor:
         """Return the effective signatures, `[tiles, dim]`, exactly −1, 0 or 1."""
@@ -68,26 +78,18 @@ class SignatureRows(nn.Module):
             tag: a name for the row.
 
         Raises:
-            IndexError: there is no such tile.
-            TypeError: the tile is not an integer, the signature no tensor, or the tag no string.
+            TypeError: the signature is no tensor, or the tag no string.
             ValueError: the signature is not `[dim]`, or not ternary.
         """
         row = self.checked(tile, signature)
-        if not isinstance(tag, str):
-            raise TypeError(f"tag must be a string, got {tag!r}")
-        self._write_down("insert", tile, tag)
-        self.raw[tile] = row / math.sqrt(len(row))  # of the size of a trained row
+        self._write_down("insert", tile, instance("tag", tag, str))
+        self._write_raw(tile, row)
         self._keep(tile, row if freeze else None)
         self._name(tile, tag)
 
     @torch.no_grad()
     def freeze(self, tile: int) -> None:
-        """Keep a tile's signature as it is now; one that is frozen stays so.
-
-        Raises:
-            IndexError: there is no such tile.
-            TypeError: the tile is not an integer.
-        """
+        """Keep a tile's signature as it is now; one that is frozen stays so."""
         self.check_tile(tile)
         if not self.is_frozen[tile]:
             self._write_down("freeze", tile, self.tags.get(tile, ""))
@@ -98,16 +100,13 @@ class SignatureRows(nn.Module):
         """Let a tile's signature learn again, from where it stands.
 
         Raises:
-            IndexError: there is no such tile.
-            TypeError: the tile is not an integer.
             ValueError: it is not frozen.
         """
         self.check_tile(tile)
         if not self.is_frozen[tile]:
             raise ValueError(f"expected a frozen tile, got {tile}, which is not")
         self._write_down("thaw", tile, self.tags.get(tile, ""))
-        row = self.frozen_rows[tile]
-        self.raw[tile] = row / math.sqrt(len(row))
+        self._write_raw(tile, self.frozen_rows[tile])
         self._keep(tile, None)
 
     @torch.no_grad()
@@ -142,12 +141,7 @@ class SignatureRows(nn.Module):
     def checked(self, tile: int, signature: Tensor) -> Tensor:
         """Return `signature` as a row of this table, or raise what `insert` would."""
         self.check_tile(tile)
-        if not isinstance(signature, Tensor):
-            raise TypeError(f"signature must be a tensor, got {type(signature).__name__}")
-        if list(signature.shape) != [self.raw.shape[1]]:
-            raise ValueError(
-                f"signature must be [{self.raw.shape[1]}], got {list(signature.shape)}"
-            )
+        shape("signature", instance("signature", signature, Tensor), self.raw.shape[1])
         other = ~((signature == -1) | (signature == 0) | (signature == 1))
         if other.any():
             raise ValueError(
@@ -161,11 +155,7 @@ class SignatureRows(nn.Module):
         return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take back what `get_extra_state` returned.
-
-        Raises:
-            ValueError: it is not that.
-        """
+        """Take back what `get_extra_state` returned, or raise `ValueError` if it is not that."""
         try:
             values = json.loads(bytes(state.tolist()))
             tags = {int(tile): str(tag) for tile, tag in values["tags"].items()}
@@ -183,6 +173,9 @@ class SignatureRows(nn.Module):
         }
         self._edits.append({"operation": operation, "tile_idx": tile, "tag": tag, "before": before})
 
+    def _write_raw(self, tile: int, row: Tensor) -> None:
+        self.raw[tile] = row / math.sqrt(len(row))  # of the size of a trained row
+
     def _keep(self, tile: int, row: Tensor | None) -> None:
         self.is_frozen[tile] = row is not None
         self.frozen_rows[tile] = 0 if row is None else row
@@ -194,6 +187,7 @@ class SignatureRows(nn.Module):
 
 
 def _told(edit: dict[str, Any]) -> dict[str, Any]:
+    # a copy for outside, without the raw row
     before = {k: v for k, v in edit["before"].items() if k != "raw"}
     return {**edit, "before": before | {"signature": list(before["signature"])}}
 
@@ -205,6 +199,10 @@ class EditableSignatures:
     `TreeRouter` is to be rebuilt afterwards, since its upper levels were made for the rows of
     before; a `NestedRouter` follows by itself. Source: the surgery of the P0 summary, whose names
     these are.
+
+    Raises:
+        IndexError: a method is asked for a tile that is not there.
+        TypeError: the tile is not an integer.
     """
 
     @property
@@ -225,38 +223,25 @@ class EditableSignatures:
             tag: a name for it.
 
         Raises:
-            IndexError: there is no such tile.
-            TypeError: the tile is not an integer, the signature no tensor, or the tag no string.
+            TypeError: the signature is no tensor, or the tag no string.
             ValueError: the signature is not `[dim]`, or not ternary.
         """
         self.rows.insert(tile_idx, signature, freeze, tag)
 
     def freeze_signature(self, tile_idx: int) -> None:
-        """Keep a tile's signature as it is, whatever training does; one that is frozen stays so.
-
-        Raises:
-            IndexError: there is no such tile.
-            TypeError: it is not an integer.
-        """
+        """Keep a tile's signature as it is, whatever training does; one that is frozen stays so."""
         self.rows.freeze(tile_idx)
 
     def unfreeze_signature(self, tile_idx: int) -> None:
         """Let a tile's signature learn again, from where it stands.
 
         Raises:
-            IndexError: there is no such tile.
-            TypeError: it is not an integer.
             ValueError: it is not frozen.
         """
         self.rows.thaw(tile_idx)
 
     def is_frozen(self, tile_idx: int) -> bool:
-        """Return whether training leaves a tile's signature alone.
-
-        Raises:
-            IndexError: there is no such tile.
-            TypeError: it is not an integer.
-        """
+        """Return whether training leaves a tile's signature alone."""
         self.rows.check_tile(tile_idx)
         return bool(self.rows.is_frozen[tile_idx])
 
@@ -266,19 +251,14 @@ class EditableSignatures:
         Returns:
             `tile_idx`; `positive_dims` and `negative_dims`, the features that it wants and whose
             opposite it wants; `zero_count`, how many it does not care for; `frozen`; `tag`.
-
-        Raises:
-            IndexError: there is no such tile.
-            TypeError: it is not an integer.
         """
-        self.rows.check_tile(tile_idx)
-        row = self.rows()[tile_idx].detach()
+        frozen, row = self.is_frozen(tile_idx), self.rows()[tile_idx].detach()
         return {
             "tile_idx": tile_idx,
             "positive_dims": (row > 0).nonzero().flatten().tolist(),
             "negative_dims": (row < 0).nonzero().flatten().tolist(),
             "zero_count": int((row == 0).sum()),
-            "frozen": self.is_frozen(tile_idx),
+            "frozen": frozen,
             "tag": self.rows.tags.get(tile_idx, ""),
         }
 
@@ -287,9 +267,5 @@ class EditableSignatures:
         return self.rows.history()
 
     def undo_surgery(self) -> dict[str, Any]:
-        """Take back the latest edit and return it, see `SignatureRows.undo`.
-
-        Raises:
-            ValueError: nothing is left to undo.
-        """
+        """Take back the latest edit and return it, see `SignatureRows.undo`."""
         return self.rows.undo()

@@ -1,9 +1,9 @@
-"""Where signatures come from: five sources behind one interface.
+"""Where signatures come from: five sources, and four controls to measure them against.
 
 A layer of tiles asks its source two things: the effective signatures, given what the tiles are made
-of, and the route of some tokens. Three sources read the signatures off the tiles' own numbers, one
-learns them apart, one takes them from the data. What they are to be measured against stands in
-`trix.address.controls`.
+of, and the route of some tokens. Three sources read the signatures off the tiles' own parameters,
+one learns them apart, one takes them from the data. The controls draw them at random, learn a
+standard router, hash a label, or choose at random; `Shuffled` swaps a trained source's addresses.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from trix.address.route import Route, flat_route
 from trix.address.signatures import SignatureRows
 from trix.address.ternary import straight_through, ternarize, weight_signatures
-from trix.checks import positive
+from trix.checks import at_most, fraction, integers, positive, shape
 
 
 class TileParts(NamedTuple):
@@ -35,7 +35,7 @@ class TileParts(NamedTuple):
 
 
 class Source(nn.Module):
-    """The interface, and what most sources share: ternary rows, flat routing, nothing to update."""
+    """The interface, and what most sources share: flat routing, and nothing to update."""
 
     def rows(self, parts: TileParts) -> Tensor:
         """Return the effective signatures, `[tiles, dim]`."""
@@ -50,15 +50,15 @@ class Source(nn.Module):
         bias: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> Route:
-        """Return the routes of tokens `[..., dim]`, see `flat_route`.
+        """Return the routes of tokens `[..., dim]`, see `flat_route`, which says what it raises.
 
         Args:
             x: tokens.
             rows: what `rows` returned.
-            top_k: tiles a token reads.
+            top_k: tiles per token.
             temperature: of the blend.
             bias: on the choice alone, `[tiles]`.
-            labels: an integer a token, `[...]`; for a source that routes by it.
+            labels: an integer per token, `[...]`, for a source that routes by it.
         """
         return flat_route(x, rows, top_k, temperature, bias)
 
@@ -73,7 +73,6 @@ class WeightSource(Source):
     """
 
     def rows(self, parts: TileParts) -> Tensor:
-        """Return the votes of the hidden units, `[tiles, dim]`."""
         return weight_signatures(parts.mix @ parts.bottleneck)
 
 
@@ -81,7 +80,6 @@ class BottleneckSource(Source):
     """From the bottleneck: the same vote, of the few directions that the tile looks at."""
 
     def rows(self, parts: TileParts) -> Tensor:
-        """Return the votes of the bottleneck's rows, `[tiles, dim]`."""
         return weight_signatures(parts.bottleneck)
 
 
@@ -93,7 +91,6 @@ class SplineSource(Source):
     """
 
     def rows(self, parts: TileParts) -> Tensor:
-        """Return the weighted votes, `[tiles, dim]`."""
         rise = parts.spline[..., -1] - parts.spline[..., 0]
         votes = ternarize(parts.mix @ parts.bottleneck)
         tally = (rise.unsqueeze(-1) * votes).mean(dim=-2)
@@ -101,37 +98,43 @@ class SplineSource(Source):
 
 
 class LearnedSource(Source):
-    """Decoupled: rows of their own, learned, that can be inserted and frozen.
-
-    Args:
-        tiles: rows.
-        dim: columns.
-    """
+    """Decoupled: a table of learned rows, whatever the tiles compute; see `SignatureRows`."""
 
     def __init__(self, tiles: int, dim: int) -> None:
-        """See the class."""
         super().__init__()
         self.table = SignatureRows(tiles, dim)
 
     def rows(self, parts: TileParts) -> Tensor:
-        """Return the table's rows, `[tiles, dim]`, whatever the tiles compute."""
         return self.table()
 
 
-class DataSource(Source):
+class _OwnRows(Source):
+    """A source that keeps something of its own for every tile."""
+
+    def __init__(self, tiles: int, dim: int) -> None:
+        super().__init__()
+        self.tiles, self.dim = positive("tiles", tiles), positive("dim", dim)
+
+    def extra_repr(self) -> str:
+        return f"tiles={self.tiles}, dim={self.dim}"
+
+
+class DataSource(_OwnRows):
     """From the data: the ternary cut of running means of the tokens that each tile read.
 
     Online k-means, one step a call of `update`, with the decay of van den Oord et al. (2017). What
     all tokens share is taken off first, for it cannot tell one from another. A tile that reads next
-    to nothing starts again at the token that its own tile matches worst.
+    to nothing starts again at the token that its own tile matches worst. The rows are random until
+    the first update.
 
     Args:
         tiles: rows.
         dim: columns.
-        decay: of the running means.
+        decay: of the running means, in [0, 1).
 
     Raises:
-        ValueError: a count below 1, or a decay outside 0 … 1.
+        TypeError: a count is not an integer.
+        ValueError: a count below 1, or a decay outside [0, 1).
     """
 
     centres: Tensor
@@ -140,31 +143,18 @@ class DataSource(Source):
     started: Tensor
 
     def __init__(self, tiles: int, dim: int, decay: float = 0.99) -> None:
-        """See the class. The rows are random until the first update."""
-        super().__init__()
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"decay must be in [0, 1), got {decay}")
-        self.decay = decay
-        shape = (positive("tiles", tiles), positive("dim", dim))
-        self.register_buffer("centres", torch.randn(shape) / math.sqrt(dim))
+        super().__init__(tiles, dim)
+        self.decay = fraction("decay", decay)
+        self.register_buffer("centres", torch.randn(tiles, dim) / math.sqrt(dim))
         self.register_buffer("counts", torch.ones(tiles))
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     def rows(self, parts: TileParts) -> Tensor:
-        """Return the centres, each cut to ternary, `[tiles, dim]`."""
         return ternarize(self.centres)
 
-    def route(
-        self,
-        x: Tensor,
-        rows: Tensor,
-        top_k: int = 1,
-        temperature: float | Tensor = 1.0,
-        bias: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> Route:
-        """Return the routes of tokens `[..., dim]`, compared without what all have in common."""
+    def route(self, x, rows, top_k=1, temperature=1.0, bias=None, labels=None) -> Route:
+        """Compare the tokens without what all have in common."""
         route = flat_route(x - self.mean.to(x.dtype), rows, top_k, temperature, bias)
         return route._replace(token=x.detach())
 
@@ -177,17 +167,17 @@ class DataSource(Source):
         """
         if route.token is None:
             raise ValueError("k-means needs the tokens of the route, got token=None")
-        tiles, dim = self.centres.shape
         score = route.score[..., 0].reshape(-1)
         sound = score.isfinite()  # one NaN would spoil all means for good
-        token = route.token.reshape(-1, dim)[sound].to(self.centres)
+        token = route.token.reshape(-1, self.dim)[sound].to(self.centres)
         best, score = route.index[..., 0].reshape(-1)[sound], score[sound]
         if len(token) == 0:
             return
+        # the first update replaces what was drawn at random
         keep = self.decay * self.started.to(self.centres.dtype)
         self.mean.lerp_(token.mean(dim=0), 1 - keep)
         token = token - self.mean
-        read = F.one_hot(best, tiles).to(token.dtype)
+        read = F.one_hot(best, self.tiles).to(token.dtype)
         self.counts.mul_(keep).add_(read.sum(dim=0) * (1 - keep))
         share = read.sum(dim=0, keepdim=True).T * (1 - keep) / self.counts[:, None].clamp(min=1e-9)
         centre = (read.T @ token) / read.sum(dim=0)[:, None].clamp(min=1)
@@ -196,12 +186,144 @@ class DataSource(Source):
         self.started.fill_(True)
 
     def _revive(self, token: Tensor, score: Tensor) -> None:
-        tiles = len(self.counts)
-        starved = self.counts < 0.1 * self.counts.sum() / tiles
+        even = self.counts.sum() / self.tiles
         # the worst served tokens, one for each tile in case all must start again
-        worst = token[score.argsort()[:tiles]]
-        some = min(len(worst), tiles)
-        take = starved[:some, None]
-        self.centres[:some] = torch.where(take, worst[:some], self.centres[:some])
-        fresh = self.counts.sum() / tiles
-        self.counts[:some] = torch.where(take[:, 0], fresh, self.counts[:some])
+        worst = token[score.argsort()[: self.tiles]]
+        starved = (self.counts < 0.1 * self.counts.sum() / self.tiles)[: len(worst)]
+        centres, counts = self.centres[: len(worst)], self.counts[: len(worst)]
+        centres.copy_(torch.where(starved[:, None], worst, centres))
+        counts.copy_(torch.where(starved, even, counts))
+
+
+class FrozenRandom(_OwnRows):
+    """Random ternary signatures that nothing trains: similar inputs still meet at one tile."""
+
+    fixed: Tensor
+
+    def __init__(self, tiles: int, dim: int) -> None:
+        super().__init__(tiles, dim)
+        self.register_buffer("fixed", ternarize(torch.randn(tiles, dim)))
+
+    def rows(self, parts: TileParts) -> Tensor:
+        return self.fixed
+
+
+class LinearRouter(_OwnRows):
+    """The standard: a learned matrix of scores, tiles weighted by a softmax over *all* of them.
+
+    As in Switch Transformers (Fedus et al. 2022), to be trained with the load-balance loss. Its
+    rows are real numbers, not ternary.
+    """
+
+    def __init__(self, tiles: int, dim: int) -> None:
+        super().__init__(tiles, dim)
+        self.matrix = nn.Parameter(torch.randn(tiles, dim) / math.sqrt(dim))
+
+    def rows(self, parts: TileParts) -> Tensor:
+        return self.matrix
+
+    def route(self, x, rows, top_k=1, temperature=1.0, bias=None, labels=None) -> Route:
+        """Return the routes; the weights of the chosen tiles need not sum to one."""
+        route = flat_route(x, rows, top_k, temperature, bias)
+        scores = x @ rows.to(x.dtype).T
+        top = scores.detach().amax(dim=-1, keepdim=True)
+        total = ((scores - top) / temperature).logsumexp(-1, keepdim=True)
+        weight = torch.exp((route.score - top) / temperature - total)
+        return route._replace(weight=weight)
+
+
+class _Hashed(_OwnRows):
+    """Without signatures: all rows are zero, so all scores too, and a hash of a key chooses."""
+
+    zeros: Tensor
+    salt: Tensor
+
+    def __init__(self, tiles: int, dim: int) -> None:
+        super().__init__(tiles, dim)
+        self.register_buffer("zeros", torch.zeros(tiles, dim))
+        self.register_buffer("salt", torch.randint(1 << 30, ()))
+
+    def rows(self, parts: TileParts) -> Tensor:
+        return self.zeros
+
+    def key(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Return the integer that is hashed, one per token, `[...]`."""
+        raise NotImplementedError
+
+    def route(self, x, rows, top_k=1, temperature=1.0, bias=None, labels=None) -> Route:
+        """Choose by hash, with equal weights.
+
+        Raises:
+            TypeError: labels are not integers.
+            ValueError: `top_k` is not in 1 … tiles, or labels are needed and are not one per token.
+        """
+        at_most("top_k", top_k, self.tiles)
+        first = _hash(self.key(x, labels) + self.salt).remainder(self.tiles)
+        # the tiles after the first are its neighbours: k different ones, all equally likely
+        index = (first.unsqueeze(-1) + torch.arange(top_k, device=x.device)).remainder(self.tiles)
+        score = 0 * x.sum(dim=-1, keepdim=True).expand(index.shape)  # NaN where the token has one
+        return Route(index, (score + 1) / top_k, score, index.unsqueeze(-1), x.detach())
+
+
+class TokenHash(_Hashed):
+    """A hash of the token's label chooses, as in Hash Layers (Roller et al. 2021)."""
+
+    def key(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        if labels is None:
+            raise ValueError(f"labels must be {list(x.shape[:-1])}, one per token, got None")
+        shape("labels", labels, *x.shape[:-1])
+        integers("labels", labels)
+        return labels
+
+
+class UniformRandom(_Hashed):
+    """A tile at random for every token: a hash of the bits of the token's vector, as float32.
+
+    So the same vector always goes to the same tile and a forward can be repeated, but vectors that
+    differ in their last bit have nothing in common. Read in parts, a text may take other ways than
+    read whole, for rounding differs.
+    """
+
+    def key(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        bits = x.detach().float().contiguous().view(torch.int32).long()
+        place = torch.arange(1, x.shape[-1] + 1, device=x.device)
+        return _hash(bits + _hash(place)).sum(dim=-1)
+
+
+class Shuffled(Source):
+    """A trained source whose tiles have swapped addresses: what the addresses were worth.
+
+    Args:
+        source: the source as trained.
+        order: a permutation of the tiles, `[tiles]`: tile i gets the address of tile `order[i]`.
+
+    Raises:
+        ValueError: it is not a permutation; when rows are read, not one of all tiles.
+    """
+
+    order: Tensor
+
+    def __init__(self, source: Source, order: Tensor) -> None:
+        super().__init__()
+        if not torch.equal(order.sort().values, torch.arange(len(order), device=order.device)):
+            raise ValueError(f"order must be a permutation, got {order.tolist()}")
+        self.source = source
+        self.register_buffer("order", order)
+
+    def rows(self, parts: TileParts) -> Tensor:
+        """Return the rows of the source, in another order, `[tiles, dim]`."""
+        rows = self.source.rows(parts)
+        if len(rows) != len(self.order):
+            raise ValueError(f"order must be of {len(rows)} tiles, got {len(self.order)}")
+        return rows[self.order]
+
+    def route(self, x, rows, top_k=1, temperature=1.0, bias=None, labels=None) -> Route:
+        return self.source.route(x, rows, top_k, temperature, bias, labels)
+
+
+def _hash(key: Tensor) -> Tensor:
+    # two rounds of multiply and shift (splitmix64's constants, as signed numbers): each bit of the
+    # key moves about half the bits of the hash
+    key = (key ^ (key >> 30)) * -4658895280553007687
+    key = (key ^ (key >> 27)) * -7723592293110705685
+    return (key ^ (key >> 31)) & 0x7FFFFFFFFFFFFFFF

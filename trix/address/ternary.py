@@ -11,6 +11,8 @@ straight-through estimator of Bengio et al. (2013).
 import torch
 from torch import Tensor
 
+from trix.checks import floating, magnitude, shape
+
 
 def straight_through(value: Tensor, proxy: Tensor) -> Tensor:
     """Return exactly `value` in the forward pass, with the gradient of `proxy` in the backward.
@@ -40,11 +42,13 @@ def ternarize(x: Tensor, threshold: float = 0.5, relative: bool = True) -> Tenso
     Raises:
         TypeError: `x` is not a floating tensor.
         ValueError: the threshold is negative or not finite.
+
+    Example:
+        >>> ternarize(torch.tensor([[0.2, -3.0, 1.0]])).tolist()
+        [[0.0, -1.0, 1.0]]
     """
-    if not x.is_floating_point():
-        raise TypeError(f"x must be a floating tensor, got {x.dtype}")
-    if not 0.0 <= threshold < float("inf"):
-        raise ValueError(f"threshold must be finite and not negative, got {threshold}")
+    floating("x", x)
+    magnitude("threshold", threshold, zero=True)
     size = x.detach().abs()
     cut = threshold * size.mean(dim=-1, keepdim=True) if relative else threshold
     return straight_through(x.detach().sign() * (size > cut), x)
@@ -63,15 +67,19 @@ def row_scale(x: Tensor, ternary: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ.
     """
-    if x.shape != ternary.shape:
-        raise ValueError(f"ternary must have shape {list(x.shape)}, got {list(ternary.shape)}")
+    shape("ternary", ternary, *x.shape)
     kept = ternary.detach()
     count = kept.square().sum(dim=-1, keepdim=True)
     return (x * kept).sum(dim=-1, keepdim=True) / count.clamp(min=1)
 
 
 def ternary_fraction(x: Tensor, tolerance: float = 0.0) -> float:
-    """Return the share of entries within `tolerance` of −1, 0 or 1 (1.0 for no entries)."""
+    """Return the share of entries within `tolerance` of −1, 0 or 1 (1.0 for no entries).
+
+    Example:
+        >>> ternary_fraction(torch.tensor([0.0, 1.0, -0.9, 0.5]), tolerance=0.2)
+        0.75
+    """
     if x.numel() == 0:
         return 1.0
     nearest = x.detach().round().clamp(-1, 1)
@@ -95,8 +103,11 @@ def weight_signatures(weights: Tensor, threshold: float = 0.5) -> Tensor:
 
     Raises:
         ValueError: `weights` has not three axes.
+
+    Example:
+        >>> weight_signatures(torch.tensor([[[2.0, -1.0, 0.1], [1.0, -2.0, 0.1]]])).tolist()
+        [[1.0, -1.0, 0.0]]
     """
-    if weights.ndim != 3:
-        raise ValueError(f"weights must be [tiles, hidden, dim], got {list(weights.shape)}")
+    shape("weights", weights, "tiles", "hidden", "dim")
     votes = ternarize(weights, threshold).mean(dim=-2)
     return straight_through(votes.sign(), votes)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from trix.address.kmeans import balanced_kmeans, blocks_of, weighted_mean
 from trix.address.route import Route, best, blend_weights, check_signatures, flat_route
-from trix.checks import last_dim, positive, tokens
+from trix.checks import at_most, finite, last_dim, positive, tokens
 
 FEW = 8
 """Up to so many winners are faster picked one by one than by sorting."""
@@ -41,7 +41,7 @@ class TreeRouter(nn.Module):
     `rebuild` makes the tree, which then stays as it is until the next call: forward writes nothing.
     Signatures may move in between. The tiles that a token reaches are compared as they are now,
     the nodes above them as they were. The constructor alone fixes the shape, so that a saved tree
-    loads into a new router.
+    loads into a new router. A tree of more than one level must be rebuilt or loaded before use.
 
     Source: the notes on hierarchical and fractal routing. Two levels are the inverted file of
     Jégou et al. (2011); a beam down a tree of k-means is the search of Muja and Lowe (2014).
@@ -57,7 +57,14 @@ class TreeRouter(nn.Module):
         reached: how many tiles every token is sure to be compared with; `top_k` ends there.
 
     Raises:
+        TypeError: a number is not an integer.
         ValueError: a number below 1, or levels without room for all tiles.
+
+    Example:
+        >>> router, signatures = TreeRouter(tiles=6, dim=8, branching=(2, 3)), torch.randn(6, 8)
+        >>> router.rebuild(signatures)
+        >>> router(torch.randn(5, 8), signatures, top_k=2).path.shape
+        torch.Size([5, 2, 2])
     """
 
     order: Tensor
@@ -66,7 +73,6 @@ class TreeRouter(nn.Module):
     ancestors: Tensor
 
     def __init__(self, tiles: int, dim: int, branching: Sequence[int], beam: int = 4) -> None:
-        """See the class. A tree of more than one level must be rebuilt or loaded before use."""
         super().__init__()
         self.tiles, self.dim = positive("tiles", tiles), positive("dim", dim)
         self.branching = tuple(positive("branching", width) for width in branching)
@@ -107,11 +113,7 @@ class TreeRouter(nn.Module):
     def hierarchical(
         cls, tiles: int, dim: int, cluster_size: int | None = None, beam: int = 4
     ) -> "TreeRouter":
-        """Return a tree of two levels: clusters of at most `cluster_size` tiles, √tiles if absent.
-
-        Raises:
-            ValueError: a number below 1.
-        """
+        """Return a tree of two levels: clusters of at most `cluster_size` tiles, √tiles if absent."""
         if cluster_size is None:
             cluster_size = math.isqrt(positive("tiles", tiles) - 1) + 1
         clusters = -(-positive("tiles", tiles) // positive("cluster_size", cluster_size))
@@ -122,9 +124,6 @@ class TreeRouter(nn.Module):
         """Return a tree of `levels` levels, of the branching that needs fewest comparisons.
 
         All levels but the top are equally wide. The top, which no beam multiplies, is wider.
-
-        Raises:
-            ValueError: a number below 1.
         """
         below = positive("levels", levels) - 1
         positive("tiles", tiles)
@@ -144,7 +143,6 @@ class TreeRouter(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """Show the shape of the tree."""
         return f"tiles={self.tiles}, dim={self.dim}, branching={self.branching}, beam={self.beam}"
 
     @torch.no_grad()
@@ -162,15 +160,16 @@ class TreeRouter(nn.Module):
         Raises:
             ValueError: shapes do not fit, or something is not finite.
         """
-        self._check(signatures)
+        check_signatures(signatures, self.tiles, self.dim)
         # half precision is too coarse to add up many rows
         rows = signatures.detach().to(torch.promote_types(signatures.dtype, torch.float32))
         points, weights = rows, rows.new_ones(self.tiles)
         if inputs is not None:
             last_dim("inputs", inputs, self.dim)
             sample = inputs.detach().reshape(-1, self.dim).to(rows.dtype)
-            if not len(sample) or not sample.isfinite().all():
-                raise ValueError(f"inputs must be finite and not empty, got {list(inputs.shape)}")
+            finite("inputs", sample)
+            if not len(sample):
+                raise ValueError("inputs must hold at least one token, got none")
             small = sample / sample.abs().max().clamp(min=torch.finfo(rows.dtype).tiny)
             points = rows @ _root(small.T @ small / len(sample))
             wins = torch.cat([flat_route(part, rows).index[:, 0] for part in sample.split(1024)])
@@ -218,15 +217,10 @@ class TreeRouter(nn.Module):
             ValueError: shapes do not fit, signatures are not finite, `top_k` is not in 1 … the
                 tiles that every token is sure to reach, or a bad temperature.
         """
-        self._check(signatures)
+        check_signatures(signatures, self.tiles, self.dim)
         tokens("x", x, self.dim)
-        if not 1 <= top_k <= self.reached:
-            raise ValueError(
-                f"top_k must be between 1 and the {self.reached} of {self.tiles} tiles that a "
-                f"token reaches with beam {self.beam}, got {top_k}"
-            )
-        if not self._built:
-            raise RuntimeError("there is no tree yet: call rebuild(signatures) once before routing")
+        at_most("top_k", top_k, self.reached, f"tiles that beam {self.beam} is sure to reach")
+        self._check_built()
         signatures = signatures.to(x.dtype)
         with torch.no_grad():
             place = self._descend(x.reshape(-1, self.dim), signatures, top_k)
@@ -250,15 +244,18 @@ class TreeRouter(nn.Module):
             RuntimeError: the tree was neither rebuilt nor loaded.
             ValueError: shapes do not fit, or signatures are not finite.
         """
-        self._check(signatures)
-        if not self._built:
-            raise RuntimeError("there is no tree yet: call rebuild(signatures) first")
+        check_signatures(signatures, self.tiles, self.dim)
+        self._check_built()
         found, above = [], torch.zeros_like(self.order)
         for node, rows in zip(self.ancestors.T, self._inner_rows(signatures), strict=True):
             parent = node.new_zeros(len(rows)).scatter(0, node, above)
             found.append(Level(parent, rows))
             above = node
         return [*found, Level(torch.empty_like(above).scatter(0, self.order, above), signatures)]
+
+    def _check_built(self) -> None:
+        if not self._built:
+            raise RuntimeError("there is no tree yet: call rebuild(signatures) once before use")
 
     def _descend(self, x: Tensor, signatures: Tensor, top_k: int) -> Tensor:
         # places of the best tiles, [tokens, top_k], best first
@@ -322,13 +319,6 @@ class TreeRouter(nn.Module):
             kept = reached if level == len(self._counts) - 1 else min(self.beam, reached)
             beams.append(kept)
         return beams
-
-    def _check(self, signatures: Tensor) -> None:
-        check_signatures(signatures)
-        if list(signatures.shape) != [self.tiles, self.dim]:
-            raise ValueError(
-                f"signatures must be {[self.tiles, self.dim]}, got {list(signatures.shape)}"
-            )
 
 
 def _check_loaded(router: TreeRouter, _: Any) -> None:

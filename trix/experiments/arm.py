@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from trix.address.controls import Shuffled
+from trix.address.sources import Shuffled
 from trix.counts.ngram import CountTables
 from trix.files import locked
 from trix.lab.corpus import Corpus

@@ -5,8 +5,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from trix.address.controls import UniformRandom
 from trix.address.route import Route
+from trix.address.sources import UniformRandom
 from trix.checks import positive, renamed
 from trix.tiles.tile import ACTIVATIONS, SplineBodies, through_tiles
 from trix.tiles.two_level import TwoLevelFFN

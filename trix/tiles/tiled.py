@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trix.address.controls import FrozenRandom, LinearRouter, TokenHash, UniformRandom
 from trix.address.gate import ScoreGate, cell_of
 from trix.address.losses import straight_through_weights
 from trix.address.route import Route, Routed
@@ -14,10 +13,14 @@ from trix.address.signatures import EditableSignatures, SignatureRows
 from trix.address.sources import (
     BottleneckSource,
     DataSource,
+    FrozenRandom,
     LearnedSource,
+    LinearRouter,
     Source,
     SplineSource,
     TileParts,
+    TokenHash,
+    UniformRandom,
     WeightSource,
 )
 from trix.checks import positive, tokens

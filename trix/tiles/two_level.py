@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from trix.address.controls import FrozenRandom, UniformRandom
 from trix.address.gate import ScoreGate
 from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed
+from trix.address.sources import FrozenRandom, UniformRandom
 from trix.checks import positive, tokens
 from trix.tiles.tile import SplineBodies, TernaryBodies
 
