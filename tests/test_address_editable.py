@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import trix
-import trix.lab.train
 from trix.lab.optimize import TrainConfig
 from trix.lab.train import train
 from trix.models.charlm import CharLM
@@ -262,7 +261,7 @@ def test_checkpoint_and_resume_keep_the_surgery(tmp_path, monkeypatch):
 
     whole = fresh(True)
     run(whole, "whole")
-    step, taken = trix.lab.train._step, []
+    step, taken = loop._step, []
 
     def killed(*arguments):
         taken.append(1)
@@ -270,7 +269,7 @@ def test_checkpoint_and_resume_keep_the_surgery(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return step(*arguments)
 
-    monkeypatch.setattr(trix.lab.train, "_step", killed)
+    monkeypatch.setattr(loop, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
         run(fresh(True), "killed")
     resumed = fresh(False)  # the checkpoint alone knows of the surgery
@@ -301,17 +300,18 @@ def test_a_layer_with_frozen_rows_compiles_as_one_graph():
     torch.testing.assert_close(compiled(x), layer(x))
 
 
+loop: Any = sys.modules["trix.lab.train"]
 BAD: list[tuple[str, tuple, type[Exception], str]] = [
     ("insert_signature", (5, ROW), IndexError, "tile must be in 0 … 4, got 5"),
     ("insert_signature", (-1, ROW), IndexError, "tile must be in 0 … 4, got -1"),
     ("insert_signature", (True, ROW), TypeError, "tile must be an integer, got True"),
-    ("insert_signature", (0, ROW[:6]), ValueError, r"signature must be \[7\], got \[6\]"),
-    ("insert_signature", (0, ROW[None]), ValueError, r"signature must be \[7\], got \[1, 7\]"),
+    ("insert_signature", (0, ROW[:6]), ValueError, r"shape \[7\], got \[6\]"),
+    ("insert_signature", (0, ROW[None]), ValueError, r"shape \[7\], got \[1, 7\]"),
     ("insert_signature", (0, ROW * torch.nan), ValueError, r"−1, 0 and 1 alone, got \[nan"),
     ("insert_signature", (0, ROW / 0), ValueError, r"−1, 0 and 1 alone, got \[inf, -inf, nan"),
     ("insert_signature", (0, ROW * 0.5), ValueError, r"alone, got \[0\.5, -0\.5, 0\.5"),
-    ("insert_signature", (0, ROW.tolist()), TypeError, "signature must be a tensor, got list"),
-    ("insert_signature", (0, ROW, True, 3), TypeError, "tag must be a string, got 3"),
+    ("insert_signature", (0, ROW.tolist()), TypeError, "signature must be a Tensor, got a list"),
+    ("insert_signature", (0, ROW, True, 3), TypeError, "tag must be a str, got a int"),
     ("freeze_signature", (5,), IndexError, "0 … 4, got 5"),
     ("freeze_signature", (1.0,), TypeError, r"integer, got 1\.0"),
     ("unfreeze_signature", (-1,), IndexError, "0 … 4, got -1"),

@@ -208,7 +208,7 @@ def test_bad_arguments_are_named():
         NestedRouter(13, 7, (3, 5), beam=0)
     x, signatures = _case()
     router = NestedRouter(13, 7, (3, 5))
-    with pytest.raises(ValueError, match=r"between 1 and the 4 of 13 tiles .* beam 1, got 5"):
+    with pytest.raises(ValueError, match=r"at most the 4 tiles that beam 1 .*, got 5"):
         router(x, signatures, 5)
     with pytest.raises(ValueError, match=r"\[13, 7\], got \[12, 7\]"):
         router(x, signatures[:12])

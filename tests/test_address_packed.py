@@ -94,7 +94,7 @@ def test_other_values_are_named(value):
 def test_bad_bytes_and_dtypes_are_named():
     with pytest.raises(ValueError, match=r"\[\.\.\., 2\], got \[3, 1\]"):
         unpack(torch.zeros(3, 1, dtype=torch.uint8), 5)
-    with pytest.raises(ValueError, match="not be negative, got -1"):
+    with pytest.raises(ValueError, match="at least 0, got -1"):
         unpack(torch.zeros(3, 0, dtype=torch.uint8), -1)
     for byte, length in [(0b10, 4), (0b10_00_00_00, 4), (0b01_00, 1)]:
         with pytest.raises(ValueError, match="codes"):

@@ -149,12 +149,12 @@ def test_bad_arguments_are_named():
     broken = rows.clone()
     broken[1, 2] = float("nan")
     for loss in (trix.diversity, trix.ternary_pull, trix.sparsity):
-        with pytest.raises(ValueError, match=r"finite, got other values in rows \[1\]"):
+        with pytest.raises(ValueError, match=r"finite, got \[nan\]"):
             loss(broken)
         with pytest.raises(ValueError, match=r"got \[4\]"):
             loss(rows[0])
     route = trix.address.route.flat_route(torch.randn(5, 4), torch.eye(4))
-    with pytest.raises(ValueError, match="tiles must exceed every index, got 1 and"):
+    with pytest.raises(ValueError, match=r"route.index must be in 0 … 0, got"):
         trix.load_balance(route, tiles=1)
     with pytest.raises(ValueError, match="at least one token, got none"):
         trix.load_balance(trix.address.route.flat_route(torch.randn(0, 4), torch.eye(4)), tiles=4)

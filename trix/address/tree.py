@@ -113,7 +113,7 @@ class TreeRouter(nn.Module):
     def hierarchical(
         cls, tiles: int, dim: int, cluster_size: int | None = None, beam: int = 4
     ) -> "TreeRouter":
-        """Return a tree of two levels: clusters of at most `cluster_size` tiles, √tiles if absent."""
+        """Return a tree of two levels: clusters of at most `cluster_size`, by default √tiles."""
         if cluster_size is None:
             cluster_size = math.isqrt(positive("tiles", tiles) - 1) + 1
         clusters = -(-positive("tiles", tiles) // positive("cluster_size", cluster_size))
