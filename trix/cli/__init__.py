@@ -9,7 +9,8 @@ try:
     import typer
 except ModuleNotFoundError as error:
     raise SystemExit(
-        f'trix: {error.name} is missing; install it with: pip install "trix-routing[lab]"'
+        f"trix: {error.name} is missing; in a clone of the repository, install it with: "
+        'pip install ".[lab]"'
     ) from error
 
 from trix.cli import bench, claims, doctor, explain, sample, sweep, train

@@ -1,13 +1,12 @@
 """`trix bench`: what replaces something, timed beside it."""
 
 import enum
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trix.cli.common import clear_errors, print_rows, save_figure
+from trix.cli.common import PICTURES, Json, clear_errors, print_json, print_rows, save_figure
 
 
 class Bench(enum.StrEnum):
@@ -22,6 +21,7 @@ class Bench(enum.StrEnum):
     ternary = "ternary"
 
 
+@clear_errors()
 def bench(
     name: Annotated[
         Bench,
@@ -36,9 +36,7 @@ def bench(
         ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, to see it work.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON list, one object a row.")
-    ] = False,
+    as_json: Json = False,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -48,21 +46,16 @@ def bench(
     ] = None,
 ) -> None:
     """Time something beside what it replaces, turn by turn, and print the rows."""
-    with clear_errors():
-        from trix.lab.bench import BENCHES
+    from trix.lab.bench import BENCHES
 
-        drawn = name is Bench.memory
-        if plot is not None and (not drawn or plot.suffix not in (".svg", ".png")):
-            raise typer.BadParameter(
-                f"expected memory and a .svg or .png, got {name.value} and {plot}",
-                param_hint="--plot",
-            )
-        rows = BENCHES[name.value](quick)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-        else:
-            print_rows(rows)
-        if drawn:
-            from trix.show.figures.costs import memory_costs
+    drawn = name is Bench.memory
+    if plot is not None and (not drawn or plot.suffix not in PICTURES):
+        raise typer.BadParameter(
+            f"expected memory and a .svg or .png, got {name.value} and {plot}", param_hint="--plot"
+        )
+    rows = BENCHES[name.value](quick)
+    (print_json if as_json else print_rows)(rows)
+    if drawn:
+        from trix.show.figures.costs import memory_costs
 
-            save_figure(memory_costs, rows, plot or Path("runs") / f"bench-{name.value}.svg")
+        save_figure(memory_costs, rows, plot or Path("runs") / f"bench-{name.value}.svg")

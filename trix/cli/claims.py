@@ -1,16 +1,24 @@
 """`trix claims`: the ledger, and the runs that a claim needs."""
 
-import json
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from trix.cli.common import Budget, clear_errors, load_corpus
+from trix.cli.common import (
+    Budget,
+    CorpusName,
+    Json,
+    clear_errors,
+    coloured,
+    console,
+    load_corpus,
+    print_json,
+    print_table,
+)
 from trix.experiments.table import EXPERIMENTS
 from trix.files import write_text
 from trix.lab.recipes import environment
@@ -24,42 +32,46 @@ app = typer.Typer(
 )
 
 BEGIN, END = "<!-- scoreboard -->", "<!-- /scoreboard -->"
-STYLES = {
-    "holds": "green",
-    "exceeded": "bold green",
-    "explained away": "yellow",
-    "refuted": "red",
-    "open": "dim",
-    "within": "green",
-    "off": "red",
-}
 
 
 @app.callback()
-def show_claims(
+@clear_errors()
+def list_claims(
     context: typer.Context,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON list, one object a claim.")
-    ] = False,
+    as_json: Json = False,
     update: Annotated[
         Path | None, typer.Option(help="Rewrite the scoreboard in this Markdown file instead.")
     ] = None,
 ) -> None:
-    """Print every claim with the source's figure, ours, the control and the verdict so far."""
+    """Print a line for every claim: its id, the verdict so far, the statement."""
     if context.invoked_subcommand is not None:
         return
-    with clear_errors():
-        rows = ledger.settle_all(ledger.find_ledger())
-        if update is not None:
-            update_scoreboard(update, rows)
-            typer.echo(f"{update}: {len(rows)} claims")
-        elif as_json:
-            typer.echo(json.dumps([row.row() for row in rows], indent=1, ensure_ascii=False))
-        else:
-            _print_table(rows)
+    rows = ledger.settle_all(ledger.find_ledger())
+    if update is not None:
+        update_scoreboard(update, rows)
+        typer.echo(f"{update}: {len(rows)} claims")
+    elif as_json:
+        print_json([row.row() for row in rows])
+    else:
+        for row in rows:
+            line = [f"{row.claim.id:4}", coloured(f"{row.verdict:15}"), row.claim.statement]
+            console().print(Text.assemble(*line), no_wrap=True, overflow="ellipsis")
+        typer.echo("all about one of them: trix claims show ID", err=True)
+
+
+@app.command("show")
+@clear_errors()
+def show_claim(
+    name: Annotated[str, typer.Argument(metavar="ID", help="The claim's id, as M1.")],
+) -> None:
+    """Print everything about a claim: both figures, the gains, the records, what repeats it."""
+    folder = ledger.find_ledger()
+    claim = ledger.find_claim(ledger.load_claims(folder), name)
+    _print_claim(ledger.settle(claim, read_all_records(folder / "records")))
 
 
 @app.command("run")
+@clear_errors()
 def run_claim(
     name: Annotated[
         str,
@@ -71,7 +83,7 @@ def run_claim(
         Budget, typer.Option(help="full: measure; quick: a few steps, kept apart, to see it work.")
     ] = Budget.full,
     seeds: Annotated[int, typer.Option(help="Runs of each trained arm.", min=1)] = 5,
-    corpus: Annotated[str, typer.Option(help="Text to measure on.")] = "tinyshakespeare",
+    corpus: CorpusName = "tinyshakespeare",
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs"),
     records: Annotated[
         Path | None,
@@ -81,39 +93,35 @@ def run_claim(
     ] = None,
 ) -> None:
     """Run what a claim needs, going on where an earlier call stopped, and print the verdict."""
-    with clear_errors():
-        folder = ledger.find_ledger()
-        claims = ledger.load_claims(folder)
-        if name in EXPERIMENTS:
-            experiments = [name]
-            claims = [claim for claim in claims if name in claim.rule.experiments()]
-        else:
-            claims = [ledger.find_claim(claims, name)]
-            experiments = ledger.runnable(claims[0])
-        text = load_corpus(corpus)
-        if records is None:
-            records = folder / "records" if budget is Budget.full else work / "quick-records"
-        for experiment in experiments:
-            typer.echo(
-                f"{experiment} on {text.name}, {seeds} seeds, budget {budget.value}", err=True
-            )
-            run_experiment(experiment, text, records, work, seeds, budget.value)
-        if budget is Budget.quick:
-            typer.echo("a few steps only: these figures settle nothing", err=True)
-        found = read_all_records(records)
-        typer.echo(f"{records}: {sum(r.experiment in experiments for r in found)} runs", err=True)
-        if claims:
-            _print_table([ledger.settle(claim, found) for claim in claims])
+    folder = ledger.find_ledger()
+    claims = ledger.load_claims(folder)
+    if name in EXPERIMENTS:
+        experiments = [name]
+        claims = [claim for claim in claims if name in claim.rule.experiments()]
+    else:
+        claims = [ledger.find_claim(claims, name)]
+        experiments = ledger.runnable(claims[0])
+    text = load_corpus(corpus)
+    if records is None:
+        records = folder / "records" if budget is Budget.full else work / "quick-records"
+    for experiment in experiments:
+        typer.echo(f"{experiment} on {text.name}, {seeds} seeds, budget {budget.value}", err=True)
+        run_experiment(experiment, text, records, work, seeds, budget.value)
+    if budget is Budget.quick:
+        typer.echo("a few steps only: these figures settle nothing", err=True)
+    found = read_all_records(records)
+    typer.echo(f"{records}: {sum(r.experiment in experiments for r in found)} runs", err=True)
+    for claim in claims:
+        _print_claim(ledger.settle(claim, found))
 
 
 @app.command("verify")
+@clear_errors()
 def verify_records(
     sample: Annotated[int, typer.Option(help="How many stored runs to repeat.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Decides which.")] = 0,
     everything: Annotated[bool, typer.Option("--all", help="Repeat all of them.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON list, one object a metric.")
-    ] = False,
+    as_json: Json = False,
     store: Annotated[
         bool, typer.Option("--store", help="Run and store what is missing instead.")
     ] = False,
@@ -124,30 +132,29 @@ def verify_records(
     A metric may differ from its record by the prediction interval of the other seeds. Times are not
     compared. The text is plays, which needs no network.
     """
-    with clear_errors():
-        folder = ledger.find_ledger() / "quick"
-        text = load_corpus(verify.CORPUS)
-        if store:
-            typer.echo(f"{folder}: {len(verify.store(text, folder, work))} runs", err=True)
-            return
-        stored = verify.stored_runs(text, folder)
-        chosen = verify.choose(stored, len(stored) if everything else sample, seed)
-        checks = verify.verify(text, chosen, stored)
-        if as_json:
-            typer.echo(json.dumps([check._asdict() for check in checks], indent=1))
-        else:
-            _print_checks(checks)
-        off = sum(check.verdict == "off" for check in checks)
-        typer.echo(
-            f"{len(chosen)} of {len(stored)} runs repeated on {text.name}: "
-            f"{off} of {len(checks)} metrics off",
-            err=True,
-        )
-        if off:
-            here = environment()
-            then = {key: getattr(chosen[0], key) for key in here}
-            typer.echo(f"stored with {then}\nrepeated with {here}", err=True)
-            raise typer.Exit(1)
+    folder = ledger.find_ledger() / "quick"
+    text = load_corpus(verify.CORPUS)
+    if store:
+        typer.echo(f"{folder}: {len(verify.store(text, folder, work))} runs", err=True)
+        return
+    stored = verify.stored_runs(text, folder)
+    chosen = verify.choose(stored, len(stored) if everything else sample, seed)
+    checks = verify.verify(text, chosen, stored)
+    if as_json:
+        print_json([check._asdict() for check in checks])
+    else:
+        _print_checks(checks)
+    off = sum(check.verdict == "off" for check in checks)
+    typer.echo(
+        f"{len(chosen)} of {len(stored)} runs repeated on {text.name}: "
+        f"{off} of {len(checks)} metrics off",
+        err=True,
+    )
+    if off:
+        here = environment()
+        then = {key: getattr(chosen[0], key) for key in here}
+        typer.echo(f"stored with {then}\nrepeated with {here}", err=True)
+        raise typer.Exit(1)
 
 
 def update_scoreboard(path: Path, rows: list[ledger.Settled]) -> None:
@@ -164,45 +171,44 @@ def update_scoreboard(path: Path, rows: list[ledger.Settled]) -> None:
     write_text(path, f"{before}{BEGIN}\n{ledger.ledger_table(rows)}\n{END}{after}")
 
 
-def _print_table(rows: list[ledger.Settled]) -> None:
-    table = Table(show_lines=True)
-    for column in ("claim", "statement", "source's figure", "ours", "control", "verdict"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        style = STYLES[row.verdict]
-        cells = row.row()
-        table.add_row(
-            *(escape(str(cells[key])) for key in ("id", "statement", "seed", "ours", "control")),
-            f"[{style}]{row.verdict}[/]",
-        )
-    Console().print(table)
+def _print_claim(row: ledger.Settled) -> None:
+    claim = row.claim
+    told = {
+        claim.id: claim.statement,
+        "verdict": row.verdict + (f": {row.reason}" if row.reason else ""),
+        "source's figure": f"{claim.seed} ({claim.source})",
+        "ours": row.ours,
+        "control": claim.control,
+        "gains": "\n".join(str(one).removeprefix("gain ") for one in row.compared),
+        "protocol": claim.protocol,
+        "chapter": claim.chapter,
+        "records": ", ".join(row.records),
+        "command": row.command,
+    }
+    table = Table.grid(padding=(0, 2), pad_edge=False)
+    for what, text in told.items():
+        table.add_row(what, Text(text or "–", overflow="fold"))
+    console().print(table)
 
 
 def _print_checks(checks: list[verify.Check]) -> None:
     # what is the same to the last bit fills one line a run, everything else a line of its own
-    table = Table()
-    table.add_column("arm", overflow="fold")
-    for column in ("seed", "metric", "stored", "may lie in", "received", "verdict"):
-        table.add_column(column, no_wrap=True)
+    rows = []
     for run, mine in groupby(checks, key=lambda check: (check.experiment, check.arm, check.seed)):
-        named = (escape(f"{run[0]}/{run[1]}"), "–" if run[2] is None else str(run[2]))
-        same, other = [], []
+        named = (f"{run[0]}/{run[1]}", "–" if run[2] is None else str(run[2]))
+        other = []
+        same = 0
         for check in mine:
-            (same if check.verdict == "same" else other).append(check)
-        if same:
-            table.add_row(*named, f"{len(same)} metrics", "", "", "", "[green]same[/]")
-        for check in other:
+            if check.verdict == "same":
+                same += 1
+                continue
             stored, low, high, received = (
                 "–" if value is None else f"{value:.6g}"
                 for value in (check.stored, check.low, check.high, check.received)
             )
-            style = STYLES[check.verdict]
-            table.add_row(
-                *named,
-                escape(check.metric),
-                stored,
-                f"{low} … {high}",
-                received,
-                f"[{style}]{check.verdict}[/]",
-            )
-    Console().print(table)
+            may = f"{low} … {high}"
+            other.append((*named, check.metric, stored, may, received, coloured(check.verdict)))
+        if same:
+            rows.append((*named, f"{same} metrics", "", "", "", coloured("same")))
+        rows += other
+    print_table(("arm", "seed", "metric", "stored", "may lie in", "received", "verdict"), rows)

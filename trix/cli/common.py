@@ -1,20 +1,39 @@
-"""What the commands share: errors in one line, the corpus, tables and figures."""
+"""What the commands share: errors and warnings in one line, JSON, the corpus, tables, figures."""
 
 import enum
-from collections.abc import Callable, Iterator
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from trix.files import atomic_path
 from trix.lab import corpus
 from trix.lab.corpus import Corpus
 from trix.lab.texts import Unavailable
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead, for another program.")]
+CorpusName = Annotated[str, typer.Option(help="Text to measure on.")]
+PICTURES = (".svg", ".png")
+STYLES = {
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "bold red",
+    "holds": "green",
+    "exceeded": "bold green",
+    "explained away": "yellow",
+    "refuted": "red",
+    "open": "dim",
+    "same": "green",
+    "within": "green",
+    "off": "red",
+}
 
 
 class Budget(enum.StrEnum):
@@ -26,15 +45,30 @@ class Budget(enum.StrEnum):
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn what a user can mend into one line and an exit code, without a traceback."""
-    try:
-        yield
-    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        typer.echo(f"trix: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        typer.echo("trix: interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(130) from error
+    """Turn what a user can mend into one line and an exit code, without a traceback.
+
+    Warnings become lines of the same form, without the place in the code that they came from.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            yield
+        except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
+            tell(error)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            tell("interrupted; the same command goes on from here")
+            raise typer.Exit(130) from error
+
+
+def tell(message: object) -> None:
+    """Say something about the call on standard error, as every error and warning is said."""
+    typer.echo(f"trix: {message}", err=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def load_corpus(name: str) -> Corpus:
@@ -52,14 +86,34 @@ def load_corpus(name: str) -> Corpus:
         ) from error
 
 
+def console() -> Console:
+    """Return where tables are printed: what stands in brackets is text, not markup."""
+    return Console(markup=False, highlight=False)
+
+
+def coloured(word: str) -> Text:
+    """Return a verdict or a status in its colour."""
+    return Text(word, STYLES[word.strip()])
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
+    """Print a table whose cells are shown whole, folded where they are wide."""
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
 def print_rows(rows: list[dict[str, Any]]) -> None:
     """Print rows, at least one, as a table: a column a key of the first."""
     table = Table()
     for column, value in rows[0].items():
         table.add_column(column, justify="left" if isinstance(value, str) else "right")
     for row in rows:
-        table.add_row(*(escape(_figure(value)) for value in row.values()))
-    Console().print(table)
+        table.add_row(*(_figure(value) for value in row.values()))
+    console().print(table)
 
 
 def save_figure(draw: Callable[[Any], Any], rows: list[dict[str, Any]], path: Path) -> None:
@@ -71,6 +125,10 @@ def save_figure(draw: Callable[[Any], Any], rows: list[dict[str, Any]], path: Pa
         style.use()
         draw(rows).savefig(temporary, format=path.suffix[1:], facecolor="white")
     typer.echo(f"figure: {path}", err=True)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    tell(message)
 
 
 def _figure(value: Any) -> str:

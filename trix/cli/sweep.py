@@ -1,17 +1,27 @@
 """`trix sweep`: a grid of settings, trained and compared."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import joblib
 import typer
 
-from trix.cli.common import Budget, clear_errors, load_corpus, print_rows, save_figure
+from trix.cli.common import (
+    Budget,
+    CorpusName,
+    Json,
+    clear_errors,
+    load_corpus,
+    print_json,
+    print_rows,
+    save_figure,
+    tell,
+)
 from trix.experiments.grid import grid, parse_settings, read_grid
 from trix.ledger import sweep as lab
 
 
+@clear_errors()
 def sweep(
     name: Annotated[
         str,
@@ -43,40 +53,37 @@ def sweep(
             "$DASK_SCHEDULER_ADDRESS if it is set."
         ),
     ] = "loky",
-    corpus: Annotated[str, typer.Option(help="Text to measure on.")] = "tinyshakespeare",
+    corpus: CorpusName = "tinyshakespeare",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for records, table and figure; runs/sweep-NAME if not given."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON list, one object a combination.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Train every combination of some settings, going on where an earlier call stopped."""
-    with clear_errors():
-        chosen = {}
-        if name.endswith(".toml"):
-            name, chosen = read_grid(file := Path(name))
-            out = out or Path("runs") / f"sweep-{file.stem}"
-        points = grid(name, chosen | parse_settings(settings or []))
-        out = out or Path("runs") / f"sweep-{name}"
-        text = load_corpus(corpus)
-        typer.echo(f"{len(points)} combinations on {text.name}, {seeds} seeds: {out}", err=True)
-        records, diverged = lab.run_sweep(
-            points, text, out, seeds, budget.value, jobs or joblib.cpu_count(), backend
-        )
-        rows = lab.summarize(points, records)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-        elif rows:
-            print_rows(_shown(rows))
-        if rows:
-            lab.write_csv(points, records, out / "sweep.csv")
-            save_figure(lab.plot, rows, out / "sweep.svg")
-        for line in diverged:
-            typer.echo(f"trix: {line}", err=True)
-        if diverged:
-            raise typer.Exit(1)
+    chosen = {}
+    if name.endswith(".toml"):
+        name, chosen = read_grid(file := Path(name))
+        out = out or Path("runs") / f"sweep-{file.stem}"
+    points = grid(name, chosen | parse_settings(settings or []))
+    out = out or Path("runs") / f"sweep-{name}"
+    text = load_corpus(corpus)
+    typer.echo(f"{len(points)} combinations on {text.name}, {seeds} seeds: {out}", err=True)
+    records, diverged = lab.run_sweep(
+        points, text, out, seeds, budget.value, jobs or joblib.cpu_count(), backend
+    )
+    rows = lab.summarize(points, records)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_rows(_shown(rows))
+    if rows:
+        lab.write_csv(points, records, out / "sweep.csv")
+        save_figure(lab.plot, rows, out / "sweep.svg")
+    for line in diverged:
+        tell(line)
+    if diverged:
+        raise typer.Exit(1)
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

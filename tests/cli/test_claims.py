@@ -1,0 +1,266 @@
+"""`trix claims`: the list, one claim, the runs it needs, the scoreboard in a page."""
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+
+import trix.cli.common
+from trix.experiments.arm import Outcome, TrainedLM
+from trix.experiments.table import EXPERIMENTS
+from trix.lab.corpus import Corpus
+from trix.lab.optimize import TrainConfig
+from trix.lab.recipes import PROTOCOLS, Protocol
+from trix.lab.texts import Unavailable
+from trix.ledger.records import read_records
+from trix.models.charlm import LMConfig
+
+KEYS = ["id", "statement", "seed", "ours", "control", "verdict", "records"]
+LEDGER = """
+[[claim]]
+id = "T1"
+statement = "New is better than old, and so in every way that one can think of, today or not."
+seed = "8.09 | 8.21"
+source = "a note"
+protocol = "seed"
+control = "something simple"
+chapter = "00-first"
+
+[claim.rule]
+metric = "val_nats"
+direction = "lower"
+kind = "better"
+claimed = "trial/new"
+baseline = "trial/old"
+controls = ["control/simple"]
+margin = 0.01
+"""
+SMALL = Corpus("small", "made up", "the cat sat on the mat; " * 35)
+TINY = Protocol(
+    LMConfig(dim=8, layers=1, positions=6, mixer_options={"heads": 2}, dropout=0.1),
+    TrainConfig(steps=130, batch=2, context=5, warmup=3),
+    block=6,
+)
+
+
+@dataclass
+class Noted:
+    """An arm that notes how it was run."""
+
+    seeded: bool = True
+    calls: list = field(default_factory=list)
+
+    def config(self, corpus, budget):
+        return {"budget": budget}
+
+    def run(self, corpus, seed, budget, work):
+        self.calls.append((corpus.name, seed, budget, work.name))
+        return Outcome(0.5, 3, {"val_nats": 2.0 + seed}, [[1, 3.0]], "cpu")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A ledger of one claim, three small experiments' arms, and an empty folder to run in."""
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "claims.toml").write_text(LEDGER)
+    monkeypatch.setenv("TRIX_CLAIMS", str(tmp_path / "claims"))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
+    monkeypatch.setitem(EXPERIMENTS, "trial", {"new": TrainedLM("tiny"), "old": Noted()})
+    monkeypatch.setitem(EXPERIMENTS, "control", {"simple": Noted(seeded=False)})
+    monkeypatch.setattr(trix.cli.common.corpus, "load_corpus", lambda name: SMALL)
+    return tmp_path
+
+
+def _files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_claim_is_a_line_of_the_list(place, call):
+    result = call("claims")
+    assert result.exit_code == 0
+    (line,) = result.stdout.splitlines()
+    assert line.startswith("T1  open           New is better than old, and so")
+    assert len(line) == 80
+    assert line.endswith("…")
+    assert "trix claims show ID" in result.stderr
+
+
+def test_the_repositorys_ledger_is_found_from_any_folder(call, tmp_path, monkeypatch):
+    monkeypatch.delenv("TRIX_CLAIMS", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    rows = json.loads(call("claims", "--json").stdout)
+    assert {"A1", "F4", "S6", "L3", "P6", "M8"} <= {row["id"] for row in rows}
+    assert all(list(row) == KEYS for row in rows)
+    lines = call("claims").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [row["id"] for row in rows]
+    assert max(map(len, lines)) <= 80
+
+
+def test_json_has_exactly_the_promised_keys(place, call):
+    (row,) = json.loads(call("claims", "--json").stdout)
+    assert list(row) == KEYS
+    assert (row["id"], row["verdict"], row["records"]) == ("T1", "open", [])
+
+
+def test_a_claim_is_shown_with_everything(place, call, monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "trial", {"new": Noted(), "old": Noted()})
+    before = "".join(call("claims", "show", "t1").stdout.split())
+    assert "open:toofewrunsonrecord" in before
+    assert "overbaselinetrial/old:toofewrunsonrecord" in before
+    assert call("claims", "run", "T1").exit_code == 0
+    result = call("claims", "show", "T1")
+    assert result.exit_code == 0
+    shown = "".join(result.stdout.split())
+    for words in (
+        "New is better than old, and so in every way that one can think of, today or not.",
+        "8.09 | 8.21 (a note)",
+        "something simple",
+        "over baseline trial/old: +0.000 (+0.000 … +0.000)",
+        "over control control/simple: -",
+        "control.jsonl, trial.jsonl",
+        "protocol seed",
+        "chapter 00-first",
+        "trix claims run T1",
+    ):
+        assert "".join(words.split()) in shown, words
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_a_quick_run_works_resumes_and_stays_apart(place, call):
+    first = call("claims", "run", "t1", "--budget", "quick", "--seeds", "2")
+    assert first.exit_code == 0, first.output
+    assert "settle nothing" in first.stderr
+    assert "8.09 | 8.21" in first.stdout
+    records = place / "runs" / "quick-records"
+    runs = [("new", 0), ("new", 1), ("old", 0), ("old", 1)]
+    assert [(r.arm, r.seed) for r in read_records(records / "trial.jsonl")] == runs
+    assert _files(place / "claims") == ["claims.toml"]
+    assert _files(place / "runs") == ["quick-records/control.jsonl", "quick-records/trial.jsonl"]
+    before = {path: path.read_bytes() for path in records.iterdir()}
+
+    calls = EXPERIMENTS["trial"]["old"].calls  # pyright: ignore[reportAttributeAccessIssue]
+    ran = len(calls)
+    again = call("claims", "run", "T1", "--budget", "quick", "--seeds", "2")
+    assert again.exit_code == 0
+    assert len(calls) == ran
+    assert {path: path.read_bytes() for path in records.iterdir()} == before
+
+
+def test_an_experiment_can_be_run_by_its_name(place, call):
+    result = call("claims", "run", "trial", "--budget", "quick", "--seeds", "2")
+    assert result.exit_code == 0, result.output
+    assert "4 runs" in result.stderr
+    assert "T1" in result.stdout  # the claim that reads it
+    assert _files(place / "runs") == ["quick-records/trial.jsonl"]
+
+
+def test_a_full_run_writes_the_books_records_and_settles(place, call, monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "trial", {"new": Noted(), "old": Noted()})
+    assert call("claims", "run", "T1", "--work", "elsewhere").exit_code == 0
+    assert _files(place / "claims" / "records") == ["control.jsonl", "trial.jsonl"]
+    assert len(read_records(place / "claims" / "records" / "trial.jsonl")) == 10
+    (row,) = json.loads(call("claims", "--json").stdout)
+    assert row["verdict"] == "refuted"  # the two are the same
+    assert row["records"] == ["control.jsonl", "trial.jsonl"]
+
+
+def test_an_interrupted_run_says_how_to_go_on(place, call, press_at):
+    press_at(3)
+    result = call("claims", "run", "T1")
+    assert result.exit_code == 130
+    assert "trix: interrupted; the same command goes on" in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("run Z9", 1, "claim must be one of T1, got 'Z9'"),
+        ("show Z9", 1, "claim must be one of T1, got 'Z9'"),
+        ("run T1 --seeds 0", 2, "--seeds"),
+        ("run T1 --budget half", 2, "'half' is not one of 'quick', 'full'"),
+        ("run", 2, "ID"),
+        ("walk", 2, "walk"),
+        ("--update nowhere.md", 1, "nowhere.md"),
+        ("--update claims/claims.toml", 1, "must hold <!-- scoreboard -->"),
+        ("--update wrong.md", 1, "must hold <!-- scoreboard -->"),
+    ],
+)
+def test_a_wrong_call_is_told_so(place, call, arguments, code, message):
+    (place / "wrong.md").write_text("<!-- /scoreboard -->\n<!-- scoreboard -->\n")
+    before = {name: (place / name).read_bytes() for name in _files(place)}
+    result = call("claims", *arguments.split())
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.output
+    assert {name: (place / name).read_bytes() for name in _files(place)} == before
+
+
+def test_experiments_that_are_not_written_yet_are_named(place, call, monkeypatch):
+    monkeypatch.delitem(EXPERIMENTS, "control")
+    result = call("claims", "run", "T1")
+    assert result.exit_code == 1
+    assert "claim T1 needs experiments that are not written yet: control" in result.stderr
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("arguments", ["", "--json", "show T1", "run T1"])
+def test_corrupt_files_are_named_in_one_line(place, call, arguments):
+    (place / "claims" / "records").mkdir()
+    (place / "claims" / "records" / "trial.jsonl").write_text("{\n")
+    result = call("claims", *arguments.split())
+    assert result.exit_code == 1
+    assert "trix: corrupt record in trial.jsonl, line 1" in result.stderr
+    (place / "claims" / "records" / "trial.jsonl").unlink()
+    (place / "claims" / "claims.toml").write_text("[[claim")
+    result = call("claims", *arguments.split())
+    assert result.exit_code == 1
+    assert "trix: corrupt ledger claims.toml" in result.stderr
+
+
+def test_a_missing_ledger_says_where_it_belongs(place, call, monkeypatch):
+    monkeypatch.setenv("TRIX_CLAIMS", "nowhere")
+    result = call("claims")
+    assert result.exit_code == 1
+    assert "$TRIX_CLAIMS must be a folder that holds claims.toml, got 'nowhere'" in result.stderr
+
+
+def test_without_a_network_it_says_what_to_do(place, call, monkeypatch):
+    def unavailable(name):
+        raise Unavailable(f"{name} cannot be had")
+
+    monkeypatch.setattr(trix.cli.common.corpus, "load_corpus", unavailable)
+    result = call("claims", "run", "T1")
+    assert result.exit_code == 1
+    assert "tinyshakespeare cannot be had. Set $TRIX_DATA" in result.stderr
+    assert "--corpus plays" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("poems", "unknown corpus 'poems'"), ("x.txt", "there is none at x.txt")],
+)
+def test_a_corpus_that_is_not_there_is_named(place, call, monkeypatch, name, message):
+    monkeypatch.undo()
+    monkeypatch.setenv("TRIX_CLAIMS", str(place / "claims"))
+    monkeypatch.setitem(EXPERIMENTS, "trial", {})
+    monkeypatch.setitem(EXPERIMENTS, "control", {})
+    result = call("claims", "run", "T1", "--corpus", name)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_the_scoreboard_is_rewritten_between_its_marks(place, call):
+    page = place / "README.md"
+    page.write_text("above\n<!-- scoreboard -->\nold\n<!-- /scoreboard -->\nbelow\n")
+    for _ in range(2):  # a second call changes nothing
+        result = call("claims", "--update", "README.md")
+        assert result.exit_code == 0
+        assert "1 claims" in result.stdout
+        lines = page.read_text().splitlines()
+        assert lines[:2] == ["above", "<!-- scoreboard -->"]
+        assert lines[4].startswith("| T1 | **open** | New is better than old, and")
+        assert lines[5:] == ["<!-- /scoreboard -->", "below"]

@@ -1,0 +1,270 @@
+"""`trix train`: the model it leaves, going on after Ctrl-C, and what it refuses."""
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import TEXT, TRAIN, trainer
+from trix.lab import fit
+from trix.lab.corpus import load_corpus
+from trix.lab.evaluate import evaluate, model_log_probs
+from trix.lab.recipes import BLOCK
+from trix.models.lookup import BlockDraw, LookupLM
+from trix.models.storage import INDEX, load_checkpoint, load_model, save_checkpoint
+
+
+def _bytes(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def _weights(folder):
+    return load_model(folder).model.state_dict()
+
+
+def _same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "net"])
+def test_training_leaves_a_model_that_says_what_it_is(place, train, preset):
+    result = train("--json", "--seed", "3", preset=preset)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    told = json.loads(result.stdout)
+    folder = place / "runs" / preset
+    assert told.pop("model") == f"runs/{preset}"
+    stored = load_model(folder)
+    assert stored.about == told
+    assert (told["preset"], told["steps"], told["seed"]) == (preset, 12, 3)
+    assert told["corpus"] == load_corpus("cats.txt").provenance()
+    assert told["versions"]["torch"] == torch.__version__
+    assert told["parameters"] == stored.model.parameter_count()
+    val = torch.tensor([stored.alphabet.index(c) for c in TEXT[int(0.9 * len(TEXT)) :]])
+    loss = evaluate(model_log_probs(stored.model), val, BLOCK).nats
+    assert told["val_nats"] == pytest.approx(loss, abs=1e-6)
+    assert told["val_perplexity"] == pytest.approx(math.exp(loss))
+    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".json", ".safetensors"]
+
+
+def test_messages_go_beside_the_output(place, call):
+    result = call("train", "tiny", "--corpus", "cats.txt")
+    assert result.exit_code == 0
+    assert "nats a character" in result.stdout
+    assert len(result.stdout.splitlines()) == 1
+    assert "counting n-grams of 1 … 4 characters in cats.txt" in result.stderr
+    assert "12/12" in result.stderr
+
+
+def test_seed_and_steps_and_order_are_used(place, train):
+    for i, options in enumerate([[], ["--seed", "1"], ["--steps", "5"], ["--order", "2"]]):
+        assert train("--out", f"m{i}", *options).exit_code == 0
+    assert train("--out", "again").exit_code == 0
+    first = _weights(place / "m0")
+    assert _same(first, _weights(place / "again"))
+    assert not any(_same(first, _weights(place / f"m{i}")) for i in (1, 2, 3))
+    assert load_model(place / "m2").about["steps"] == 5
+    assert load_model(place / "m3").model.config.order == 2
+
+
+def test_a_model_is_what_counting_and_the_trainer_make_of_the_text(place, train):
+    assert train("--seed", "2", preset="net").exit_code == 0
+    text = load_corpus("cats.txt")
+    config = fit.TrainRequest("net", text).model()
+    assert (config.vocab_size, config.network and config.network.vocab_size) == (12, 12)
+    torch.manual_seed(2)
+    expected = LookupLM(config, *fit.count(config, text.train, text.alphabet))
+    trainer.train(expected, BlockDraw(text.train, 2), TRAIN, 2, progress=False)
+    assert _same(_weights(place / "runs" / "net"), expected.state_dict())
+
+
+@pytest.mark.parametrize(("preset", "step"), [("tiny", 1), ("net", 7), ("tiny", 12)])
+def test_ctrl_c_saves_and_the_same_command_ends_in_the_same_model(
+    place, call, train, press_at, preset, step
+):
+    assert train("--out", "whole", preset=preset).exit_code == 0
+    press_at(step)
+    result = train("--seed", "0", preset=preset)
+    assert result.exit_code == 130
+    assert f"trix train {preset} --corpus=cats.txt --seed=0 --out=runs/{preset}" in result.stderr
+    saved = load_checkpoint(place / "runs" / preset / "training")
+    assert saved is not None
+    assert saved.values["step"] == step
+    assert call("sample", f"runs/{preset}").exit_code == 1  # there is no model yet
+    assert train(preset=preset).exit_code == 0
+    assert _same(_weights(place / "runs" / preset), _weights(place / "whole"))
+    assert not (place / "runs" / preset / "training").exists()
+
+
+def test_ctrl_c_while_counting_leaves_nothing_half(place, train, monkeypatch):
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "count", pressed)
+        assert train().exit_code == 130
+    assert _bytes(place / "runs") == {}
+    assert train().exit_code == 0
+
+
+def test_a_finished_model_is_not_trained_again_nor_replaced_by_another(model, train, monkeypatch):
+    before = _bytes(folder := model())
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_step", lambda *_: pytest.fail("trained again"))
+        result = train("--json")
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)["steps"] == 12
+        for options in (["--seed", "1"], ["--steps", "13"], ["--minutes", "1"], ["--order", "2"]):
+            result = train(*options)
+            assert result.exit_code == 1
+            name = options[0].removeprefix("--")
+            assert f"holds another model, finished or begun, expected {name}" in result.stderr
+        Path("cats.txt").write_text(TEXT.replace("hat", "rat"))
+        assert "another model, finished or begun, expected corpus" in train().stderr
+    assert _bytes(folder) == before
+    assert train("--steps", "13", "--force").exit_code == 0
+    assert load_model(folder).about["steps"] == 13
+    assert len(_bytes(folder)) == len(before)
+
+
+def test_a_wrong_request_removes_nothing_by_force(model, train):
+    before = _bytes(folder := model())
+    Path("short.txt").write_text("too short")
+    for options in (["--corpus", "nowhere.txt"], ["--order", "40"], ["--corpus", "short.txt"]):
+        assert train(*options, "--force").exit_code == 1
+        assert _bytes(folder) == before
+
+
+def test_a_folder_of_something_else_is_left_alone(place, train):
+    save_checkpoint(place / "other", {"x": torch.ones(1)}, {"step": 3})
+    before = _bytes(place / "other")
+    for options, message in ([], "a checkpoint of something else"), (["--force"], "no plan.json"):
+        result = train("--out", "other", *options)
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert _bytes(place / "other") == before
+
+
+def test_a_plan_keeps_the_steps_that_fitted_into_the_minutes(place, train, press_at, monkeypatch):
+    fitting = iter([(9, 0.25)])
+    monkeypatch.setattr(fit, "steps_within", lambda *_: next(fitting))
+    press_at(4)
+    assert train("--minutes", "2").exit_code == 130
+    plan = json.loads((place / "runs" / "tiny" / "plan.json").read_text())
+    assert (plan["steps"], plan["seconds_a_step"], plan["asked"]["minutes"]) == (9, 0.25, 2)
+    assert train("--minutes", "2").exit_code == 0  # it is not measured again
+    assert load_model(place / "runs" / "tiny").about["steps"] == 9
+
+
+def test_steps_are_those_that_fit(place, monkeypatch):
+    # a clock that only training and evaluating move: a step takes 2 s, a character read 0.01 s
+    now = [100.0]
+
+    def trained(model, draw, config, progress):
+        now[0] += 2.0 * config.steps
+        return trainer.TrainResult([], 2.0 * config.steps)
+
+    def evaluated(log_probs, text, block):
+        now[0] += 0.01 * len(text)
+
+    monkeypatch.setattr(fit, "train", trained)
+    monkeypatch.setattr(fit, "evaluate", evaluated)
+    monkeypatch.setattr(fit.time, "perf_counter", lambda: now[0])
+    request = fit.TrainRequest("tiny", load_corpus("cats.txt"), minutes=2)
+    config = request.model()
+    memories = fit.count(config, request.corpus.train, request.corpus.alphabet)
+    steps, speed = fit.steps_within(120, request, config, memories, "cpu")
+    reading = 0.01 * len(request.corpus.val)
+    assert speed == 2
+    # two steps to begin with, two that are timed, one evaluation to time and one to come
+    assert steps == int((120 - 8 - reading - 1.1 * reading) / (1.02 * 2))
+    with pytest.raises(
+        ValueError, match=r"minutes must leave time for a step, got 2: .* 12[0-9] s"
+    ):
+        fit.steps_within(9, request, config, memories, "cpu")
+
+
+def test_minutes_are_measured(place, call):
+    result = call("train", "tiny", "--corpus", "cats.txt", "--minutes", "0.03")
+    assert result.exit_code == 0, result.output
+    assert "fit in 0.03 minutes" in result.stderr
+    assert load_model(place / "runs" / "tiny").about["steps"] >= 1
+
+
+# 2 blocks, each of 7 characters and one after them, with one to spare: 18 to train on
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ("nano", 2, "preset must be one of"),
+        ("tiny --minutes 1 --steps 1", 2, "expected one of --minutes and --steps, got both"),
+        ("tiny --steps 0", 2, "--steps"),
+        ("tiny --seed 99999999999999999999", 2, "--seed"),
+        ("tiny --corpus nowhere.txt", 1, "expected a text file, but there is none at"),
+        ("tiny --corpus short.txt", 1, "expected at least 18 characters to train on"),
+        ("tiny --order 30", 1, "order must be at most 17 for an alphabet of 12"),
+    ],
+)
+def test_a_wrong_call_is_told_so(place, call, options, code, message):
+    Path("short.txt").write_text(TEXT[:18])
+    result = call("train", "--corpus", "cats.txt", *options.split())
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.output
+    assert not (place / "runs").exists()
+
+
+def test_the_shortest_text_that_is_enough_is_taken(train):
+    Path("enough.txt").write_text(TEXT[:20])
+    assert train("--corpus", "enough.txt").exit_code == 0
+
+
+@pytest.mark.parametrize("moment", ["training", "saving"])
+def test_on_a_full_disk_what_was_saved_still_stands(place, train, press_at, moment, monkeypatch):
+    assert train("--out", "whole").exit_code == 0
+    folder = place / "runs" / "tiny"
+    press_at(6)
+    assert train().exit_code == 130
+    before = _bytes(folder / "training")
+
+    def full(path, data):
+        if (path.parent.name == "training") == (moment == "training"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, data)
+
+    write = Path.write_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        result = train()
+    assert result.exit_code == 1
+    assert "trix: the disk is full (No space left on device)" in result.stderr
+    if moment == "training":
+        assert _bytes(folder / "training") == before
+    assert not (folder / INDEX).exists()
+    assert not [name for name in _bytes(folder) if Path(name).name.startswith(".")]
+    assert train().exit_code == 0
+    assert _same(_weights(folder), _weights(place / "whole"))
+
+
+def test_two_at_a_time_in_one_folder_are_kept_apart(place, train):
+    with fit.locked(place / "runs" / "tiny"):
+        result = train()
+    assert result.exit_code == 1
+    assert "in use by another process" in result.stderr
+
+
+def test_a_damaged_plan_or_training_is_named(place, train, press_at):
+    press_at(3)
+    train()
+    folder = place / "runs" / "tiny"
+    tensors = next((folder / "training").glob("*.safetensors"))
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"?")
+    result = train()
+    assert result.exit_code == 1
+    assert f"corrupt checkpoint runs/tiny/training/{tensors.name}: expected SHA" in result.stderr
+    (folder / "plan.json").write_text('{"steps": 3}')
+    assert "corrupt plan runs/tiny/plan.json" in train().stderr
+    assert train("--force").exit_code == 0
