@@ -77,7 +77,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"below 2\*\*63"):
         trix.CountTables(text, 15, 1000)
     tables = trix.CountTables(text, 3, 4)
-    with pytest.raises(ValueError, match="at most 3, got 4"):
+    with pytest.raises(ValueError, match="at most the 3 orders, got 4"):
         tables.probabilities(text[None], 4)
     with pytest.raises(ValueError, match="'kneser-ney'"):
         tables.probabilities(text[None], 2, "kneser-ney")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests import reference
 from trix.counts import words as word_memory
 from trix.counts.context import ContextMemory
-from trix.counts.words import REACH, STEP, AddressCounts, WordMemory, letters_of, word_keys
+from trix.counts.rows import Counts as AddressCounts
+from trix.counts.words import REACH, STEP, WordMemory, letters_of, word_keys
 
 ALPHABET = "\n ',.ABEabden"
 LETTERS = letters_of(ALPHABET)

@@ -8,9 +8,9 @@ characters is a distribution over the next one, by modified Kneser–Ney smoothi
           p_{-1}(x) = 1 / V
 
 where :math:`h'` lacks the oldest character, the discounts :math:`D_1, D_2, D_{3+}` come from how
-many counts are one, two, three and four, and :math:`\lambda(h)` is the discounted mass. Below the
-longest address, :math:`c(hx)` is the number of *different* characters that stood before
-:math:`hx`: a shorter address is only asked when the longer one does not know, and then common
+many counts are one, two, three and four, and :math:`\lambda(h)`, the backoff mass, is what they
+took. Below the longest address, :math:`c(hx)` is the number of *different* characters that stood
+before :math:`hx`: a shorter address is only read where the longer one is not known, and then common
 strings are no better evidence than rare ones.
 
 A memory that is to train a router on the very text that it has counted must not show it the
@@ -18,41 +18,19 @@ answer. The text is therefore cut into `folds` blocks, and everything is kept on
 each block.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trix.checks import positive
-from trix.counts.ngram import check_alphabet, check_batch, context_codes
-from trix.counts.rows import (
-    ContextReading,
-    CountRows,
-    check_folds,
-    row_parts,
-    without_each,
-)
-
-
-class OrderCounts(NamedTuple):
-    """Counted n-grams of one order, sorted; the contexts are the n-grams of the order below.
-
-    Attributes:
-        code: the n-gram as a number in base `vocab_size`, int64 `[entries]`.
-        count: how often it occurs in each part of the text, int32 or int64 `[entries, parts]`.
-    """
-
-    code: np.ndarray
-    count: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]
+from trix.checks import positive, shape
+from trix.counts.ngram import check_alphabet, check_batch, context_codes, window_codes
+from trix.counts.rows import ContextReading, CountRows, Counts, tally, without_each
 
 
 class ContextMemory(CountRows):
     """N-gram tables of every order up to the longest, read all at once.
-
-    The tables are flat, sorted tensors: one search finds the addresses of all lengths, one gather
-    fetches what stands there.
 
     Args:
         tokens: the text to count, int64 `[length]`, values below `vocab_size`.
@@ -62,9 +40,16 @@ class ContextMemory(CountRows):
         dtype: of what is read.
 
     Raises:
-        TypeError: tokens are not int64.
+        TypeError: tokens are not int64, or a size is not an integer.
         ValueError: the text is shorter than `order`, a token is out of range, `folds` is 1 or
             below 0, or numbers of `order` characters do not fit in 63 bits.
+
+    Example:
+        >>> text = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+        >>> memory = ContextMemory(text, order=3, vocab_size=3, folds=0)
+        >>> reading = memory.read(memory.addresses(text[None]))
+        >>> reading.probabilities[0, -1].argmax(dim=-1).tolist()  # after "1", "01"
+        [0, 2, 2]
     """
 
     def __init__(
@@ -75,49 +60,22 @@ class ContextMemory(CountRows):
         folds: int = 8,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """See the class."""
-        _check_size(order, vocab_size)
-        if tokens.ndim != 1 or len(tokens) < order:
-            raise ValueError(f"tokens must be [length >= {order}], got {list(tokens.shape)}")
-        check_folds(folds)
-        check_alphabet(tokens, vocab_size)
-        text = tokens.cpu().numpy()
-        counts = [_count(text, n, vocab_size, max(folds, 1)) for n in range(1, order + 1)]
-        self._settle(counts, vocab_size, folds, dtype)
+        self._size(order, vocab_size)
+        super().__init__(tokens, folds, dtype)
 
     @classmethod
     def from_counts(
         cls,
-        counts: Sequence[OrderCounts],
+        counts: Sequence[Counts],
         vocab_size: int,
         folds: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> "ContextMemory":
         """Return the memory of counts that were taken before, as `counts` holds them."""
-        _check_size(len(counts), vocab_size)
         memory = cls.__new__(cls)
-        memory._settle(list(counts), vocab_size, folds, dtype)
+        memory._size(len(counts), vocab_size)
+        memory._settle(list(counts), folds, dtype)
         return memory
-
-    def with_text(self, tokens: Tensor) -> "ContextMemory":
-        """Return a memory that has counted another text as well; this one stays as it is.
-
-        Raises:
-            TypeError: tokens are not int64.
-            ValueError: the text is shorter than the order or has other characters.
-        """
-        other = ContextMemory(tokens, self.order, self.vocab_size, 0)
-        merged = [
-            _merge(OrderCounts(a.code, a.count.sum(axis=1, keepdims=True)), b)
-            for a, b in zip(self.counts, other.counts, strict=True)
-        ]
-        memory = ContextMemory.from_counts(merged, self.vocab_size, 0, self.share.dtype)
-        return memory.to(self.share.device)
-
-    def memory(self) -> list[int]:
-        """Return the bytes of what is read at each order, in memory, shortest address first."""
-        contexts = [len(np.unique(c.code // self.vocab_size)) for c in self.counts]
-        return [self._bytes(n, len(c.code)) for n, c in zip(contexts, self.counts, strict=True)]
 
     def addresses(self, tokens: Tensor) -> Tensor:
         """Return where to look after every position.
@@ -137,15 +95,14 @@ class ContextMemory(CountRows):
         """
         check_batch(tokens, self.vocab_size)
         codes = context_codes(tokens, self.order, self.vocab_size)
-        keys = codes + self._first_key.to(codes.device)
+        keys = codes + self.stride * torch.arange(self.order, device=codes.device)
         return self.places(keys, codes >= 0)
 
     def read(self, address: Tensor, left_out: Tensor | None = None) -> ContextReading:
         """Return what stands at addresses.
 
         Args:
-            address: from `addresses`, `[..., order]`; −1 passes the question on to the next
-                shorter address.
+            address: from `addresses`, `[..., order]`; −1 backs off to the next shorter address.
             left_out: block of the text that is not to be counted, int64 `[...]`; none when not
                 given.
 
@@ -153,8 +110,6 @@ class ContextMemory(CountRows):
             ValueError: the address is not `[..., order]`, or there is nothing to leave out.
             IndexError: there is no such block.
         """
-        if address.shape[-1] != self.order:
-            raise ValueError(f"address must be [..., {self.order}], got {list(address.shape)}")
         found = self.found(address, left_out)
         share = found.share.reshape(-1, self.order, self.vocab_size)
         backoff_mass = found.backoff_mass.reshape(-1, self.order)
@@ -163,53 +118,40 @@ class ContextMemory(CountRows):
         for n in range(self.order):
             p = torch.addcmul(share[:, n], backoff_mass[:, n, None], p)
             levels.append(p)
-        said = torch.stack(levels, dim=1)
-        return ContextReading(said.view_as(found.share), found.evidence)
+        return ContextReading(torch.stack(levels, dim=1).view_as(found.share), found.evidence)
 
-    def _settle(
-        self, counts: list[OrderCounts], vocab_size: int, folds: int, dtype: torch.dtype
-    ) -> None:
-        self.counts, self.order = counts, len(counts)
-        after, parts = without_each(counts[0].count, folds), []
-        for n, table in enumerate(counts):
+    def _size(self, order: int, vocab_size: int) -> None:
+        self.order, self.vocab_size = positive("order", order), positive("vocab_size", vocab_size)
+        self.stride = vocab_size ** (order - 1)
+        if max(order, vocab_size) * self.stride >= 2**63:
+            raise ValueError(
+                "order times vocab_size ** (order - 1) must be below 2**63, got order "
+                f"{order} and vocab_size {vocab_size}"
+            )
+
+    def _count(self, tokens: Tensor, parts: int) -> list[Counts]:
+        shape("tokens", tokens, f"length >= {self.order}")
+        check_alphabet(tokens, self.vocab_size)
+        length, counts = len(tokens), []
+        for n in range(1, self.order + 1):
+            code = window_codes(tokens.cpu(), n, self.vocab_size).numpy()
+            part = np.arange(n - 1, length) * parts // length  # of the last character
+            code, count = tally(code, part, parts)
+            counts.append(Counts(*np.divmod(code, self.vocab_size), count))
+        return counts
+
+    def _smoothed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        after = without_each(self.counts[0].count, self.folds)
+        for n, table in enumerate(self.counts):
             weight = seen = after
             if n + 1 < self.order:
-                after = without_each(counts[n + 1].count, folds)
-                shorter = counts[n + 1].code % vocab_size ** (n + 1)
-                longer = np.searchsorted(table.code, shorter)
-                weight = _sums(after > 0, longer, len(table.code))
-            contexts, start = np.unique(table.code // vocab_size, return_index=True)
-            key = n * vocab_size ** (self.order - 1) + contexts
-            character = table.code % vocab_size
-            parts.append(row_parts(key, start, character, (weight, seen), dtype))
-        self._store(parts, vocab_size, folds)
-        self._first_key = torch.arange(self.order) * vocab_size ** (self.order - 1)
-
-
-def _check_size(order: int, vocab_size: int) -> None:
-    positive("order", order)
-    positive("vocab_size", vocab_size)
-    if max(order, vocab_size) * vocab_size ** (order - 1) >= 2**63:
-        raise ValueError(
-            "order times vocab_size ** (order - 1) must be below 2**63, got order "
-            f"{order} and vocab_size {vocab_size}"
-        )
-
-
-def _count(text: np.ndarray, order: int, vocab_size: int, folds: int) -> OrderCounts:
-    windows = len(text) - order + 1
-    code = np.zeros(windows, dtype=np.int64)
-    for i in range(order):
-        code = code * vocab_size + text[i : i + windows]
-    code, entry = np.unique(code, return_inverse=True)
-    fold = np.arange(order - 1, len(text)) * folds // len(text)  # of the last character
-    count = np.bincount(entry * folds + fold, minlength=len(code) * folds)
-    return OrderCounts(code, count.reshape(-1, folds).astype(np.int32))
-
-
-def _merge(a: OrderCounts, b: OrderCounts) -> OrderCounts:
-    code, entry = np.unique(np.concatenate([a.code, b.code]), return_inverse=True)
-    return OrderCounts(code, _sums(np.concatenate([a.count, b.count]), entry, len(code)))
+                longer = self.counts[n + 1]
+                after = without_each(longer.count, self.folds)
+                code = table.key * self.vocab_size + table.character
+                # a longer n-gram without its oldest character
+                shorter = longer.key % self.vocab_size**n * self.vocab_size + longer.character
+                weight = _sums(after > 0, np.searchsorted(code, shorter), len(code))
+            yield weight, seen
 
 
 def _sums(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:

@@ -1,15 +1,15 @@
 r"""A routed mixture of distributions: a gate chooses how fine to look, and when to compute instead.
 
 The places that a gate routes to are tables, such as the orders of a `ContextMemory` from the
-coarsest address to the finest, and last a network's own distribution. What they say is blended as
-logarithms (a product of experts, Hinton 2002; the logistic mixing of PAQ, Mahoney 2005):
+coarsest address to the finest, and last a network's own distribution. Their logarithms are blended
+(a product of experts, Hinton 2002; the logistic mixing of PAQ, Mahoney 2005):
 
 .. math:: p(x) \propto \prod_i p_i(x)^{\beta w_i}, \qquad w = \mathrm{softmax}(s)
 
-so that an expert who is sure that a character does *not* come next can say so. The scores
-:math:`s` and the inverse temperature :math:`\beta` come from what stands at the addresses (how
-often they were seen, how many characters followed, how undecided they are) and from a state: a
-network's, or the latest characters themselves.
+so an expert can be sure that a character does *not* come next. The scores :math:`s` and the inverse
+temperature :math:`\beta` come from what stands at the addresses (how often they were seen, how many
+characters followed, the entropy of what they predict) and from a state: a network's, or the latest
+characters themselves.
 """
 
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trix.address.route import Route, blend_weights
+from trix.checks import place as checked_place
 from trix.checks import positive
 from trix.counts.rows import ContextReading
 
@@ -40,18 +41,27 @@ class Blended(NamedTuple):
 
 
 class ContextGate(nn.Module):
-    """Blends what tables say, and a network's own distribution.
+    """Blends what tables predict, and a network's own distribution.
+
+    It is initialized to blend the tables evenly, raised to the power one; the network's own
+    distribution, where there is one, joins them with the power one as well.
 
     Args:
         tables: places whose distributions are read.
         state_dim: features of the state that the gate reads beside the evidence.
         network: whether a network's distribution is blended as well; it is the last place.
         hidden: units of each of the gate's two layers.
-        fixed: the control: scores and inverse_temperature are learned, but the same everywhere.
+        fixed: the control: scores and inverse temperature are learned, but the same everywhere.
 
     Raises:
         TypeError: a size is not an integer.
         ValueError: a size below 1.
+
+    Example:
+        >>> gate = ContextGate(tables=2, state_dim=4, network=False)
+        >>> sure = ContextReading(torch.tensor([[[0.5, 0.5], [0.9, 0.1]]]), torch.zeros(1, 2, 3))
+        >>> gate(sure, torch.zeros(1, 4)).log_probabilities.exp()
+        tensor([[0.7500, 0.2500]], grad_fn=<ExpBackward0>)
     """
 
     forbidden: Tensor
@@ -64,11 +74,6 @@ class ContextGate(nn.Module):
         hidden: int = 64,
         fixed: bool = False,
     ) -> None:
-        """See the class.
-
-        It begins by blending the tables evenly, raised to the power one; the network's own
-        distribution, where there is one, joins them with the power one as well.
-        """
         super().__init__()
         self.tables = positive("tables", tables)
         self.places = tables + network
@@ -88,9 +93,10 @@ class ContextGate(nn.Module):
 
         Raises:
             IndexError: there is no such place.
+            TypeError: it is not an integer.
             ValueError: it is the last one that is allowed.
         """
-        self._check(place)
+        checked_place("place", place, self.places)
         if int((~self.forbidden).sum()) == 1 and not self.forbidden[place]:
             raise ValueError(f"one place must be allowed, got {place}, the last one")
         self.forbidden[place] = True
@@ -100,12 +106,13 @@ class ContextGate(nn.Module):
 
         Raises:
             IndexError: there is no such place.
+            TypeError: it is not an integer.
         """
-        self._check(place)
+        checked_place("place", place, self.places)
         self.forbidden[place] = False
 
     def forward(self, reading: ContextReading, state: Tensor, own: Tensor | None = None) -> Blended:
-        """Blend what a memory said with what a network says.
+        """Blend what a memory predicts with what a network does.
 
         Args:
             reading: of the tables, `[..., tables, ...]`.
@@ -121,24 +128,25 @@ class ContextGate(nn.Module):
                 f"{reading.evidence.shape[-2]} and {state.shape[-1]}"
             )
         if (own is not None) != (self.places > self.tables):
-            raise ValueError(
-                f"logits must be {'given' if self.places > self.tables else 'left out'}, got "
-                f"{None if own is None else list(own.shape)}"
-            )
-        said = reading.probabilities.clamp(min=_FLOOR).log()
-        undecided = (reading.probabilities * said).sum(dim=-1, keepdim=True)
+            wanted, got = ("given", None) if own is None else ("left out", list(own.shape))
+            raise ValueError(f"logits must be {wanted}, got {got}")
+        log_p = reading.probabilities.clamp(min=_FLOOR).log()
+        negentropy = (reading.probabilities * log_p).sum(dim=-1, keepdim=True)
         if own is not None:
-            own = F.log_softmax(own.to(said.dtype), dim=-1)
-            said = torch.cat([said, own.unsqueeze(-2)], dim=-2)
-        score, inverse_temperature = self._scores(
-            torch.cat([reading.evidence, undecided], dim=-1), state
-        )
+            own = F.log_softmax(own.to(log_p.dtype), dim=-1)
+            log_p = torch.cat([log_p, own.unsqueeze(-2)], dim=-2)
+        evidence = torch.cat([reading.evidence, negentropy], dim=-1)
+        score, inverse_temperature = self._scores(evidence, state)
         score = score.masked_fill(self.forbidden, -torch.inf)
         weight = blend_weights(score)
-        blend = (weight.unsqueeze(-2) @ said).squeeze(-2) * inverse_temperature.unsqueeze(-1)
+        blend = (weight.unsqueeze(-2) @ log_p).squeeze(-2) * inverse_temperature.unsqueeze(-1)
         weight, index = weight.sort(dim=-1, descending=True)
         route = Route(index, weight, score.gather(-1, index), index.unsqueeze(-1))
         return Blended(F.log_softmax(blend, dim=-1), route, inverse_temperature)
+
+    def extra_repr(self) -> str:
+        """Tell the sizes."""
+        return f"tables={self.tables}, places={self.places}, fixed={self.fixed}"
 
     def _scores(self, evidence: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         if self.fixed:
@@ -148,7 +156,3 @@ class ContextGate(nn.Module):
             found = self.score(F.gelu(self.think(F.gelu(self.read(seen)))))
         found = found.to(evidence.dtype)  # under autocast the gate's are coarser
         return found[..., :-1], found[..., -1].exp()
-
-    def _check(self, place: int) -> None:
-        if not 0 <= place < self.places:
-            raise IndexError(f"place must be in 0 … {self.places - 1}, got {place}")

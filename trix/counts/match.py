@@ -1,20 +1,19 @@
-r"""Echoes: the text that is being read is itself a table.
+r"""Match model: the text that is being read is itself a table, and what is found are its echoes.
 
 An address of the last two characters, or the last four, may have stood in this very text before,
 and what followed it there is likely to follow again: a name that no counted text has, or a turn of
-phrase. Attention learns to look this up, with heads that find an earlier occurrence and
-copy what came after it (Olsson et al. 2022); compressors have always done so (the match model of
-PAQ, Mahoney 2005). Here the address says where to look, and nothing is learned.
+phrase. Compressors call this the match model (PAQ, Mahoney 2005); attention learns it, with heads
+that find an earlier occurrence and copy what came after it (Olsson et al. 2022). Here the address
+says where to look, and nothing is learned.
 
 Nothing is kept from one text to the next, and no more than the last `REACH` characters are looked
-through, so what must be remembered to go on does not grow. With :math:`c(x)` for how often
-:math:`x` followed there,
+through, so the state does not grow. With :math:`c(x)` for how often :math:`x` followed there,
 
 .. math:: p(x) = \frac{\max(c(x) - D, 0)}{\sum c} + \frac{D \cdot |\{x : c(x) > 0\}|}{\sum c}
           \, p'(x)
 
-where :math:`p'` is the one that is asked for what the address does not know (absolute discounting,
-Ney et al. 1994), and :math:`D` is `DISCOUNT`.
+where :math:`p'` is what the address backs off to (absolute discounting, Ney et al. 1994), and
+:math:`D` is `DISCOUNT`.
 """
 
 from typing import NamedTuple
@@ -36,11 +35,10 @@ REACH = 256
 """Characters, with those of the address, that are looked through."""
 
 BELOW = 5
-"""Order of the n-gram that the shorter echo asks: long enough to know words, short enough to be
-known."""
+"""Order that the shorter echo backs off to: long enough to know words, short enough to be known."""
 
 DISCOUNT = 0.5
-"""What a count loses, so that something is left for what was not seen."""
+"""What a count loses, so that some mass is left for what was not seen."""
 
 _PIECE = 256  # positions that are compared at a time with those before them
 
@@ -75,6 +73,13 @@ def echoes(
     Raises:
         TypeError: tokens are not int64.
         ValueError: bad shape or token.
+
+    Example:
+        >>> echo = echoes(torch.tensor([[0, 1, 2, 3, 0, 1]]), vocab_size=4)
+        >>> echo.place[0, -1].tolist()  # the last two stood at 0 and 1, the last four not
+        [1, -1]
+        >>> echo.found.share[0, -1, 0].tolist()  # and 2 followed
+        [0.0, 0.0, 0.5, 0.0]
     """
     check_batch(tokens, vocab_size)
     codes = context_codes(tokens, max(LENGTHS) + 1, vocab_size)

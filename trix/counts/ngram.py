@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trix.checks import positive
+from trix.checks import at_most, indices, one_of, positive, shape, typed
 
 SMOOTHINGS = ("witten-bell", "add-one")
 _CHUNK = 16_384  # positions smoothed at a time: bounds memory at about 10 MB an order
@@ -49,21 +49,23 @@ class CountTables:
         vocab_size: number of distinct characters.
 
     Raises:
-        TypeError: tokens are not int64.
+        TypeError: tokens are not int64, or a size is not an integer.
         ValueError: the text is shorter than `order`, a token is out of range, or `vocab_size` to
             the power `order` does not fit in 63 bits.
+
+    Example:
+        >>> tables = CountTables(torch.tensor([0, 1, 0, 2, 0, 1]), order=2, vocab_size=3)
+        >>> tables.probabilities(torch.tensor([[0]]), smoothing="add-one")
+        tensor([[[0.1667, 0.5000, 0.3333]]], dtype=torch.float64)
     """
 
     def __init__(self, tokens: Tensor, order: int, vocab_size: int) -> None:
-        """See the class."""
         self.order, self.vocab_size = positive("order", order), positive("vocab_size", vocab_size)
         if vocab_size**order >= 2**63:
             raise ValueError(f"vocab_size ** order must be below 2**63, got {vocab_size}**{order}")
-        if tokens.ndim != 1 or len(tokens) < order:
-            raise ValueError(f"tokens must be [length >= {order}], got {list(tokens.shape)}")
+        shape("tokens", tokens, f"length >= {order}")
         check_alphabet(tokens, vocab_size)
-        text = tokens.cpu().numpy().astype(np.int64)
-        self.tables = [_count(text, n, vocab_size) for n in range(1, order + 1)]
+        self.tables = [_count(tokens.cpu(), n, vocab_size) for n in range(1, order + 1)]
 
     def memory(self) -> list[int]:
         """Return the bytes that each order's arrays take, shortest order first."""
@@ -74,8 +76,8 @@ class CountTables:
     ) -> Tensor:
         """Return the distribution of the next character after every position.
 
-        Nothing from before `tokens[:, 0]` is used: near the beginning of a row the address is
-        shorter, and so is the order.
+        Nothing from before `tokens[:, 0]` is used: at the start of a row addresses are shorter, and
+        so is the order.
 
         Args:
             tokens: int64 `[batch, time]`.
@@ -88,11 +90,8 @@ class CountTables:
         Raises:
             ValueError: bad shape, token, order or smoothing.
         """
-        order = self.order if order is None else positive("order", order)
-        if order > self.order:
-            raise ValueError(f"order must be at most {self.order}, got {order}")
-        if smoothing not in SMOOTHINGS:
-            raise ValueError(f"smoothing must be one of {SMOOTHINGS}, got {smoothing!r}")
+        order = at_most("order", self.order if order is None else order, self.order, "orders")
+        one_of("smoothing", smoothing, SMOOTHINGS)
         check_batch(tokens, self.vocab_size)
         codes = context_codes(tokens.cpu(), order, self.vocab_size)
         smooth = self._witten_bell if smoothing == "witten-bell" else self._add_one
@@ -164,50 +163,45 @@ class CountTables:
 
 
 def check_batch(tokens: Tensor, vocab_size: int) -> None:
-    """Raise `ValueError` unless tokens are `[batch, time]`; see `check_alphabet` for the rest."""
-    if tokens.ndim != 2:
-        raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
+    """Ask for tokens `[batch, time]`: `ValueError`; see `check_alphabet` for the rest."""
+    shape("tokens", tokens, "batch", "time")
     check_alphabet(tokens, vocab_size)
 
 
 def check_alphabet(tokens: Tensor, vocab_size: int) -> None:
-    """Raise `TypeError` unless tokens are int64, `ValueError` unless below `vocab_size`."""
-    if tokens.dtype != torch.int64:
-        raise TypeError(f"tokens must be int64, got {tokens.dtype}")
-    if tokens.numel() == 0:
-        return
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high >= vocab_size:
-        raise ValueError(f"tokens must be in 0 … {vocab_size - 1}, got {low} … {high}")
+    """Ask for int64 tokens below `vocab_size`: `TypeError` or `ValueError`."""
+    typed("tokens", tokens, torch.int64)
+    indices("tokens", tokens, vocab_size, ValueError)
 
 
-def _count(text: np.ndarray, order: int, vocab_size: int) -> OrderTable:
-    windows = len(text) - order + 1
-    code = np.zeros(windows, dtype=np.int64)
-    for i in range(order):
-        code = code * vocab_size + text[i : i + windows]
-    code, count = np.unique(code, return_counts=True)
-    contexts, start = np.unique(code // vocab_size, return_index=True)
-    return OrderTable(
-        torch.from_numpy(contexts),
-        torch.from_numpy(np.append(start, len(code))),
-        torch.from_numpy(code % vocab_size),
-        torch.from_numpy(count),
-    )
+def window_codes(tokens: Tensor, length: int, vocab_size: int) -> Tensor:
+    """Return every `length` consecutive tokens of `[..., time]` as a number in base `vocab_size`.
+
+    They are `[..., time - length + 1]`.
+    """
+    windows = tokens.shape[-1] - length + 1
+    code = torch.zeros_like(tokens[..., :windows])
+    for i in range(length):
+        code = code * vocab_size + tokens[..., i : i + windows]
+    return code
 
 
 def context_codes(tokens: Tensor, order: int, vocab_size: int) -> Tensor:
     """Return the addresses of 0 to `order - 1` characters after every position of `[batch, time]`.
 
-    They are numbers in base `vocab_size`, `[batch, time, order]`; −1 where fewer characters are
-    known than an address has.
+    They are `window_codes`, `[batch, time, order]`; −1 where fewer characters are known than an
+    address has.
     """
-    time = tokens.shape[1]
     codes = tokens.new_full((*tokens.shape, order), -1)
     codes[..., 0] = 0
-    for n in range(1, min(order, time + 1)):
-        code = torch.zeros_like(tokens[:, n - 1 :])
-        for i in range(n):
-            code = code * vocab_size + tokens[:, i : time - n + 1 + i]
-        codes[:, n - 1 :, n] = code
+    for n in range(1, min(order, tokens.shape[1] + 1)):
+        codes[:, n - 1 :, n] = window_codes(tokens, n, vocab_size)
     return codes
+
+
+def _count(tokens: Tensor, order: int, vocab_size: int) -> OrderTable:
+    code = window_codes(tokens, order, vocab_size).numpy()
+    code, count = np.unique(code, return_counts=True)
+    contexts, start = np.unique(code // vocab_size, return_index=True)
+    columns = (contexts, np.append(start, len(code)), code % vocab_size, count)
+    return OrderTable(*map(torch.from_numpy, columns))

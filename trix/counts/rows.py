@@ -1,5 +1,6 @@
 """Rows of counts: what stands at an address, in a whole text and in it without each block."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -8,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trix.checks import indices
+
 
 class ContextReading(NamedTuple):
-    """What a memory says after each position; `[...]` is the shape of the positions.
+    """What a memory predicts after each position; `[...]` is the shape of the positions.
 
     Attributes:
         probabilities: of the next character, by each address: n-grams, shortest first, and others
@@ -38,26 +41,39 @@ class Found(NamedTuple):
     evidence: Tensor
 
 
-def extended(shorter: ContextReading, found: Found, asked: Sequence[int]) -> ContextReading:
+def extended(shorter: ContextReading, found: Found, lower: Sequence[int]) -> ContextReading:
     """Return a reading with more addresses after those that it has.
 
     Args:
         shorter: what is already read, `[..., addresses, ...]`.
         found: what stands at the others.
-        asked: for each of them, which place among all is asked for what it does not know.
+        lower: for each of them, the address, by its place among all, that gets its backoff mass.
     """
-    said = list(shorter.probabilities.unbind(dim=-2))
-    for n, place in enumerate(asked):
-        said.append(
-            torch.addcmul(found.share[..., n, :], found.backoff_mass[..., n, None], said[place])
-        )
+    levels = list(shorter.probabilities.unbind(dim=-2))
+    for n, place in enumerate(lower):
+        share, mass = found.share[..., n, :], found.backoff_mass[..., n, None]
+        levels.append(torch.addcmul(share, mass, levels[place]))
     return ContextReading(
-        torch.stack(said, dim=-2), torch.cat([shorter.evidence, found.evidence], dim=-2)
+        torch.stack(levels, dim=-2), torch.cat([shorter.evidence, found.evidence], dim=-2)
     )
 
 
+class Counts(NamedTuple):
+    """What followed one kind of address, sorted by address and then by character.
+
+    Attributes:
+        key: the address as a number, int64 `[entries]`.
+        character: that followed, int64 `[entries]`.
+        count: how often, in each part of the text, int32 or int64 `[entries, parts]`.
+    """
+
+    key: np.ndarray
+    character: np.ndarray
+    count: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
 class CountRows:
-    """Sorted addresses, and at each of them the discounted counts of what followed.
+    """Sorted addresses of several kinds, and at each the discounted counts of what followed.
 
     All tensors are flat: one search finds an address, one gather fetches its row. Shares, masses
     and evidence are kept without each of `folds` blocks of the text and, last, with all of it:
@@ -65,19 +81,39 @@ class CountRows:
     """
 
     vocab_size: int
-    folds: int
-    keys: Tensor
-    start: Tensor
-    character: Tensor
-    share: Tensor
-    backoff_mass: Tensor
-    evidence: Tensor
+    stride = 0
+    """How far apart the keys of one kind and the next are, where `Counts` do not have it yet."""
+
+    def __init__(self, tokens: Tensor, folds: int, dtype: torch.dtype) -> None:
+        if folds < 0 or folds == 1:
+            raise ValueError(f"folds must be 0 or at least 2, got {folds}")
+        self._settle(self._count(tokens, max(folds, 1)), folds, dtype)
+
+    def with_text(self, tokens: Tensor) -> Self:
+        """Return a memory that has counted another text as well; this one stays as it is.
+
+        It has no folds.
+
+        Raises:
+            TypeError: tokens are not int64.
+            ValueError: the text is too short or has other characters.
+        """
+        memory = copy.copy(self)
+        pairs = zip(self.counts, self._count(tokens, 1), strict=True)
+        memory._settle([_merged(a, b) for a, b in pairs], 0, self.share.dtype)
+        return memory.to(self.share.device)
 
     def to(self, device: torch.device | str) -> Self:
         """Move what is read to a device; return the memory itself."""
         for name in ("keys", "start", "character", "share", "backoff_mass", "evidence"):
             setattr(self, name, getattr(self, name).to(device))
         return self
+
+    def memory(self) -> list[int]:
+        """Return the bytes of what is read at each kind of address, in their order."""
+        columns, width = self.folds + 1, self.share.element_size()
+        row, entry = 8 * 2 + 4 * columns * width, 8 + columns * width
+        return [len(run_starts(c.key)) * row + len(c.key) * entry for c in self.counts]
 
     def places(self, keys: Tensor, known: Tensor) -> Tensor:
         """Return where keys stand, int64 `[...]`; −1 for those not there and those not `known`."""
@@ -95,9 +131,13 @@ class CountRows:
                 given.
 
         Raises:
-            ValueError: there is nothing to leave out.
+            ValueError: there is nothing to leave out, or not as many addresses as there are kinds.
             IndexError: there is no such block.
         """
+        if address.shape[-1] != len(self.counts):
+            raise ValueError(
+                f"address must be [..., {len(self.counts)}], got {list(address.shape)}"
+            )
         column = self._column(address, left_out)
         known = address >= 0
         if not len(self.keys):
@@ -115,19 +155,37 @@ class CountRows:
             evidence * known.unsqueeze(-1),
         )
 
-    def _bytes(self, rows: int, entries: int) -> int:
-        columns, width = self.folds + 1, self.share.element_size()
-        return rows * (8 * 2 + 4 * columns * width) + entries * (8 + columns * width)
+    def _count(self, tokens: Tensor, parts: int) -> list[Counts]:
+        raise NotImplementedError
+
+    def _smoothed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        # for each kind of address, what is discounted and how often the entry was seen, both
+        # `[entries, folds + 1]`
+        for table in self.counts:
+            seen = without_each(table.count, self.folds)
+            yield seen, seen
+
+    def _settle(self, counts: list[Counts], folds: int, dtype: torch.dtype) -> None:
+        self.counts, self.folds = counts, folds
+        rows = [
+            _rows(table, n * self.stride, *pair, dtype)
+            for n, (table, pair) in enumerate(zip(counts, self._smoothed(), strict=True))
+        ]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        # each column is let go of once it is put together: all of them twice would not be little
+        del rows
+        self.evidence, self.backoff_mass, self.share = (
+            torch.cat(columns.pop(), dim=1) for _ in range(3)
+        )
+        self.character, size, self.keys = (torch.cat(columns.pop()) for _ in range(3))
+        self.start = F.pad(size.cumsum(0), (1, 0))
 
     def _column(self, address: Tensor, left_out: Tensor | None) -> Tensor:
         if left_out is None:
             return address.new_full((*address.shape[:-1], 1), self.folds)
         if self.folds == 0:
             raise ValueError("left_out needs a memory with folds, got one without")
-        if left_out.numel():
-            low, high = int(left_out.min()), int(left_out.max())
-            if low < 0 or high >= self.folds:  # the column after them has counted everything
-                raise IndexError(f"left_out must be in 0 … {self.folds - 1}, got {low} … {high}")
+        indices("left_out", left_out, self.folds)  # the column after them has counted everything
         return left_out.to(address.device).expand(address.shape[:-1]).unsqueeze(-1)
 
     def _shares(self, address: Tensor, known: Tensor, column: Tensor) -> Tensor:
@@ -143,60 +201,21 @@ class CountRows:
         share.scatter_(0, row * self.vocab_size + self.character.index_select(0, entry), found)
         return share.view(*address.shape, self.vocab_size)
 
-    def _store(self, parts: list["RowParts"], vocab_size: int, folds: int) -> None:
-        # each column is let go of once it is put together: all of them twice would not be little
-        self.vocab_size, self.folds = vocab_size, folds
-        columns = {name: [getattr(part, name) for part in parts] for name in RowParts._fields}
-        parts.clear()
-        self.evidence = torch.cat(columns.pop("evidence"), dim=1)
-        self.share = torch.cat(columns.pop("share"), dim=1)
-        self.backoff_mass = torch.cat(columns.pop("backoff_mass"), dim=1)
-        self.keys, self.character = torch.cat(columns["keys"]), torch.cat(columns["character"])
-        self.start = F.pad(torch.cat(columns["size"]).cumsum(0), (1, 0))
 
-
-class RowParts(NamedTuple):
-    """The rows of one kind of address, as `CountRows` keeps them; `size` is of each row."""
-
-    keys: Tensor
-    size: Tensor
-    character: Tensor
-    share: Tensor
-    backoff_mass: Tensor
-    evidence: Tensor
-
-
-def row_parts(
-    keys: np.ndarray,
-    start: np.ndarray,
-    character: np.ndarray,
-    counts: tuple[np.ndarray, np.ndarray],
-    dtype: torch.dtype,
-) -> RowParts:
-    """Return the rows of one kind of address.
+def tally(code: np.ndarray, part: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different codes, sorted, and how often each occurs in each part of the text.
 
     Args:
-        keys: of each address, sorted, int64 `[rows]`.
-        start: where each row's entries begin, `[rows]`.
-        character: of each entry, `[entries]`.
-        counts: what is smoothed, and how often the entry was seen, both `[entries, folds + 1]`.
-        dtype: of what is read.
+        code: int64 `[length]`.
+        part: of the text that each is in, `[length]`.
+        parts: how many there are.
+
+    Returns:
+        int64 `[entries]` and int32 `[entries, parts]`.
     """
-    weight, seen = counts
-    size = np.diff(np.append(start, len(character)))
-    share, backoff_mass = (torch.from_numpy(x).to(dtype) for x in _discounted(weight, start))
-    # one after the other: in double precision all three at once are not little
-    evidence = [torch.from_numpy(np.log1p(x)).to(dtype) for x in _seen(seen, start)]
-    return RowParts(
-        *(torch.from_numpy(x) for x in (keys, size, character)),
-        *(x.transpose(0, 1) for x in (share, backoff_mass, torch.stack(evidence, dim=-1))),
-    )
-
-
-def check_folds(folds: int) -> None:
-    """Raise `ValueError` for a number of blocks that nothing can be left out of in turn."""
-    if folds < 0 or folds == 1:
-        raise ValueError(f"folds must be 0 or at least 2, got {folds}")
+    code, entry = np.unique(code, return_inverse=True)
+    count = np.bincount(entry * parts + part, minlength=len(code) * parts)
+    return code, count.reshape(-1, parts).astype(np.int32)
 
 
 def without_each(count: np.ndarray, folds: int) -> np.ndarray:
@@ -213,9 +232,42 @@ def without_each(count: np.ndarray, folds: int) -> np.ndarray:
     return np.concatenate([total - count if folds else total[:, :0], total], axis=1)
 
 
-def _discounted(weight: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def run_starts(*columns: np.ndarray) -> np.ndarray:
+    """Return where each run of equal rows begins in sorted columns, each `[entries]`."""
+    new = np.ones(len(columns[0]), dtype=bool)
+    new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return np.flatnonzero(new)
+
+
+def _merged(a: Counts, b: Counts) -> Counts:
+    key, character = (np.concatenate(both) for both in zip(a[:2], b[:2], strict=True))
+    count = np.concatenate([c.count.sum(axis=1, dtype=np.int32) for c in (a, b)])
+    order = np.lexsort((character, key))
+    key, character, count = key[order], character[order], count[order]
+    first = run_starts(key, character)
+    total = np.add.reduceat(count, first) if len(first) else count
+    return Counts(key[first], character[first], total[:, None])
+
+
+def _rows(
+    table: Counts, first_key: int, weight: np.ndarray, seen: np.ndarray, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    # what `CountRows` keeps of one kind of address, with the size of each row for where it starts
+    start = run_starts(table.key)
+    size = np.diff(np.append(start, len(table.key)))
+    share, backoff_mass = (torch.from_numpy(x).to(dtype) for x in _discounted(weight, start, size))
+    # one after the other: in double precision all three at once are not little
+    evidence = [torch.from_numpy(np.log1p(x)).to(dtype) for x in _seen(seen, start)]
+    return (
+        *(torch.from_numpy(x) for x in (first_key + table.key[start], size, table.character)),
+        *(x.transpose(0, 1) for x in (share, backoff_mass, torch.stack(evidence, dim=-1))),
+    )
+
+
+def _discounted(
+    weight: np.ndarray, start: np.ndarray, size: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     # the share of each entry once discounted, and the mass that each address passes on
-    size = np.diff(np.append(start, len(weight)))
     discount = np.minimum(_discounts(weight[:, -1])[np.minimum(weight, 3)], weight)
     total = np.add.reduceat(weight, start, axis=0)
     backoff_mass = np.add.reduceat(discount, start, axis=0)

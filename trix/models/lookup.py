@@ -14,7 +14,7 @@ from trix.counts.gate import ContextGate
 from trix.counts.match import BELOW, ECHOES, Echo, echoes
 from trix.counts.match import REACH as HEARD
 from trix.counts.rows import ContextReading, extended
-from trix.counts.words import ADDRESSES, REACH, WordMemory, asked, letters_of
+from trix.counts.words import ADDRESSES, REACH, WordMemory, backoff_place, letters_of
 from trix.models.charlm import CharLM, LMConfig, LMState
 from trix.models.generate import generate
 
@@ -70,7 +70,7 @@ class LookupConfig:
             return min(BELOW, self.order) - 1
         if table < self.order or name == "refrain":
             return table - 1
-        return asked(name, self.order)
+        return backoff_place(name, self.order)
 
     @property
     def places(self) -> tuple[str, ...]:

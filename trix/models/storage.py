@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from trix.counts.context import ContextMemory, OrderCounts
-from trix.counts.words import ADDRESSES, AddressCounts, WordMemory, letters_of
+from trix.counts.context import ContextMemory
+from trix.counts.rows import Counts
+from trix.counts.words import ADDRESSES, WordMemory, letters_of
 from trix.files import atomic_path, file_sha256, write_text
 from trix.models.charlm import LMConfig
 from trix.models.lookup import LookupConfig, LookupLM
@@ -229,13 +230,12 @@ def pack_tables(memory: ContextMemory) -> dict[str, Tensor]:
     packed: dict[str, Tensor] = {}
     for n, table in enumerate(memory.counts, start=1):
         count = table.count.sum(axis=1)
-        packed[f"tables.{n}.character"] = _tensor(table.code % memory.vocab_size, letter)
+        packed[f"tables.{n}.character"] = _tensor(table.character, letter)
         packed[f"tables.{n}.count"] = _tensor(count, _narrow(int(count.max())))
         if n < memory.order:
-            parent = memory.counts[n].code // memory.vocab_size
-            children = np.diff(
-                np.searchsorted(parent, np.append(table.code, np.iinfo(np.int64).max))
-            )
+            code = table.key * memory.vocab_size + table.character
+            ends = np.append(code, np.iinfo(np.int64).max)
+            children = np.diff(np.searchsorted(memory.counts[n].key, ends))
             packed[f"tables.{n}.children"] = _tensor(children, _narrow(int(children.max())))
     return packed
 
@@ -246,7 +246,7 @@ def unpack_tables(packed: dict[str, Tensor], vocab_size: int) -> ContextMemory:
     Raises:
         ValueError: the tables do not fit each other.
     """
-    counts: list[OrderCounts] = []
+    counts: list[Counts] = []
     children = np.array([packed["tables.1.character"].numel()])
     code = np.zeros(1, dtype=np.int64)
     order = sum(name.endswith(".count") for name in packed)
@@ -258,10 +258,11 @@ def unpack_tables(packed: dict[str, Tensor], vocab_size: int) -> ContextMemory:
                 f"order {n} must have {children.sum()} entries, got {len(character)} and "
                 f"{len(count)}"
             )
-        code = np.repeat(code, children) * vocab_size + character
+        key = np.repeat(code, children)
+        code = key * vocab_size + character
         if len(code) == 0 or (np.diff(code) <= 0).any() or (character >= vocab_size).any():
             raise ValueError(f"order {n} must be sorted and of {vocab_size} characters")
-        counts.append(OrderCounts(code, count[:, None]))
+        counts.append(Counts(key, character, count[:, None]))
         if n < order:
             children = packed[f"tables.{n}.children"].numpy().astype(np.int64)
     return ContextMemory.from_counts(counts, vocab_size)
@@ -288,7 +289,7 @@ def unpack_words(packed: dict[str, Tensor], alphabet: str) -> WordMemory:
         ValueError: the tables do not fit each other or the alphabet.
     """
     vocab_size = len(alphabet)
-    counts: list[AddressCounts] = []
+    counts: list[Counts] = []
     for name in ADDRESSES:
         keys, entries, character, count = (
             packed[f"words.{name}.{what}"].numpy().astype(np.int64)
@@ -302,7 +303,7 @@ def unpack_words(packed: dict[str, Tensor], alphabet: str) -> WordMemory:
             )
         if (np.diff(keys) <= 0).any() or (entries < 1).any() or (character >= vocab_size).any():
             raise ValueError(f"{name} must be sorted and of {vocab_size} characters")
-        counts.append(AddressCounts(np.repeat(keys, entries), character, count[:, None]))
+        counts.append(Counts(np.repeat(keys, entries), character, count[:, None]))
     return WordMemory.from_counts(counts, letters_of(alphabet))
 
 
