@@ -273,3 +273,30 @@ def echo(
         known = (len(places), len(after), max(after.values(), default=0))
         heard.append((places[-1] if places else -1, lower, [math.log1p(k) for k in known]))
     return heard
+
+
+def routing_case(
+    tokens: int = 29,
+    tiles: int = 13,
+    dim: int = 7,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """Return tokens `[tokens, dim]` and ternary signatures `[tiles, dim]`, the same each call."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(tokens, dim, dtype=torch.float64, generator=generator)
+    rows = torch.randn(tiles, dim, dtype=torch.float64, generator=generator)
+    return x.to(dtype), ternarize(rows, 0.5, relative=True).to(dtype)
+
+
+def tree_search(router, token: Tensor, signatures: Tensor, top_k: int) -> tuple[list[int], int]:
+    """Search the tree as `levels` shows it, node by node; return tiles, and how many compared."""
+    levels = router.levels(signatures)
+    reached, compared = [0], 0
+    for number, level in enumerate(levels):
+        children = [n for n, p in enumerate(level.parent.tolist()) if p in reached]
+        score = {n: sum((token * level.signatures[n]).tolist()) for n in children}
+        compared += len(children)
+        keep = top_k if number == len(levels) - 1 else router.beam
+        reached = sorted(children, key=lambda n: (-score[n], n))[:keep]
+    return reached, compared

@@ -3,6 +3,7 @@ import torch
 
 import trix
 from tests import reference
+from trix.address.route import flat_route
 from trix.address.sources import (
     BottleneckSource,
     DataSource,
@@ -26,6 +27,10 @@ def _parts(seed=0):
     return TileParts(*(torch.randn(s, dtype=torch.float64, generator=g) for s in shapes))
 
 
+def _route(source, x, **how):
+    return source.route(x, source.rows(_parts()), **how)
+
+
 def test_the_three_read_off_sources_equal_votes_counted_by_hand():
     parts = _parts()
     first = torch.stack([m @ b for m, b in zip(parts.mix, parts.bottleneck, strict=True)])
@@ -35,11 +40,9 @@ def test_the_three_read_off_sources_equal_votes_counted_by_hand():
     spline = SplineSource().rows(parts)
     for t in range(TILES):
         votes = reference.ternarize(first[t], 0.5, relative=True)
+        rise = parts.spline[t, :, -1] - parts.spline[t, :, 0]
         for c in range(DIM):
-            tally = sum(
-                (parts.spline[t, h, -1] - parts.spline[t, h, 0]).item() * votes[h, c].item()
-                for h in range(HIDDEN)
-            )
+            tally = sum(r * v for r, v in zip(rise.tolist(), votes[:, c].tolist(), strict=True))
             assert spline[t, c].item() == (tally > 0) - (tally < 0)
     # three different answers, or they would be one source
     assert not torch.equal(spline, WeightSource().rows(parts))
@@ -63,40 +66,55 @@ def test_the_spline_coefficients_get_a_gradient_through_the_address():
     assert (parts.spline.grad[..., 1:-1] == 0).all()
 
 
-def test_decoupled_rows_do_not_hear_the_tiles():
-    source = LearnedSource(TILES, DIM)
-    assert torch.equal(source.rows(_parts(0)), source.rows(_parts(1)))
-    assert source.rows(_parts()).unique().tolist() == [-1, 0, 1]
+@pytest.mark.parametrize("kind", [LearnedSource, FrozenRandom, DataSource, LinearRouter])
+def test_rows_of_their_own_do_not_hear_the_tiles(kind):
+    source = kind(TILES, DIM)
+    rows = source.rows(_parts(0))
+    assert rows.shape == (TILES, DIM)
+    assert torch.equal(rows, source.rows(_parts(1)))
+    assert (rows.unique().tolist() == [-1, 0, 1]) == (kind is not LinearRouter)
+    assert bool(list(source.parameters())) == (kind in (LearnedSource, LinearRouter))
+    again = kind(TILES, DIM)
+    again.load_state_dict(source.state_dict())
+    assert torch.equal(again.rows(_parts()), rows)
 
 
-def test_k_means_finds_clusters_that_are_there():
+@pytest.mark.parametrize(
+    "make",
+    [
+        WeightSource,
+        lambda: LearnedSource(TILES, DIM),
+        lambda: FrozenRandom(TILES, DIM),
+        lambda: DataSource(TILES, DIM),
+    ],
+)
+def test_most_route_flat_and_pass_every_choice_on(make):
+    source, x = make().double(), torch.randn(13, DIM, dtype=torch.float64)
+    bias = 3 * torch.randn(TILES, dtype=torch.float64)
+    route = _route(source, x, top_k=2, temperature=0.7, bias=bias)
+    expected = flat_route(x, source.rows(_parts()), 2, 0.7, bias)
+    for mine, theirs in zip(route, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("shared", [0.0, 10.0])
+def test_k_means_finds_clusters_that_are_there_whatever_all_tokens_share(shared):
     torch.manual_seed(0)
-    truth = trix.ternarize(torch.randn(4, 32))
+    truth, shift = trix.ternarize(torch.randn(4, 32)), shared * torch.randn(32)
     source = DataSource(4, 32, decay=0.5)
     g = torch.Generator().manual_seed(1)
-    for _ in range(40):
+    for _ in range(60):
         kind = torch.randint(4, (200,), generator=g)
-        x = truth[kind] + 0.3 * torch.randn(200, 32, generator=g)
-        source.update(source.route(x, source.rows(_parts())))
+        x = shift + truth[kind] + 0.3 * torch.randn(200, 32, generator=g)
+        source.update(_route(source, x))
     kind = torch.arange(4).repeat_interleave(25)
-    x = truth[kind] + 0.3 * torch.randn(100, 32, generator=g)
-    tile = source.route(x, source.rows(_parts())).index[:, 0].view(4, 25)
+    x = shift + truth[kind] + 0.3 * torch.randn(100, 32, generator=g)
+    route = _route(source, x)
+    tile = route.index[:, 0].view(4, 25)
     assert (tile == tile[:, :1]).float().mean() > 0.99
     assert tile[:, 0].unique().numel() == 4
-
-
-def test_k_means_does_not_hear_what_all_tokens_share():
-    torch.manual_seed(0)
-    truth, shared = trix.ternarize(torch.randn(4, 32)), 10 * torch.randn(32)
-    source = DataSource(4, 32, decay=0.5)
-    g = torch.Generator().manual_seed(1)
-    kind = torch.randint(4, (200,), generator=g)
-    for _ in range(60):
-        x = shared + truth[kind] + 0.3 * torch.randn(200, 32, generator=g)
-        source.update(source.route(x, source.rows(_parts())))
-    x = shared + truth[kind] + 0.3 * torch.randn(200, 32, generator=g)
-    route = source.route(x, source.rows(_parts()))
-    assert trix.lab.mutual_information(route, kind, 4) > 1.2  # of log 4
+    assert route.token is not None
+    assert torch.equal(route.token, x)
 
 
 def test_k_means_equals_running_means_by_hand():
@@ -106,7 +124,7 @@ def test_k_means_equals_running_means_by_hand():
     centres = source.centres.clone()
     counts, mean = torch.zeros(3).double(), torch.zeros(7).double()
     for call, batch in enumerate(x):
-        route = trix.address.route.flat_route(batch - mean, trix.ternarize(centres))
+        route = flat_route(batch - mean, trix.ternarize(centres))
         keep = 0.9 if call else 0.0
         mean = keep * mean + (1 - keep) * batch.mean(0)
         for t in range(3):
@@ -115,41 +133,38 @@ def test_k_means_equals_running_means_by_hand():
             counts[t] = keep * counts[t] + (1 - keep) * len(mine)
             share = (1 - keep) * len(mine) / counts[t]
             centres[t] = (1 - share) * centres[t] + share * mine.mean(0)
-        source.update(source.route(batch, source.rows(_parts())))
+        source.update(_route(source, batch))
         torch.testing.assert_close(source.centres, centres, rtol=0, atol=1e-12)
 
 
-def test_a_starved_centre_starts_again_where_tokens_are():
+def test_a_starved_centre_starts_again_where_tokens_are_and_nan_spoils_nothing():
     source = DataSource(3, 7, decay=0.5)
     source.centres[:] = torch.tensor([1.0, -1.0, -1.0])[:, None]
     x = torch.ones(50, 7) + 0.1 * torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
-    route = source.route(x, source.rows(_parts()))
+    route = _route(source, x)
     assert route.index.unique().tolist() == [0]
+    worst = route.score[:, 0].argsort()[:3]
     source.update(route)
+    assert torch.equal(source.centres[1:], (x - x.mean(0))[worst[1:]])
+    torch.testing.assert_close(source.counts, torch.tensor([50.0, 50 / 3, 50 / 3]))
     for _ in range(5):
-        source.update(source.route(x, source.rows(_parts())))
-    assert len(source.route(x, source.rows(_parts())).index.unique()) == 3
+        source.update(_route(source, x))
+    assert len(_route(source, x).index.unique()) == 3
     before = source.centres.clone()
     spoilt = x.clone()
-    spoilt[4, 2] = float("nan")
-    source.update(source.route(spoilt, source.rows(_parts())))
+    spoilt[4, 2] = torch.nan
+    source.update(_route(source, spoilt))
     assert source.centres.isfinite().all()
     assert not torch.equal(source.centres, before)
-    with pytest.raises(ValueError, match="token=None"):
-        source.update(route._replace(token=None))
-
-
-def test_frozen_random_stays_and_has_no_parameters():
-    source = FrozenRandom(TILES, DIM)
-    assert not list(source.parameters())
-    assert torch.equal(source.rows(_parts(0)), source.rows(_parts(1)))
-    assert "fixed" in source.state_dict()
+    before = source.centres.clone()
+    source.update(_route(source, spoilt[4:5]))
+    assert torch.equal(source.centres, before)
 
 
 def test_the_learned_router_is_the_softmax_over_all():
     source = LinearRouter(TILES, DIM).double()
     x = torch.randn(13, DIM, dtype=torch.float64)
-    route = source.route(x, source.rows(_parts()), top_k=2, temperature=0.7)
+    route = _route(source, x, top_k=2, temperature=0.7)
     full = torch.softmax(x @ source.matrix.T / 0.7, dim=-1)
     torch.testing.assert_close(route.weight, full.gather(1, route.index), rtol=0, atol=1e-12)
     assert torch.equal(route.index[:, 0], full.argmax(-1))
@@ -162,49 +177,51 @@ def test_the_token_hash_hears_the_label_alone():
     torch.manual_seed(0)
     source = TokenHash(7, DIM)
     labels = torch.arange(1000).repeat(2)
-    x = torch.randn(2000, DIM)
-    index = source.route(x, source.rows(_parts()), labels=labels).index[:, 0]
+    index = _route(source, torch.randn(2000, DIM), labels=labels).index[:, 0]
     assert torch.equal(index[:1000], index[1000:])
     assert torch.bincount(index, minlength=7).min() > 200  # of 286
-    with pytest.raises(ValueError, match=r"labels must have shape \[2000\], got \[3\]"):
-        source.route(x, source.rows(_parts()), labels=labels[:3])
-    with pytest.raises(ValueError, match="got None"):
-        source.route(x, source.rows(_parts()))
 
 
-def test_chance_is_even_repeatable_and_deaf_to_likeness():
+def test_at_random_is_even_repeatable_and_deaf_to_likeness():
     torch.manual_seed(0)
     source = UniformRandom(7, DIM)
     x = torch.randn(7000, DIM)
-    route = source.route(x, source.rows(_parts()), top_k=3)
-    assert torch.equal(route.index, source.route(x, source.rows(_parts()), top_k=3).index)
+    route = _route(source, x, top_k=3)
+    assert torch.equal(route.index, _route(source, x, top_k=3).index)
     assert torch.bincount(route.index[:, 0], minlength=7).min() > 850
     assert all(len(set(row)) == 3 for row in route.index[:50].tolist())
-    near = source.route(x * (1 + 1e-6), source.rows(_parts())).index[:, 0]
-    assert (near == route.index[:, 0]).float().mean() < 0.2  # one in seven by chance
-    turned = source.route(x.flip(1), source.rows(_parts())).index[:, 0]
-    assert (turned == route.index[:, 0]).float().mean() < 0.2
+    for other in (x * (1 + 1e-6), x.flip(1)):
+        same = _route(source, other).index[:, 0] == route.index[:, 0]
+        assert same.float().mean() < 0.2  # one in seven at random
 
 
 @pytest.mark.parametrize("kind", [TokenHash, UniformRandom])
-def test_a_nan_stays_with_its_token(kind):
-    source = kind(7, DIM)
-    x = torch.randn(6, DIM)
-    x[2, 3] = float("nan")
-    route = source.route(x, source.rows(_parts()), labels=torch.arange(6))
+def test_a_hash_draws_its_own_salt_and_a_nan_stays_with_its_token(kind):
+    source, x = kind(7, DIM), torch.randn(60, DIM)
+    assert (source.rows(_parts()) == 0).all()
+    clean = _route(source, x, labels=torch.arange(60), top_k=2)
+    assert (clean.weight == 0.5).all()
+    assert (clean.score == 0).all()
+    other = _route(kind(7, DIM), x, labels=torch.arange(60))
+    assert not torch.equal(other.index, clean.index[:, :1])
+    x[2, 3] = torch.nan
+    route = _route(source, x, labels=torch.arange(60), top_k=2)
+    others = torch.arange(60) != 2
     assert route.weight[2].isnan().all()
-    assert route.weight[[0, 1, 3, 4, 5]].isfinite().all()
+    assert torch.equal(route.index[others], clean.index[others])
+    assert route.weight[others].isfinite().all()
     assert ((route.index >= 0) & (route.index < 7)).all()
-    with pytest.raises(ValueError, match="at most the 7 tiles, got 8"):
-        source.route(x, source.rows(_parts()), top_k=8, labels=torch.arange(6))
 
 
 def test_shuffling_moves_addresses_and_nothing_else():
     source, order = LearnedSource(TILES, DIM), torch.tensor([1, 2, 3, 4, 0])
     shuffled = Shuffled(source, order)
     x = torch.randn(40, DIM)
-    before = source.route(x, source.rows(_parts())).index
-    after = shuffled.route(x, shuffled.rows(_parts())).index
-    assert torch.equal(order[after], before)
-    with pytest.raises(ValueError, match="permutation"):
-        Shuffled(source, torch.tensor([0, 0, 1, 2, 3]))
+    before, after = _route(source, x, top_k=2), _route(shuffled, x, top_k=2)
+    assert torch.equal(order[after.index], before.index)
+    assert torch.equal(after.weight, before.weight)
+    # what its source does not route by rows stays where it was
+    hashed = TokenHash(TILES, DIM)
+    labels = torch.arange(40)
+    moved = _route(Shuffled(hashed, order), x, labels=labels)
+    assert torch.equal(moved.index, _route(hashed, x, labels=labels).index)
