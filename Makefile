@@ -9,9 +9,14 @@ PORT ?= 8000
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Where nobody names a PYTHON, a .venv that is there stays with the version that it has.
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+HAS := $(call version,$(BIN)/python)
+WANTS := $(or $(if $(filter file,$(origin PYTHON)),$(HAS)),$(call version,$(PYTHON)))
 # The stamp carries a checksum of what is installed, so that it is found again after a checkout
 # has touched the files, and not found once their content has changed.
-STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+SUM := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/.installed-$(WANTS)-$(SUM)
 UV := $(shell command -v uv 2>/dev/null)
 
 ifdef UV
@@ -67,6 +72,7 @@ claims: $(STAMP)  ## print the ledger of claims, and bring the README's up to da
 
 serve: $(STAMP)  ## serve the built book on localhost
 	@test -f _build/html/index.html || { echo "There is no book yet: make book" >&2; exit 1; }
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || { echo "Port $(PORT) is in use, or is none: name another, as make serve PORT=9000" >&2; exit 1; }
 	@echo "http://localhost:$(PORT)/  (Ctrl-C ends it)"
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
@@ -79,7 +85,8 @@ clean:  ## remove everything that was built; .venv stays
 $(STAMP):
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is " + v + ": make $(MAKECMDGOALS) PYTHON=/path/to/python")'
-	@ls $(VENV)/.installed-* >/dev/null 2>&1 || $(MAKE_VENV)
+	@test -z "$(HAS)" || test "$(HAS)" = "$(WANTS)" || echo ".venv has Python $(HAS) and $(PYTHON) is Python $(WANTS): .venv is made anew"
+	@test "$(HAS)" = "$(WANTS)" && ls $(VENV)/.installed-* >/dev/null 2>&1 || $(MAKE_VENV)
 	@rm -f $(VENV)/.installed-*
 	$(INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@

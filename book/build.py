@@ -8,17 +8,21 @@
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import keys
 import stage
 from execute import Run, run_all, write
+
+from trix.files import locked
 
 TROUBLE = re.compile(r"\b(?:WARNING|ERROR|CRITICAL|\w+Error): ")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -33,13 +37,30 @@ def main() -> int:
     options = parser.parse_args()
     if options.jobs < 1:
         parser.error(f"--jobs: expected at least 1, got {options.jobs}")
-    start = time.monotonic()
+    with alone(ROOT / "_build"):
+        return build(options.budget, options.jobs)
 
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a folder to this build, after any other that is at work in it."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(folder, wait=False))
+        except BlockingIOError:
+            print("Another build is at work here; waiting until it is done", flush=True)
+            held.enter_context(locked(folder))
+        yield
+
+
+def build(budget: str, jobs: int) -> int:
+    """Execute what has changed, make the pages, say what was done; return the exit status."""
+    start = time.monotonic()
     if problems := stage.missing_from_toc(ROOT):
         print("\n".join(problems), file=sys.stderr)
         return 1
-    executed = ROOT / "_build" / "executed" / options.budget
-    runs = execute(executed, options.budget, options.jobs)
+    executed = ROOT / "_build" / "executed" / budget
+    runs = execute(executed, budget, jobs)
     failed = [run for run in runs if run.failure]
     for run in failed:
         failure = run.failure if sys.stderr.isatty() else COLOUR.sub("", run.failure)
@@ -50,9 +71,9 @@ def main() -> int:
         print("No book was built.", file=sys.stderr)
         return 1
 
-    if not build_html(stage.book(ROOT, executed, runs, options.budget)):
+    if not build_html(stage.book(ROOT, executed, runs, budget)):
         return 1
-    report(runs, options.budget, time.monotonic() - start)
+    report(runs, budget, time.monotonic() - start)
     return 0
 
 

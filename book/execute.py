@@ -272,13 +272,18 @@ def main(source: str, target: str, parameters: str) -> int:
             return super().execute_managed_notebook(nb_man, *given, **options)
 
     papermill_engines.register("reporting", ReportingEngine)
-    name = Path(source).name
+    name, given = Path(source).name, json.loads(parameters)
+    known = papermill.inspect_notebook(source)
+    if unknown := sorted(set(given) - set(known)):
+        # papermill itself would inject it all the same, and the notebook run without it
+        report(failure=f"{name}: parameters must be among {sorted(known)}, got {unknown}")
+        return 1
     for start in range(1, STARTS + 1):
         try:
             papermill.execute_notebook(
                 source,
                 target,
-                parameters=json.loads(parameters),
+                parameters=given,
                 engine_name="reporting",
                 kernel_name="python3",
                 language="python",

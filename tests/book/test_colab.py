@@ -5,7 +5,7 @@ from pathlib import Path
 import colab
 import nbformat
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).parents[2]
 ADDRESS = "https://example.org/someone/book"
 
 

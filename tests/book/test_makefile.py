@@ -1,12 +1,14 @@
 """The front door installs once, again when the pins change, and never trusts half an install."""
 
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
@@ -40,12 +42,12 @@ def pretend_installed(folder):
 def test_make_alone_lists_the_targets(clone):
     status, text = make(clone)
     assert status == 0
-    for target in ("book", "test", "lab", "full", "claims", "serve", "clean"):
+    for target in ("book", "test", "test-all", "size", "lab", "full", "claims", "serve", "clean"):
         assert f"make {target} " in text
     assert not (clone / ".venv").exists()
 
 
-@pytest.mark.parametrize("target", ["book", "test", "lab", "full", "claims", "serve"])
+@pytest.mark.parametrize("target", ["book", "test-all", "size", "lab", "full", "claims", "serve"])
 def test_every_target_brings_its_own_environment(clone, target):
     _, plan = make(clone, "-n", target)
     assert "venv" in plan
@@ -108,8 +110,37 @@ def test_a_missing_python_is_named(clone):
     assert "python9.9 was not found" in text
 
 
+def test_a_named_python_of_another_version_makes_the_venv_anew(clone):
+    pretend_installed(clone)
+    a_program(clone / ".venv" / "bin" / "python", "echo 3.99\n")
+    _, plan = make(clone, "-n", "book")  # nobody named a python: it stays
+    assert ".installed-3.99-" in plan
+    text = "\n".join(line for line in plan.splitlines() if "made anew" in line)
+    assert 'test "3.99" = "3.99"' in text
+    (clone / ".venv" / Path(stamp(clone)).name).touch()
+    assert "-m pip install" not in make(clone, "-n", "book")[1]
+
+    other = a_program(clone / "other", "echo 3.98\nif [ $2 = venv ]; then exit 7; fi\n")
+    status, text = make(clone, "book", f"PYTHON={other}", "UV=")
+    assert status != 0
+    assert f".venv has Python 3.99 and {other} is Python 3.98: .venv is made anew" in text
+
+
 def test_serving_before_building_says_what_to_do(clone):
     pretend_installed(clone)
     status, text = make(clone, "serve")
     assert status != 0
     assert "make book" in text
+
+
+def test_a_port_that_is_in_use_is_said_in_a_sentence(clone):
+    (clone / "_build" / "html").mkdir(parents=True)
+    (clone / "_build" / "html" / "index.html").touch()
+    a_program(clone / ".venv" / "bin" / "python", f'exec {sys.executable} "$@"\n')
+    stamp(clone).touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, text = make(clone, "serve", f"PORT={port}")
+    assert status != 0
+    assert f"Port {port} is in use" in text
+    assert "Traceback" not in text

@@ -8,7 +8,7 @@ import pytest
 import roles
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def numbers(markdown: str) -> list[str]:

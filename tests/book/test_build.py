@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import build
@@ -11,7 +12,7 @@ import stage
 import yaml
 from execute import Run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).parents[2]
 ADDRESS = "https://github.com/someone/book"
 INDEX = "# A small book\n\nA context of {constant}`nano.context` characters, $x^2$.\n"
 ALT = '<svg role="img" aria-label="a line" viewBox="0 0 9 9"><path d="M0 0L9 9"/></svg>'
@@ -53,6 +54,7 @@ def small_book(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_a_book_with_an_address_is_built_once_and_offers_to_launch(small_book, tmp_path, capfd):
     assert small_book(address=ADDRESS)
     html = tmp_path / "_build" / "html"
@@ -70,22 +72,43 @@ def test_a_book_with_an_address_is_built_once_and_offers_to_launch(small_book, t
     assert "The pages are up to date" in capfd.readouterr().out
 
 
-def test_mistakes_in_the_text_stop_the_build_each_time(small_book, tmp_path, capfd):
-    wrong = "# A small book\n\nA loss of 8.2 nats, {constant}`nano.kontext`, {cite}`nobody1999`.\n"
-    for _ in range(2):
-        assert not small_book(index=wrong)
-        told = capfd.readouterr().err
-        assert "index.md:3: WARNING: typed number '8.2'" in told
-        assert "nano.kontext" in told
-        assert "nobody1999" in told
-        assert not (tmp_path / "_build" / "html").exists()
+WRONG = "# A small book\n\nA loss of 8.2 nats, {constant}`nano.kontext`, {cite}`nobody1999`.\n"
+SILENT = '<h1>B</h1><img alt="x" src="https://cdn.example.org/x.png"><svg><path/></svg>'
 
 
-def test_mistakes_in_the_pages_stop_the_build(small_book, tmp_path, capfd):
-    output = '<h1>B</h1><img alt="x" src="https://cdn.example.org/x.png"><svg><path/></svg>'
-    assert not small_book(output=output)
+def test_mistakes_in_the_text_and_in_the_pages_stop_the_build(small_book, tmp_path, capfd):
+    assert not small_book(index=WRONG, output=SILENT)
     told = capfd.readouterr().err
+    assert "index.md:3: WARNING: typed number '8.2'" in told
+    assert "nano.kontext" in told
+    assert "nobody1999" in told
     assert "notebooks/a.html loads https://cdn.example.org/x.png" in told
     assert "notebooks/a.html: expected one <h1>, found 2" in told
     assert "notebooks/a.html: <svg> has no role and label" in told
     assert not (tmp_path / "_build" / "html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [{"index": WRONG}, {"output": SILENT}])
+def test_each_mistake_stops_the_build_each_time(small_book, tmp_path, wrong):
+    for _ in range(2):
+        assert not small_book(**wrong)
+        assert not (tmp_path / "_build" / "html").exists()
+
+
+def test_a_second_build_waits_for_the_first(tmp_path, capsys):
+    waiting = threading.Event()
+
+    def second():
+        with build.alone(tmp_path):
+            done.append("second")
+
+    done = []
+    other = threading.Thread(target=second)
+    with build.alone(tmp_path):
+        other.start()
+        while "waiting until it is done" not in capsys.readouterr().out:
+            waiting.wait(0.01)
+        done.append("first")
+    other.join()
+    assert done == ["first", "second"]

@@ -8,7 +8,7 @@ import stage
 import yaml
 from execute import Run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).parents[2]
 CONFIG = (ROOT / "_config.yml").read_text()
 
 
