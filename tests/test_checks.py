@@ -33,6 +33,7 @@ FINE = [
 ]
 
 REFUSED = [
+    (checks.integer, ("n", "1"), TypeError, "n must be an integer, got '1'"),
     (checks.at_least, ("n", 1, 2), ValueError, "n must be at least 2, got 1"),
     (checks.at_least, ("n", True, 0), TypeError, "n must be an integer, got True"),
     (checks.at_least, ("n", 2.0, 0), TypeError, "n must be an integer, got 2.0"),

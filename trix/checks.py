@@ -14,11 +14,16 @@ from torch import Tensor, nn
 T = TypeVar("T")
 
 
-def at_least(name: str, value: int, low: int) -> int:
-    """Ask for an integer of at least `low`: `TypeError` or `ValueError`."""
+def integer(name: str, value: int) -> int:
+    """Ask for an integer that is no bool: `TypeError`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < low:
+    return value
+
+
+def at_least(name: str, value: int, low: int) -> int:
+    """Ask for an integer of at least `low`: `TypeError` or `ValueError`."""
+    if integer(name, value) < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
     return value
 
@@ -37,9 +42,7 @@ def at_most(name: str, value: int, count: int, of: str = "tiles") -> int:
 
 def place(name: str, value: int, count: int) -> int:
     """Ask for an integer in 0 … `count` − 1: `TypeError` or `IndexError`."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if not 0 <= value < count:
+    if not 0 <= integer(name, value) < count:
         raise IndexError(f"{name} must be in 0 … {count - 1}, got {value}")
     return value
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; rename it into place if the block succeeds.
+    """Yield a temporary path beside `target`, and rename it into place if the block succeeds.
 
-    Args:
-        target: the file to write. Its folder is made if needed.
+    The folder is made if needed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -36,14 +35,12 @@ def write_text(target: Path, text: str) -> None:
 
 @contextmanager
 def locked(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Keep `folder`, made if needed, to this process; the lock goes when the process ends.
+    """Keep `folder`, made if needed, from all other processes that ask for the lock.
 
-    Args:
-        folder: what to lock. Only those who ask for the lock are kept out.
-        wait: whether to wait until another process is done.
+    The lock goes when the process ends.
 
     Raises:
-        BlockingIOError: another process has it, and waiting was not wanted.
+        BlockingIOError: another process has it, and it was not wanted to `wait` for that.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)

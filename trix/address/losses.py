@@ -1,4 +1,7 @@
-"""Losses on addresses: functions of signatures or of a `Route`, added up by the trainer."""
+"""Losses on addresses: functions of signatures or of a `Route`, added up by the trainer.
+
+Those of signatures raise `ValueError` unless these are a matrix `[tiles, dim]` of finite numbers.
+"""
 
 import torch
 from torch import Tensor
@@ -26,7 +29,6 @@ def load_balance(route: Route, tiles: int) -> Tensor:
         tiles: how many there are to choose from.
 
     Raises:
-        TypeError: `tiles` is not an integer.
         ValueError: no token, or an index that is not among `tiles`.
 
     Example:
@@ -52,13 +54,7 @@ def diversity(signatures: Tensor) -> Tensor:
 
     It is 0 when all signatures are orthogonal and 1 when all are parallel. Parallel rows have no
     direction to part in: there the gradient is that of rows that were nudged a little, each its
-    own way, always the same.
-
-    Args:
-        signatures: `[tiles, dim]`, at least two tiles.
-
-    Raises:
-        ValueError: fewer than two rows, or not a matrix of finite numbers.
+    own way, always the same. It needs at least two rows.
 
     Example:
         >>> diversity(torch.tensor([[1.0, 0.0], [0.0, -1.0]])).item()
@@ -80,13 +76,7 @@ def _alike(rows: Tensor) -> Tensor:
 def ternary_pull(signatures: Tensor) -> Tensor:
     """Return the loss that draws numbers to −1, 0 and 1: the mean squared distance to the nearest.
 
-    For signatures that are real numbers, before any cut; of exactly ternary ones it is 0.
-
-    Args:
-        signatures: `[tiles, dim]`.
-
-    Raises:
-        ValueError: not a matrix of finite numbers.
+    For signatures `[tiles, dim]` that are real numbers, before any cut; of ternary ones it is 0.
 
     Example:
         >>> ternary_pull(torch.tensor([[0.5, -1.0, 0.0, 2.0]])).item()
@@ -102,13 +92,7 @@ def sparsity(signatures: Tensor) -> Tensor:
 
     It is 1 for a row of equal sizes and 1/√dim for a row with a single entry (Hoyer 2004), and does
     not depend on the row's scale: a loss that shrank all entries alike would change no cut that
-    is relative to their mean. For signatures that are real numbers, before any cut.
-
-    Args:
-        signatures: `[tiles, dim]`.
-
-    Raises:
-        ValueError: not a matrix of finite numbers.
+    is relative to their mean. For signatures `[tiles, dim]` of real numbers, before any cut.
 
     Example:
         >>> sparsity(torch.tensor([[0.0, 0.0, -7.0, 0.0]])).item()
@@ -122,13 +106,9 @@ def sparsity(signatures: Tensor) -> Tensor:
 def annealed(start: float, end: float, progress: float) -> float:
     """Return the temperature at `progress`, falling by equal factors from `start` to `end`.
 
-    Args:
-        start: temperature at progress 0.
-        end: temperature at progress 1.
-        progress: share of the schedule that is done, 0 … 1.
-
     Raises:
-        ValueError: a temperature is not positive and finite, or progress is outside 0 … 1.
+        ValueError: a temperature is not positive and finite, or progress, the share of the schedule
+            that is done, is not in 0 … 1.
 
     Example:
         >>> [annealed(4.0, 1.0, progress) for progress in (0.0, 0.5, 1.0)]
@@ -143,15 +123,8 @@ def annealed(start: float, end: float, progress: float) -> float:
 def straight_through_weights(score: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """Return 1 for the first place and 0 for the others, with the gradient of the soft blend.
 
-    Every tile has to be read to know that gradient: it costs as much as soft routing (Bengio et
-    al. 2013).
-
-    Args:
-        score: `[..., k]`, the best first as in a `Route`.
-        temperature: of the softmax behind the gradient, see `blend_weights`.
-
-    Raises:
-        ValueError: a temperature is not positive and finite.
+    For scores `[..., k]`, the best first as in a `Route`; the soft blend is `blend_weights`. To
+    know that gradient every tile is read: it costs as much as soft routing (Bengio et al. 2013).
     """
     soft = blend_weights(score, temperature)
     first = torch.zeros_like(soft)

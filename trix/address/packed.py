@@ -61,11 +61,8 @@ def unpack(packed: Tensor, length: int, dtype: torch.dtype = torch.float32) -> T
 
     Args:
         packed: `[..., ceil(length / 4)]`, uint8.
-        length: how many values a row has.
+        length: how many values a row has: the last axis of what is returned.
         dtype: what to return them as: any floating dtype, or a signed integer.
-
-    Returns:
-        `[..., length]`.
 
     Raises:
         TypeError: `packed` is not uint8, or `dtype` cannot hold −1.
@@ -187,14 +184,8 @@ class PackedTernary(nn.Module):
     ) -> "PackedTernary":
         """Pack `ternarize(weights, threshold, relative)` with its `row_scale`.
 
-        Args:
-            weights: floating `[rows, dim]`. The scale is float32, or float64 for float64 weights.
-            threshold: as in `ternarize`.
-            relative: as in `ternarize`.
-
-        Raises:
-            TypeError: the weights are not floating.
-            ValueError: their shape is wrong, they are not finite, or the threshold is refused.
+        The scale is float32, or float64 for float64 weights. What is refused is what `ternarize`
+        refuses, and weights that are not `[rows, dim]` or not finite.
         """
         ternary = ternarize(weights.detach(), threshold, relative)
         dtype = _computed_in(weights)
@@ -217,12 +208,9 @@ class PackedTernary(nn.Module):
         from the CPU, the matrix is unpacked and multiplied by torch: the same values up to
         rounding, but slower than a dense matrix.
 
-        Args:
-            x: floating `[..., dim]`, on the buffers' device.
-
         Raises:
             TypeError: `x` is not floating.
-            ValueError: its last axis is not `dim` long.
+            ValueError: it is not `[..., dim]`.
         """
         tokens("x", x, self.dim)
         dtype = _computed_in(x)

@@ -69,18 +69,7 @@ class SignatureRows(nn.Module):
 
     @torch.no_grad()
     def insert(self, tile: int, signature: Tensor, freeze: bool = False, tag: str = "") -> None:
-        """Put a signature in a tile's row, and keep it there for good if asked.
-
-        Args:
-            tile: the row; where it is frozen, the new row takes its place.
-            signature: `[dim]`, every number −1, 0 or 1.
-            freeze: whether training must leave it alone.
-            tag: a name for the row.
-
-        Raises:
-            TypeError: the signature is no tensor, or the tag no string.
-            ValueError: the signature is not `[dim]`, or not ternary.
-        """
+        """Put a signature in a tile's row, see `EditableSignatures.insert_signature`."""
         row = self.checked(tile, signature)
         self._write_down("insert", tile, instance("tag", tag, str))
         self._write_raw(tile, row)

@@ -17,12 +17,8 @@ from trix.checks import floating, magnitude, shape
 def straight_through(value: Tensor, proxy: Tensor) -> Tensor:
     """Return exactly `value` in the forward pass, with the gradient of `proxy` in the backward.
 
-    Args:
-        value: what the forward pass shows, any shape.
-        proxy: the differentiable tensor that receives the gradient, same shape.
-
-    The term that carries the gradient is exactly zero. The more common `proxy + (value - proxy)`
-    rounds, and leaves some ternary values a hair off.
+    Both have the same shape. The term that carries the gradient is exactly zero. The more common
+    `proxy + (value - proxy)` rounds, and leaves some ternary values a hair off.
     """
     return value.detach() + (proxy - proxy.detach())
 
@@ -57,15 +53,8 @@ def ternarize(x: Tensor, threshold: float = 0.5, relative: bool = True) -> Tenso
 def row_scale(x: Tensor, ternary: Tensor) -> Tensor:
     """Return the scale per row that makes `scale * ternary` nearest to `x` in least squares.
 
-    Args:
-        x: `[..., dim]`.
-        ternary: the same rows cut to −1, 0 or 1, `[..., dim]`.
-
-    Returns:
-        `[..., 1]`; 0 for a row without a single non-zero entry.
-
-    Raises:
-        ValueError: the shapes differ.
+    `ternary` are the rows of `x` `[..., dim]` cut to −1, 0 or 1; another shape is a `ValueError`.
+    The scale, `[..., 1]`, is 0 for a row without a single non-zero entry.
     """
     shape("ternary", ternary, *x.shape)
     kept = ternary.detach()

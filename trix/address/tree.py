@@ -196,16 +196,10 @@ class TreeRouter(nn.Module):
     ) -> Route:
         """Send each token to the best `top_k` tiles of those that it reaches.
 
-        The choice lies outside the gradient; the scores are those of `flat_route`, with its
-        gradient. Among equals the lower tile wins, and on the way down the lower node.
-        Beside tokens and scores, a call needs memory for about twice the signatures and
-        twice the tokens times the beam.
-
-        Args:
-            x: tokens, `[..., dim]`.
-            signatures: one row a tile, `[tiles, dim]`.
-            top_k: how many tiles each token reads.
-            temperature: of the blend among the chosen tiles, see `blend_weights`.
+        Arguments, scores with their gradient, and what is refused are those of `flat_route`; the
+        way down lies outside the gradient. Among equals the lower tile wins, and on the way down
+        the lower node. Beside tokens and scores, a call needs memory for about twice the signatures
+        and twice the tokens times the beam.
 
         Returns:
             A `Route`; its `path` is `[..., top_k, levels]`, the nodes from the top level to the
@@ -214,8 +208,8 @@ class TreeRouter(nn.Module):
 
         Raises:
             RuntimeError: the tree was neither rebuilt nor loaded.
-            ValueError: shapes do not fit, signatures are not finite, `top_k` is not in 1 … the
-                tiles that every token is sure to reach, or a bad temperature.
+            TypeError: `x` is not floating, or `top_k` no integer.
+            ValueError: as in `flat_route`, and `top_k` above the tiles that are sure to be reached.
         """
         check_signatures(signatures, self.tiles, self.dim)
         tokens("x", x, self.dim)
@@ -237,12 +231,7 @@ class TreeRouter(nn.Module):
     def levels(self, signatures: Tensor) -> list[Level]:
         """Return the tree from the top level to the tiles, which stand in their own order.
 
-        Args:
-            signatures: `[tiles, dim]`.
-
-        Raises:
-            RuntimeError: the tree was neither rebuilt nor loaded.
-            ValueError: shapes do not fit, or signatures are not finite.
+        It raises what `forward` raises.
         """
         check_signatures(signatures, self.tiles, self.dim)
         self._check_built()
