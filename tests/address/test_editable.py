@@ -1,5 +1,6 @@
 """Surgery on every layer with rows of its own: what is promised, and that nothing else happens."""
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -7,6 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import trix
+from trix.lab.optimize import TrainConfig
+from trix.lab.train import train
+from trix.models.charlm import CharLM, LMConfig
 
 DIM, TILES = 7, 5
 LAYERS: dict[str, Any] = {
@@ -134,6 +138,44 @@ def test_a_fresh_layer_takes_over_the_surgery_and_every_edit_can_be_undone(name,
     fresh.undo_surgery()
     assert _same(_state(fresh), begin)
     assert len(layer.get_surgery_history()) == 3  # nothing is shared
+
+
+def test_checkpoint_and_resume_keep_the_surgery(tmp_path):
+    config = LMConfig(9, dim=8, layers=2, positions=6, mixer_options={"heads": 2}, ffn="lookup")
+    settings = TrainConfig(steps=12, batch=2, context=5, warmup=1, lr=3e-3, weight_decay=0.5)
+    row, left = torch.cat([ROW, torch.zeros(1)]), []
+
+    def draw(batch, context, sampler):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        text = torch.randint(9, (batch, context + 1), generator=sampler)
+        return text[:, :-1], text[:, 1:]
+
+    def run(name, operate, draws=12):
+        torch.manual_seed(0)
+        left[:] = range(draws)
+        model = CharLM(config)
+        layer: Any = model.routed_layers()[1]
+        begin = layer.rows.raw.detach().clone()
+        if operate:
+            layer.insert_signature(5, row, tag="kept")
+            layer.freeze_signature(9)
+        with contextlib.suppress(KeyboardInterrupt):
+            train(model, draw, settings, 0, tmp_path / name, save_every=3, progress=False)
+        return model, layer, begin
+
+    whole, *_ = run("whole", True)
+    run("killed", True, draws=7)
+    # the checkpoint alone knows of the surgery
+    resumed, layer, begin = run("killed", False, draws=6)
+    assert _same(_state(resumed), _state(whole))
+    assert torch.equal(layer.signatures[5], row)
+    assert torch.equal(layer.signatures[9], trix.ternarize(begin[9]))
+    assert not torch.equal(layer.rows.raw, begin)
+    layer.undo_surgery()
+    layer.undo_surgery()
+    assert torch.equal(layer.rows.raw[5], begin[5])
 
 
 def test_a_layer_with_frozen_rows_compiles_as_one_graph():

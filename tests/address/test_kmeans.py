@@ -42,17 +42,6 @@ def test_two_clusters_far_apart_are_found_in_each_group():
     assert _partition(label[12:]) == _partition(owner_2)
 
 
-def test_clusters_are_tighter_than_a_random_split():
-    points, _ = _blobs([13] * 7, dim=5, apart=2.0)
-    label = balanced_kmeans(points, [[13] * 7])
-    ones = points.new_ones(len(points))
-
-    def scatter(split):
-        return (points - weighted_mean(points, ones, split, 7)[split]).square().sum()
-
-    assert scatter(label) < scatter(label[torch.randperm(91)]) / 2
-
-
 def test_the_last_round_leaves_no_swap_that_would_help_much():
     points, _ = _blobs([8] * 5, dim=4, apart=1.0)
     label = balanced_kmeans(points, [[8] * 5])
@@ -143,26 +132,6 @@ def test_one_owner_may_get_every_visit_and_the_bound_on_blocks_is_met():
     _check(visits, 3, 3)
     assert len(_slow(visits, 3, 3)) == 5
     assert len(_slow(torch.arange(5), 5, 7)) == 5 == len(blocks_of(torch.arange(5), 5, 7).owner)
-
-
-@pytest.mark.parametrize(("count", "owners", "rows"), CASES)
-def test_one_product_for_all_equals_one_a_visit_with_gradients(count, owners, rows):
-    generator = torch.Generator().manual_seed(1)
-    visits = _visits(count, owners)
-    shapes = ((count, 5), (owners, 5, 3), (count, 3))
-    *start, weigh = (torch.randn(s, dtype=torch.float64, generator=generator) for s in shapes)
-    found = []
-    for fast in (True, False):
-        x, weights = (t.clone().requires_grad_() for t in start)
-        if fast:
-            blocks = blocks_of(visits, owners, rows)
-            said = blocks.collect(x[blocks.visit] @ weights[blocks.owner])
-        else:
-            said = torch.stack([x[i] @ weights[owner] for i, owner in enumerate(visits.tolist())])
-        (said * weigh).sum().backward()
-        found.append((said, x.grad, weights.grad))
-    for mine, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(mine, theirs)
 
 
 def test_one_graph_serves_whoever_is_visited():

@@ -186,12 +186,3 @@ def test_numba_may_be_missing(monkeypatch):
 def test_numba_is_asked_for_late():
     program = "import sys, torch, trix; sys.exit('numba' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_the_kernel_reads_the_bytes_as_they_lie():
-    pytest.importorskip("numba")
-    product = module.kernel(torch.float64)
-    assert product is not None
-    layer, x = PackedTernary(_drawn(9, 30), _normal(9, 1)), _normal(2, 30)
-    y = product(layer.packed.numpy(), layer.scale.numpy(), x.numpy())
-    assert torch.equal(torch.from_numpy(y), layer(x))

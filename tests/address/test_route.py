@@ -23,14 +23,6 @@ def test_route_equals_brute_force(k):
     torch.testing.assert_close(route.weight, weights, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("k", [1, 3])
-def test_the_lower_tile_wins_a_tie(k):
-    signatures = torch.tensor([[1.0, 0.0]] * 40 + [[0.0, 1.0]] * 2)
-    route = flat_route(torch.tensor([[2.0, -1.0], [-1.0, 2.0]]), signatures, top_k=k)
-    assert route.index[0].tolist() == list(range(k))
-    assert route.index[1, :2].tolist() == [40, 41][:k]
-
-
 @pytest.mark.parametrize("k", [1, 4])
 def test_nan_stays_with_its_token(k):
     x, signatures = routing_case()
