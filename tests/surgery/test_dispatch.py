@@ -75,11 +75,12 @@ def test_stable_classes_are_those_of_the_loop(threshold):
     assert table.signatures == signatures_sha256(layer.signatures)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("clusters", [None, 3])
+@pytest.mark.parametrize(
+    ("dtype", "clusters"), [(torch.float32, None), (torch.float64, 3), (torch.bfloat16, 3)]
+)
 def test_on_tracked_tokens_hits_and_live_routing_never_disagree(dtype, clusters):
     tabled = 0
-    for seed in range(12):
+    for seed in range(8):
         torch.manual_seed(seed)
         layer: Any = trix.SparseLookupFFN(DIM, TILES, clusters, 4).to(dtype)
         table, _, x, kinds = _compiled(layer, 0.3, seed)
@@ -103,7 +104,7 @@ def test_on_tracked_tokens_hits_and_live_routing_never_disagree(dtype, clusters)
         found = table.check(layer, x, kinds)
         assert found.agreement == 1.0
         assert found.hit_rate == int(hit.sum()) / N
-    assert tabled > 20
+    assert tabled > 12
 
 
 @pytest.mark.parametrize("clusters", [None, 3])
@@ -187,18 +188,22 @@ def test_every_changed_character_is_refused():
     table, layer, _, _ = _compiled(threshold=0.5)
     text = table.to_json()
     assert len(text) > 300
+    damaged = ["", "[]", "3", "null", "{}", text + " ", '"a"']
     for place, character in enumerate(text):
-        for other in {"0", "1", " ", "\n", '"', "e", "E", "x", character.swapcase()} - {character}:
-            changed = text[:place] + other + text[place + 1 :]
-            with pytest.raises(ValueError, match="corrupt dispatch table"):
-                Dispatch.from_json(changed, layer)
+        before, after = text[:place], text[place + 1 :]
+        others = {"0", "1", " ", "\n", '"', "e", "x", character.swapcase()} - {character}
+        damaged += [before, before + after, *(before + other + after for other in others)]
+    for changed in damaged:
         with pytest.raises(ValueError, match="corrupt dispatch table"):
-            Dispatch.from_json(text[:place] + text[place + 1 :], layer)
-        with pytest.raises(ValueError, match="corrupt dispatch table"):
-            Dispatch.from_json(text[:place], layer)
-    for junk in ("", "[]", "3", "null", "{}", text + " ", '"a"'):
-        with pytest.raises(ValueError, match="corrupt dispatch table"):
-            Dispatch.from_json(junk, layer)
+            Dispatch.from_json(changed, layer)
+
+
+def _train(layer, x):
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.02, weight_decay=0.5)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (layer(x[:100]) - x[:100]).square().mean().backward()
+        optimizer.step()
 
 
 def test_other_signatures_are_refused_and_training_is_noticed():
@@ -220,13 +225,7 @@ def test_other_signatures_are_refused_and_training_is_noticed():
         table.verify(layer)
     layer.undo_surgery()
     table.verify(layer)
-    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.02)
-    for _ in range(40):
-        optimizer.zero_grad()
-        (layer(x[:100]) - x[:100]).square().mean().backward()
-        optimizer.step()
-    with pytest.raises(ValueError, match="compile it again"):
-        table.verify(layer)
+    _train(layer, x)
     with pytest.raises(ValueError, match="compile it again"):
         Dispatch.from_json(text, layer)
 
@@ -236,42 +235,51 @@ def test_frozen_signatures_keep_a_table_valid_through_training():
     for tile in range(TILES):
         layer.freeze_signature(tile)
     table, layer, x, kinds = _compiled(layer, 0.3)
-    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.02, weight_decay=0.5)
-    for _ in range(20):
-        optimizer.zero_grad()
-        (layer(x[:100]) - x[:100]).square().mean().backward()
-        optimizer.step()
+    _train(layer, x)
     table.verify(layer)
     assert table.check(layer, x, kinds).agreement == 1.0
 
 
-def test_bad_arguments_are_named():
+@pytest.fixture(scope="module")
+def compiled():
     table, layer, x, kinds = _compiled()
+    return table, layer, x, kinds, _tracked(layer, x, kinds)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.1, 1.1, math.nan])
+def test_a_threshold_is_a_share(threshold, compiled):
+    with pytest.raises(ValueError, match=f"above 0 and at most 1, got {threshold}"):
+        compile_dispatch(compiled[1], compiled[-1], threshold)
+
+
+REFUSED = [
+    (lambda d, n, x, k, c: compile_dispatch(n, Claims(n)), ValueError, r"\[\]: reset_claim_trac"),
+    (lambda d, n, x, k, c: compile_dispatch(_layer(top_k=2), c), ValueError, "got top_k=2"),
+    (lambda d, n, x, k, c: compile_dispatch(_other(), c), TypeError, "Lookup.*, got a FunnelFFN"),
+    (lambda d, n, x, k, c: d.route(n, x, k * 0 + 5), IndexError, "classes .* 0 … 4, got 5 … 5"),
+    (lambda d, n, x, k, c: d.routed(n, x, k[1:]), ValueError, r"\[1500\], got \[1499\]"),
+    (lambda d, n, x, k, c: d.check(n, x[:, 1:], k), ValueError, r"13\], got \[1500, 12\]"),
+    (lambda d, n, x, k, c: d.route(n, x, k.float()), TypeError, r"got torch\.float32"),
+    (lambda d, n, x, k, c: d.check(n, x[:0], k[:0]), ValueError, r"one token, got \[0\]"),
+]
+
+
+def _other() -> Any:
+    return trix.FunnelFFN(DIM, TILES)
+
+
+@pytest.mark.parametrize(("call", "error", "match"), REFUSED)
+def test_bad_arguments_are_named(call, error, match, compiled):
+    with pytest.raises(error, match=match):
+        call(*compiled)
+
+
+def test_claims_of_other_signatures_are_refused():
+    _, layer, x, kinds = _compiled()
     claims = _tracked(layer, x, kinds)
-    for threshold in (0.0, -0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match=f"above 0 and at most 1, got {threshold}"):
-            compile_dispatch(layer, claims, threshold)
-    with pytest.raises(TypeError, match="SparseLookupFFN, got FunnelFFN"):
-        compile_dispatch(trix.FunnelFFN(DIM, TILES), claims)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="one tile a token, got top_k=2"):
-        compile_dispatch(_layer(top_k=2), claims)
-    with pytest.raises(ValueError, match=r"alone, got \[\]: reset_claim_tracking"):
-        compile_dispatch(layer, Claims(layer))
     layer.insert_signature(0, -layer.signatures[0])
     with pytest.raises(ValueError, match="claims must be tracked with signatures of SHA-256"):
         compile_dispatch(layer, claims)
     claims.track_claims(layer.route(x), kinds, CLASSES)  # before and after
     with pytest.raises(ValueError, match="then track again"):
         compile_dispatch(layer, claims)
-    layer.undo_surgery()
-    for call in (table.route, table.routed, table.check):
-        with pytest.raises(IndexError, match="classes must be below 5, got 5"):
-            call(layer, x, kinds * 0 + 5)
-        with pytest.raises(ValueError, match=r"classes must be \[1500\], .* got \[1499\]"):
-            call(layer, x, kinds[1:])
-        with pytest.raises(ValueError, match=r"x must be \[\.\.\., 13\], got \[1500, 12\]"):
-            call(layer, x[:, 1:], kinds)
-        with pytest.raises(TypeError, match=r"classes must be integers, got torch\.float32"):
-            call(layer, x, kinds.float())
-    with pytest.raises(ValueError, match=r"at least one token, got \[0\]"):
-        table.check(layer, x[:0], kinds[:0])
