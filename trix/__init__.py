@@ -44,7 +44,6 @@ from trix.surgery import Insertion as Insertion
 from trix.surgery import SurgeryPlan as SurgeryPlan
 from trix.surgery import compile_dispatch as compile_dispatch
 from trix.surgery import signature_from_examples as signature_from_examples
-from trix.tiles.adaptive import AdaptiveKANFFN as AdaptiveKANFFN
 from trix.tiles.codebook import CodebookFFN as CodebookFFN
 from trix.tiles.codebook import CodebookTable as CodebookTable
 from trix.tiles.ffn import DenseFFN as DenseFFN
@@ -62,6 +61,7 @@ from trix.tiles.table import LookupTable as LookupTable
 from trix.tiles.table import Quantizer as Quantizer
 from trix.tiles.table import compile_table as compile_table
 from trix.tiles.tiled import TiledFFN as TiledFFN
+from trix.tiles.two_level import AdaptiveKANFFN as AdaptiveKANFFN
 from trix.tiles.two_level import HierarchicalTriXFFN as HierarchicalTriXFFN
 from trix.tiles.two_level import HybridKANFFN as HybridKANFFN
 

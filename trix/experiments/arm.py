@@ -22,8 +22,8 @@ from trix.lab.recipes import protocol
 from trix.lab.train import TrainResult, train
 from trix.models.charlm import CharLM, LMConfig
 from trix.models.packing import load_packed, save_packed, ternary_names
-from trix.tiles.adaptive import AdaptiveKANFFN
 from trix.tiles.tiled import TiledFFN
+from trix.tiles.two_level import AdaptiveKANFFN
 
 QUICK_STEPS = 60
 

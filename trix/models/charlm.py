@@ -13,14 +13,13 @@ from trix.memory.attention import CausalAttention, WindowAttention
 from trix.memory.controls import ConvolvedAttention, ConvolvedStatic, HybridMixer, StaticMemory
 from trix.memory.slots import RoutedMemory
 from trix.models.generate import generate
-from trix.tiles.adaptive import AdaptiveKANFFN
 from trix.tiles.codebook import CodebookFFN
-from trix.tiles.ffn import DenseFFN, MixtureFFN, ProductKeyFFN, TriXFFN, WideDenseFFN
+from trix.tiles.ffn import DenseFFN, ProductKeyFFN, TriXFFN, WideDenseFFN
 from trix.tiles.fractal import BinnedFFN, FractalFFN, RandomFractalFFN
 from trix.tiles.funnel import FunnelFFN
 from trix.tiles.lookup import SparseLookupFFN
 from trix.tiles.tiled import TiledFFN
-from trix.tiles.two_level import FixedRoutingFFN, HierarchicalTriXFFN, HybridKANFFN
+from trix.tiles.two_level import AdaptiveKANFFN, FixedRoutingFFN, HierarchicalTriXFFN, HybridKANFFN
 
 MIXERS: dict[str, Callable[..., nn.Module] | None] = {
     "attention": CausalAttention,
@@ -57,7 +56,6 @@ FFNS: dict[str, Callable[..., nn.Module] | None] = {
     "binned": BinnedFFN,
     "funnel": FunnelFFN,
     "codebook": CodebookFFN,
-    "mixture": MixtureFFN,
     "product-keys": ProductKeyFFN,
     "none": None,
 }

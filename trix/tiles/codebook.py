@@ -4,12 +4,12 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trix.address.route import Route, Routed, best, blend_weights, check_temperature, flat_route
-from trix.address.signatures import EditableSignatures, SignatureRows
+from trix.address.signatures import SignatureRows
 from trix.address.ternary import straight_through
-from trix.checks import positive, tokens
+from trix.checks import at_most, indices, one_of, positive, tokens
+from trix.tiles.ffn import KeyedFFN, read_entries
 
 KEEP = 0.99
 """Decay of the running means that the codebook learns from outside the gradient."""
@@ -17,17 +17,17 @@ STARVED = 0.1
 """An entry that is read less often than this share of its fair share is dead."""
 
 
-class CodebookFFN(EditableSignatures, nn.Module):
+class CodebookFFN(KeyedFFN):
     r"""An entry for every input: :math:`y = \sum_g C_g[\arg\max_e x\cdot\sigma_{g,e}]`.
 
     The notes' most radical thought: the layer works out which entry you are, and returns that
-    entry. With more than one group the entries of several small codebooks add up, and can say
-    `entries ** groups` things (product quantization, Jégou et al. 2011). With `top_k` above one,
-    nearby entries are blended by `softmax(score / T)`.
+    entry. With more than one group the entries of several small codebooks add up to
+    `entries ** groups` different outputs (product quantization, Jégou et al. 2011). With `top_k`
+    above one, nearby entries are blended by `softmax(score / T)`.
 
     The forward pass is hard. The backward pass takes it for the softmax over *all* entries of the
     group at the same temperature, so that each signature learns whether its entry would have been
-    the better answer: a straight-through estimator (Bengio et al. 2013; van den Oord et al. 2017).
+    the better one: a straight-through estimator (Bengio et al. 2013; van den Oord et al. 2017).
     Falling temperatures (`set_temperature`, `TrainConfig.anneal`) let the two come together.
 
     When the trainer calls `update(route)`, entries that are hardly ever read start again at an
@@ -42,10 +42,10 @@ class CodebookFFN(EditableSignatures, nn.Module):
         learn: how signatures learn, "gradient" or "ema".
         temperature: of the softmax, in units of √dim.
 
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, `top_k` above `entries`, an unknown way to learn, or a bad
-            temperature.
+    Example:
+        >>> layer = CodebookFFN(8, entries=4, groups=2)
+        >>> layer.routed(torch.randn(5, 8)).route.index.shape
+        torch.Size([5, 2])
     """
 
     reads: Tensor
@@ -60,32 +60,16 @@ class CodebookFFN(EditableSignatures, nn.Module):
         learn: str = "gradient",
         temperature: float = 0.1,
     ) -> None:
-        """See the class. Entries begin normal, with standard deviation 0.02."""
-        super().__init__()
-        positive("dim", dim)
-        positive("entries", entries)
-        if positive("top_k", top_k) > entries:
-            raise ValueError(f"top_k must be at most the {entries} entries, got {top_k}")
-        if learn not in ("gradient", "ema"):
-            raise ValueError(f"learn must be gradient or ema, got {learn!r}")
-        self.dim, self.entries, self.top_k, self.learn = dim, entries, top_k, learn
-        self.groups, self.tiles = positive("groups", groups), groups * entries
+        at_most("top_k", top_k, positive("entries", entries), "entries")
+        super().__init__(dim, positive("groups", groups) * entries, top_k)
+        self.entries, self.groups = entries, groups
+        self.learn = one_of("learn", learn, ("gradient", "ema"))
         self.keys = SignatureRows(self.tiles, dim)
         self.keys.raw.requires_grad_(learn == "gradient")
         self.values = nn.Parameter(0.02 * torch.randn(self.tiles, dim))
         self.register_buffer("reads", torch.full((self.tiles,), 1 / entries))
         self.register_buffer("temperature", torch.zeros(()))
         self.set_temperature(temperature)
-
-    @property
-    def rows(self) -> SignatureRows:
-        """The tiles' rows, to be edited, see `EditableSignatures`."""
-        return self.keys
-
-    @property
-    def signatures(self) -> Tensor:
-        """The entries' addresses, group after group, `[groups · entries, dim]`, ternary."""
-        return self.keys()
 
     @torch.no_grad()
     def set_temperature(self, temperature: float) -> None:
@@ -97,20 +81,7 @@ class CodebookFFN(EditableSignatures, nn.Module):
         check_temperature(temperature)
         self.temperature.fill_(temperature)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., dim]` to `[..., dim]`; the output of `routed`."""
-        return self.routed(x).output
-
-    def routed(self, x: Tensor) -> Routed:
-        """Return the output `[..., dim]` with the `Route` that produced it.
-
-        The route has `groups · top_k` places, group after group.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: the last axis of `x` is not `dim`.
-        """
-        tokens("x", x, self.dim)
+    def _routed(self, x: Tensor) -> Routed:
         signatures, temperature = self.signatures, self.temperature * math.sqrt(self.dim)
         route = route_groups(x, signatures, self.groups, self.top_k, temperature)
         output = read_entries(self.values, route)
@@ -149,7 +120,8 @@ class CodebookFFN(EditableSignatures, nn.Module):
         self._revive(token, score[:, 0])
 
     def _revive(self, token: Tensor, score: Tensor) -> None:
-        # the worst served tokens become signatures of dead entries, one each
+        # The worst served tokens become signatures of dead entries, one each. No shape depends on
+        # how many are dead: the first rows of `order` are the dead ones, the others stay.
         dead = (self.reads < STARVED / self.entries) & ~self.keys.is_frozen
         some = min(self.tiles, len(token))
         worst = token[best(-score, some)]
@@ -173,6 +145,11 @@ class CodebookTable(nn.Module):
 
     Args:
         layer: what to export; its numbers are copied.
+
+    Example:
+        >>> layer, x = CodebookFFN(8, entries=4), torch.randn(5, 8)
+        >>> torch.equal(CodebookTable(layer)(x), layer(x))
+        True
     """
 
     signatures: Tensor
@@ -180,7 +157,6 @@ class CodebookTable(nn.Module):
     temperature: Tensor
 
     def __init__(self, layer: CodebookFFN) -> None:
-        """See the class."""
         super().__init__()
         self.dim, self.groups, self.top_k = layer.dim, layer.groups, layer.top_k
         self.register_buffer("temperature", (layer.temperature * math.sqrt(layer.dim)).detach())
@@ -207,13 +183,11 @@ class CodebookTable(nn.Module):
         Raises:
             IndexError: the route names an entry that is not there (not when compiled).
         """
-        # a compiled graph cannot stop to look at values
-        if route.index.numel() and not torch.compiler.is_compiling():
-            low, high = int(route.index.min()), int(route.index.max())
-            if low < 0 or high >= len(self.values):
-                last = len(self.values) - 1
-                raise IndexError(f"entries must be in 0 … {last}, got {low} … {high}")
+        indices("entries", route.index, len(self.values))
         return read_entries(self.values, route)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, tiles={len(self.values)}, top_k={self.top_k}"
 
 
 def route_groups(
@@ -234,15 +208,3 @@ def route_groups(
     weight = torch.cat([part.weight for part in parts], dim=-1)
     score = torch.cat([part.score for part in parts], dim=-1)
     return Route(index, weight, score, index.unsqueeze(-1), x.detach())
-
-
-def read_entries(values: Tensor, route: Route) -> Tensor:
-    """Add up the entries `[entries, dim]` that a route names, each by its weight: `[..., dim]`."""
-    places = route.index.shape[-1]
-    read = F.embedding_bag(
-        route.index.reshape(-1, places),
-        values,
-        mode="sum",
-        per_sample_weights=route.weight.reshape(-1, places).to(values.dtype),
-    )
-    return read.view(*route.index.shape[:-1], values.shape[-1]).to(route.weight.dtype)

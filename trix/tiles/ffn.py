@@ -1,4 +1,4 @@
-"""Feed-forward layers: the dense baseline, and tiles that are read on demand."""
+"""Feed-forward layers: the dense baselines, what routed ones share, TriX and product keys."""
 
 import math
 
@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trix.address.gate import ScoreGate
+from trix.address.nested import NestedRouter
 from trix.address.route import Route, Routed, best, flat_route
+from trix.address.signatures import EditableSignatures, SignatureRows
 from trix.address.ternary import weight_signatures
-from trix.checks import positive, tokens
-from trix.tiles.codebook import read_entries
-from trix.tiles.tile import scaled_ternary, through_tiles
+from trix.checks import at_most, positive, tokens
+from trix.tiles.tile import scaled_ternary
 
 
 class DenseFFN(nn.Module):
@@ -20,10 +22,13 @@ class DenseFFN(nn.Module):
         dim: input and output features.
         hidden: hidden units; four times `dim` when not given (Vaswani et al. 2017).
         bias: whether the two matrices have biases.
+
+    Example:
+        >>> DenseFFN(8)(torch.randn(2, 5, 8)).shape
+        torch.Size([2, 5, 8])
     """
 
     def __init__(self, dim: int, hidden: int | None = None, bias: bool = False) -> None:
-        """See the class."""
         super().__init__()
         hidden = 4 * positive("dim", dim) if hidden is None else positive("hidden", hidden)
         self.up = nn.Linear(dim, hidden, bias=bias)
@@ -39,30 +44,152 @@ class DenseFFN(nn.Module):
         tokens("x", x, self.up.in_features)
         return self.down(F.gelu(self.up(x)))
 
+    def extra_repr(self) -> str:
+        return f"dim={self.up.in_features}, hidden={self.up.out_features}"
+
 
 class WideDenseFFN(DenseFFN):
-    """A dense layer whose first matrix begins with standard deviation 1/√dim, as keys of tiles do.
+    """A dense layer whose first matrix has the initial scale 1/√dim, as the keys of tiles do.
 
-    GPT-2 begins with 0.02, so that hidden units start out small and nearly linear. A layer that
-    reads tiles by unscaled keys starts out wide, and has to be measured beside a dense one that
-    does so too.
+    GPT-2's 0.02 keeps hidden units small and nearly linear at first. A layer that reads tiles by
+    unscaled keys has wide ones, and has to be measured beside a dense layer that has them too.
 
     Args:
         dim: input and output features.
         hidden: hidden units; four times `dim` when not given.
+
+    Example:
+        >>> WideDenseFFN(8, hidden=16)(torch.randn(5, 8)).shape
+        torch.Size([5, 8])
     """
 
     def __init__(self, dim: int, hidden: int | None = None) -> None:
-        """See the class."""
         super().__init__(dim, hidden)
         nn.init.normal_(self.up.weight, std=1 / math.sqrt(dim))
 
 
-class TriXFFN(nn.Module):
+class RoutedFFN(nn.Module):
+    """What routed feed-forwards share: they read a few of their tiles, and can say which.
+
+    A subclass has `signatures` and `_routed`, which gets tokens that were checked.
+
+    Args:
+        dim: input and output features.
+        tiles: how many tiles.
+        top_k: tiles that each token reads.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a count below 1, `top_k` above `tiles`, or what the subclass does not allow.
+    """
+
+    def __init__(self, dim: int, tiles: int, top_k: int = 1) -> None:
+        super().__init__()
+        self.dim, self.tiles = positive("dim", dim), positive("tiles", tiles)
+        self.top_k = at_most("top_k", top_k, tiles)
+
+    @property
+    def signatures(self) -> Tensor:
+        """The tiles' addresses, `[tiles, dim]`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., dim]` to `[..., dim]`; the output of `routed`."""
+        return self.routed(x).output
+
+    def routed(self, x: Tensor) -> Routed:
+        """Return the output `[..., dim]` with the `Route` that produced it.
+
+        Raises:
+            TypeError: `x` is not floating.
+            ValueError: the last axis of `x` is not `dim`.
+        """
+        tokens("x", x, self.dim)
+        return self._routed(x)
+
+    def _routed(self, x: Tensor) -> Routed:
+        raise NotImplementedError
+
+    def update(self, route: Route) -> None:
+        """Change what learns outside the gradient; most layers have nothing of the kind."""
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, tiles={self.tiles}, top_k={self.top_k}"
+
+
+class ClusteredFFN(RoutedFFN):
+    r"""One tile per token, the best that clusters lead to: :math:`y = g(s_t)\, f_t(x)`.
+
+    A subclass makes `router` and `gate`, and reads its tiles in `_read`.
+    """
+
+    router: NestedRouter
+    gate: ScoreGate
+
+    def _routed(self, x: Tensor) -> Routed:
+        route = self._route(x)
+        read = self._read(x.reshape(-1, self.dim), route.index.flatten()).view(x.shape)
+        return Routed(read * (route.weight * self.gate(route.score)).to(read.dtype), route)
+
+    def _route(self, x: Tensor) -> Route:
+        return self.router(x, self.signatures)
+
+    def _read(self, x: Tensor, tile: Tensor) -> Tensor:
+        # what each token `[tokens, dim]` reads from its tile `[tokens]`
+        raise NotImplementedError
+
+
+class KeyedFFN(EditableSignatures, RoutedFFN):
+    """A routed feed-forward whose signatures are learned rows of their own, in `keys`."""
+
+    keys: SignatureRows
+
+    @property
+    def rows(self) -> SignatureRows:
+        """The tiles' rows, to be edited, see `EditableSignatures`."""
+        return self.keys
+
+    @property
+    def signatures(self) -> Tensor:
+        """The tiles' addresses, `[tiles, dim]`, exactly −1, 0 or 1."""
+        return self.rows()
+
+    @property
+    def latent(self) -> Tensor:
+        """The signatures before their cut, `[tiles, dim]`, see `SignatureRows.latent`."""
+        return self.rows.latent()
+
+
+def clusters_of(tiles: int, dim: int, tiles_per_cluster: int, beam: int = 1) -> NestedRouter:
+    """Return a router of two levels: clusters of at most `tiles_per_cluster` tiles, then tiles."""
+    clusters = -(-tiles // positive("tiles_per_cluster", tiles_per_cluster))
+    return NestedRouter(tiles, dim, (clusters, tiles_per_cluster), beam)
+
+
+def width_of(name: str, width: int | None, dim: int, tiles: int) -> int:
+    """Return a tile's width: as given, or such that all tiles weigh as much as a dense layer."""
+    if width is not None:
+        return positive(name, width)
+    return max(1, 4 * positive("dim", dim) // positive("tiles", tiles))
+
+
+def read_entries(values: Tensor, route: Route) -> Tensor:
+    """Add up the entries `[entries, dim]` that a route names, each by its weight: `[..., dim]`."""
+    places = route.index.shape[-1]
+    read = F.embedding_bag(
+        route.index.reshape(-1, places),
+        values,
+        mode="sum",
+        per_sample_weights=route.weight.reshape(-1, places).to(values.dtype),
+    )
+    return read.view(*route.index.shape[:-1], values.shape[-1]).to(route.weight.dtype)
+
+
+class TriXFFN(RoutedFFN):
     r"""Ternary tiles behind one flat level of emergent routing.
 
     Tile :math:`t` is the two-layer function :math:`f_t(x) = D_t\,\mathrm{gelu}(U_t x)` with ternary
-    weights and one scale a row. Its signature is read off :math:`U_t`, so that routing adds no
+    weights and one scale per row. Its signature is read off :math:`U_t`, so that routing adds no
     parameter. A token reads its `top_k` best tiles:
 
     .. math:: y = \sum_{t \in \text{top-}k} w_t \; g(s_t) \; f_t(x), \qquad s_t = x \cdot \sigma_t
@@ -79,19 +206,18 @@ class TriXFFN(nn.Module):
         hidden: hidden units of each tile; `4 * dim / tiles`, at least 1, when not given, so that
             all tiles together weigh as much as a dense layer.
         top_k: tiles that each token reads.
+
+    Example:
+        >>> output, route = TriXFFN(8, tiles=4, top_k=2).routed(torch.randn(5, 8))
+        >>> output.shape, route.index.shape
+        (torch.Size([5, 8]), torch.Size([5, 2]))
     """
 
     def __init__(
         self, dim: int, tiles: int = 16, hidden: int | None = None, top_k: int = 1
     ) -> None:
-        """See the class."""
-        super().__init__()
-        positive("dim", dim)
-        positive("tiles", tiles)
-        hidden = max(1, 4 * dim // tiles) if hidden is None else positive("hidden", hidden)
-        if positive("top_k", top_k) > tiles:
-            raise ValueError(f"top_k must be at most the {tiles} tiles, got {top_k}")
-        self.dim, self.tiles, self.hidden, self.top_k = dim, tiles, hidden, top_k
+        super().__init__(dim, tiles, top_k)
+        self.hidden = hidden = width_of("hidden", hidden, dim, tiles)
         self.up = nn.Parameter(torch.randn(tiles, hidden, dim) / math.sqrt(dim))
         self.down = nn.Parameter(torch.randn(tiles, dim, hidden) / math.sqrt(hidden))
 
@@ -100,18 +226,7 @@ class TriXFFN(nn.Module):
         """The tiles' addresses, `[tiles, dim]`, exactly −1, 0 or 1."""
         return weight_signatures(self.up)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., dim]` to `[..., dim]`; the output of `routed`."""
-        return self.routed(x).output
-
-    def routed(self, x: Tensor) -> Routed:
-        """Return the output `[..., dim]` with the `Route` that produced it.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: the last axis of `x` is not `dim`.
-        """
-        tokens("x", x, self.dim)
+    def _routed(self, x: Tensor) -> Routed:
         route = flat_route(x, self.signatures, self.top_k)
         up, down = scaled_ternary(self.up).to(x.dtype), scaled_ternary(self.down).to(x.dtype)
         share = route.weight * torch.sigmoid(route.score / math.sqrt(self.dim))
@@ -120,76 +235,8 @@ class TriXFFN(nn.Module):
         hidden = F.gelu(torch.einsum("...d,thd->...th", x, up)) * shares.unsqueeze(-1)
         return Routed(torch.einsum("...th,tdh->...d", hidden, down), route)
 
-    def update(self, route: Route) -> None:
-        """Nothing here learns outside the gradient."""
 
-
-class MixtureFFN(nn.Module):
-    """A top-k mixture of two-layer experts with a learned linear router (Shazeer et al. 2017).
-
-    The chosen experts' weights are the softmax of their scores (Mixtral; Jiang et al. 2024). The
-    trainer balances it with the loss "load-balance". With `top_k=1` such a weight is 1 and teaches
-    the router nothing, so there the softmax is over all experts (Switch; Fedus et al. 2022).
-
-    Args:
-        dim: input and output features.
-        tiles: experts.
-        hidden: hidden units of each; `4 * dim / tiles`, at least 1, when not given.
-        top_k: experts that each token reads.
-
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, or `top_k` above `tiles`.
-    """
-
-    def __init__(
-        self, dim: int, tiles: int = 16, hidden: int | None = None, top_k: int = 2
-    ) -> None:
-        """See the class. The scales are GPT-2's."""
-        super().__init__()
-        positive("dim", dim)
-        positive("tiles", tiles)
-        hidden = max(1, 4 * dim // tiles) if hidden is None else positive("hidden", hidden)
-        if positive("top_k", top_k) > tiles:
-            raise ValueError(f"top_k must be at most the {tiles} tiles, got {top_k}")
-        self.dim, self.tiles, self.top_k = dim, tiles, top_k
-        self.matrix = nn.Parameter(torch.randn(tiles, dim) / dim)
-        self.up = nn.Parameter(0.02 * torch.randn(tiles, hidden, dim))
-        self.down = nn.Parameter(0.007 * torch.randn(tiles, hidden, dim))
-
-    @property
-    def signatures(self) -> Tensor:
-        """The router's matrix, `[tiles, dim]`: real numbers, learned."""
-        return self.matrix
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., dim]` to `[..., dim]`; the output of `routed`."""
-        return self.routed(x).output
-
-    def routed(self, x: Tensor) -> Routed:
-        """Return the output `[..., dim]` with the `Route` that produced it.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: the last axis of `x` is not `dim`.
-        """
-        tokens("x", x, self.dim)
-        route = flat_route(x, self.matrix, self.top_k)
-        if self.top_k == 1:
-            share = torch.softmax(x @ self.matrix.to(x.dtype).T, dim=-1)
-            route = route._replace(weight=share.gather(-1, route.index))
-        flat, index = x.reshape(-1, self.dim), route.index.reshape(-1, self.top_k)
-        said = through_tiles(
-            flat, index, self.up, lambda units, tile, visit: F.gelu(units), self.down
-        )
-        share = route.weight.reshape(-1, self.top_k, 1).to(said.dtype)
-        return Routed((said * share).sum(dim=1).view(x.shape), route)
-
-    def update(self, route: Route) -> None:
-        """Nothing here learns outside the gradient."""
-
-
-class ProductKeyFFN(nn.Module):
+class ProductKeyFFN(RoutedFFN):
     """A product-key memory (Lample et al. 2019): `sub_keys²` values, found by two short searches.
 
     The query's halves are compared with `sub_keys` keys each; the best pairs of the best halves are
@@ -200,20 +247,18 @@ class ProductKeyFFN(nn.Module):
         sub_keys: keys of each half.
         top_k: values that each token reads, at most `sub_keys`.
 
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, an odd `dim`, or `top_k` above `sub_keys`.
+    Example:
+        >>> layer = ProductKeyFFN(8, sub_keys=4, top_k=2)
+        >>> layer(torch.randn(5, 8)).shape, layer.signatures.shape
+        (torch.Size([5, 8]), torch.Size([16, 8]))
     """
 
     def __init__(self, dim: int, sub_keys: int = 32, top_k: int = 8) -> None:
-        """See the class."""
-        super().__init__()
         if positive("dim", dim) % 2:
             raise ValueError(f"dim must be even, got {dim}")
-        if positive("top_k", top_k) > positive("sub_keys", sub_keys):
-            raise ValueError(f"top_k must be at most the {sub_keys} sub-keys, got {top_k}")
-        self.dim, self.sub_keys, self.top_k = dim, sub_keys, top_k
-        self.tiles = sub_keys * sub_keys
+        at_most("top_k", top_k, positive("sub_keys", sub_keys), "sub-keys")
+        super().__init__(dim, sub_keys * sub_keys, top_k)
+        self.sub_keys = sub_keys
         self.query = nn.Linear(dim, dim, bias=False)
         self.halves = nn.Parameter(torch.randn(2, sub_keys, dim // 2) / math.sqrt(dim // 2))
         self.values = nn.Parameter(0.02 * torch.randn(self.tiles, dim))
@@ -226,30 +271,16 @@ class ProductKeyFFN(nn.Module):
             [first.repeat_interleave(self.sub_keys, 0), second.repeat(self.sub_keys, 1)], dim=-1
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., dim]` to `[..., dim]`; the output of `routed`."""
-        return self.routed(x).output
-
-    def routed(self, x: Tensor) -> Routed:
-        """Return the output `[..., dim]` with the `Route` that produced it.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: the last axis of `x` is not `dim`.
-        """
-        tokens("x", x, self.dim)
+    def _routed(self, x: Tensor) -> Routed:
         query = self.query(x).unflatten(-1, (2, -1)).transpose(-1, -2)
         scores = torch.einsum("...ds,skd->...sk", query, self.halves.to(query.dtype))
         half = best(scores.detach(), self.top_k)
         found = scores.gather(-1, half)
-        pairs = found[..., 0, :, None] + found[..., 1, None, :]
-        won = best(pairs.detach().flatten(-2), self.top_k)
+        pairs = (found[..., 0, :, None] + found[..., 1, None, :]).flatten(-2)
+        won = best(pairs.detach(), self.top_k)
         index = half[..., 0, :].gather(-1, won // self.top_k) * self.sub_keys
         index = index + half[..., 1, :].gather(-1, won % self.top_k)
-        score = pairs.flatten(-2).gather(-1, won)
+        score = pairs.gather(-1, won)
         weight = torch.softmax(score, dim=-1)
         route = Route(index, weight, score, index.unsqueeze(-1), x.detach())
         return Routed(read_entries(self.values, route).to(x.dtype), route)
-
-    def update(self, route: Route) -> None:
-        """Nothing here learns outside the gradient."""

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +28,8 @@ GRAIN = 32
 class PackedLookup(nn.Module):
     """A trained `SparseLookupFFN` for inference on a CPU, without a gradient.
 
-    The keys take two bits a number (`PackedTernary`). Where numba is installed, one compiled pass
-    over a token's scores finds its tiles, bends their scores and adds up their values; it never
+    The keys take two bits per number (`PackedTernary`). Where numba is installed, one compiled pass
+    over a token's scores finds its tiles, activates their scores and adds up their values; it never
     sorts, and through clusters it scores none but the tiles of the chosen ones. Outputs are the
     layer's up to rounding.
 
@@ -39,6 +38,11 @@ class PackedLookup(nn.Module):
 
     Raises:
         ValueError: the layer chooses by a router other than `NestedRouter`.
+
+    Example:
+        >>> packed = PackedLookup(SparseLookupFFN(8, tiles=12, top_k=2))
+        >>> packed.keys.packed.shape  # two bytes hold the eight numbers of a key
+        torch.Size([12, 2])
     """
 
     values: Tensor
@@ -48,7 +52,6 @@ class PackedLookup(nn.Module):
     count: Tensor
 
     def __init__(self, layer: SparseLookupFFN) -> None:
-        """See the class."""
         super().__init__()
         router, signatures = layer.router, layer.signatures.detach().float()
         if router is not None and not isinstance(router, NestedRouter):
@@ -108,6 +111,9 @@ class PackedLookup(nn.Module):
                 list(pool.map(work, parts))
         return out.view(x.shape).to(x.dtype)
 
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, tiles={self.tiles}, top_k={self.top_k}"
+
     def _scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
         # all scores, or else the rows that the compiled pass is to compare some tokens with
         none = x.new_empty(0, 0)
@@ -128,8 +134,8 @@ class PackedLookup(nn.Module):
         owner = torch.arange(len(self.count), device=x.device).repeat_interleave(self.count)
         looked = (owner == node.unsqueeze(-1)).any(dim=1)
         index = best(score.masked_fill(~looked, -torch.inf), self.top_k)
-        loud = self._activate(score.gather(1, index) / math.sqrt(self.dim), index)
-        read = F.embedding_bag(index, self.values, mode="sum", per_sample_weights=loud)
+        share = self._activate(score.gather(1, index) / math.sqrt(self.dim), index)
+        read = F.embedding_bag(index, self.values, mode="sum", per_sample_weights=share)
         return read + 0 * x.sum(dim=1, keepdim=True)  # NaN where the token is not finite
 
     def _activate(self, score: Tensor, tile: Tensor) -> Tensor:
@@ -161,7 +167,7 @@ def kernel() -> Callable[..., None] | None:
         return None
 
     @numba.njit(fastmath={"reassoc", "contract"}, nogil=True)
-    def activation(score: Any, knots: Any) -> Any:
+    def activation(score, knots):
         cells = len(knots) - 1
         if cells < 0:
             return np.float32(0.5 * score * (1.0 + math.erf(score / math.sqrt(2.0))))
@@ -170,7 +176,7 @@ def kernel() -> Callable[..., None] | None:
         return np.float32(knots[cell] + (knots[cell + 1] - knots[cell]) * (at - cell))
 
     @numba.njit(nogil=True)
-    def least_of(pool: Any, top_k: Any) -> Any:
+    def least_of(pool, top_k):
         # A number that `top_k` scores reach: halve the range until just as many do. Counting is
         # a few vector instructions, where finding the k-th by sorting or swapping jumps about.
         low, high = pool.min(), pool.max()
@@ -188,18 +194,7 @@ def kernel() -> Callable[..., None] | None:
         return np.partition(pool, len(pool) - top_k)[len(pool) - top_k]  # the k-th has equals
 
     @numba.njit(fastmath={"reassoc", "contract"}, nogil=True)
-    def read(
-        x: Any,
-        scores: Any,
-        node: Any,
-        rows: Any,
-        first: Any,
-        count: Any,
-        knots: Any,
-        values: Any,
-        top_k: Any,
-        out: Any,
-    ) -> None:
+    def read(x, scores, node, rows, first, count, knots, values, top_k, out):
         dim, given = x.shape[1], scores.shape[0] > 0
         scale = np.float32(1 / math.sqrt(dim))
         pool = np.empty(node.shape[1] * count.max(), np.float32)
@@ -240,8 +235,8 @@ def kernel() -> Callable[..., None] | None:
                         continue
                     equals -= 1
                 place = tile[chosen[n]]
-                loud = activation(score * scale, knots[place] if len(knots) else knots.ravel())
+                share = activation(score * scale, knots[place] if len(knots) else knots.ravel())
                 for i in range(dim):
-                    out[t, i] += loud * values[place, i]
+                    out[t, i] += share * values[place, i]
 
     return read

@@ -1,22 +1,212 @@
-"""Tables in place of functions of a few numbers, and the compiled loop that reads them."""
-
-from __future__ import annotations
+"""Tables in place of functions of one or two numbers, and the compiled loop that reads them."""
 
 import functools
 import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trix.address.ternary import straight_through
-from trix.checks import last_dim, positive
-from trix.tiles.spline import SplineBank, bits_of, grid, out_of, same_splines
+from trix.checks import at_least, floating, indices, integers, one_of, positive
+from trix.tiles.spline import SplineBank, check_which, grid, interval
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """Evenly spaced levels from `low` to `high`, both ends included.
+
+    Args:
+        levels: how many, at least two: 16 are 4 bits, 256 are 8.
+        low: the first level.
+        high: the last.
+
+    Raises:
+        TypeError: `levels` is not an integer.
+        ValueError: fewer levels than two, or ends that are not finite and in order.
+
+    Example:
+        >>> Quantizer(levels=5).quantize(torch.tensor([-0.9, 0.3, 7.0])).tolist()
+        [-1.0, 0.5, 1.0]
+    """
+
+    levels: int
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least("levels", self.levels, 2)
+        interval(self.low, self.high)
+
+    @property
+    def steps(self) -> float:
+        """Levels per unit."""
+        return (self.levels - 1) / (self.high - self.low)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Return the number of the nearest level, int64; 0 for NaN, the ends' beyond the ends.
+
+        Raises:
+            TypeError: `x` is not floating.
+        """
+        floating("x", x)
+        x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+        x = x.nan_to_num(nan=self.low).clamp(self.low, self.high)
+        return ((x - self.low) * self.steps).round().long()
+
+    def values(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the levels that the codes number.
+
+        Args:
+            codes: integers of any shape.
+            dtype: floating, of the result.
+
+        Raises:
+            IndexError: a code is out of range (on the CPU, and not when compiled).
+            TypeError: the codes are not integers.
+        """
+        integers("codes", codes)
+        levels = torch.linspace(
+            self.low, self.high, self.levels, dtype=torch.float64, device=codes.device
+        )
+        flat = codes.flatten().to(torch.int64)
+        try:
+            return levels.to(dtype).index_select(0, flat).view(codes.shape)
+        except IndexError:
+            indices("codes", codes, self.levels)
+            raise
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Round to the nearest level; the gradient is the clamp's, as if there were no levels."""
+        near = self.values(self.codes(x), x.dtype)
+        # through the clamp, since an infinity less itself is NaN; a NaN stays one
+        return straight_through(near, x.clamp(self.low, self.high))
+
+
+class LookupTable(nn.Module):
+    """The values of a bank of splines at every level, for reading without a gradient.
+
+    Float32 inputs, and uint8 codes, that read one spline or one each take a compiled loop where
+    numba is installed. It returns the same bits.
+
+    Args:
+        entries: `[splines, levels ** dims]`, floating; the state's only tensor.
+        quantizer: how inputs become codes.
+        dims: inputs of each spline, 1 or 2.
+
+    Raises:
+        TypeError: a wrong dtype or count.
+        ValueError: a wrong shape. `load_state_dict` refuses a table of another size with a
+            `RuntimeError` that names both.
+
+    Example:
+        >>> table = LookupTable(torch.tensor([[5.0, 6.0, 7.0]]).double(), Quantizer(levels=3))
+        >>> table(torch.tensor([-0.9, 0.4]), torch.tensor(0)).tolist()
+        [5.0, 6.0]
+    """
+
+    entries: Tensor
+
+    def __init__(self, entries: Tensor, quantizer: Quantizer, dims: int = 1) -> None:
+        super().__init__()
+        self.quantizer, self.dims = quantizer, one_of("dims", positive("dims", dims), (1, 2))
+        floating("entries", entries)
+        width = quantizer.levels**dims
+        if entries.ndim != 2 or entries.shape[1] != width or not len(entries):
+            raise ValueError(
+                f"entries must have shape [splines, {width}], got {list(entries.shape)}"
+            )
+        self.register_buffer("entries", entries.detach().clone())
+
+    @property
+    def splines(self) -> int:
+        """How many there are to read."""
+        return len(self.entries)
+
+    @property
+    def bits(self) -> int:
+        """Storage, 32 bits per float32 entry."""
+        return 8 * self.entries.nbytes
+
+    def forward(self, x: Tensor, which: Tensor) -> Tensor:
+        """Return what the splines give for `quantizer.quantize(x)`, in the dtype of the entries.
+
+        Arguments and errors are those of `SplineBank.forward`.
+        """
+        floating("x", x)
+        lead = check_which(x, which, self.dims)
+        fused = fused_read(x, which, lead, self.entries, self.quantizer)
+        if fused is not None:
+            return fused
+        lost = x.isnan() if self.dims == 1 else x.isnan().any(dim=-1)
+        return self._entry(self.quantizer.codes(x), which).masked_fill(lost, math.nan)
+
+    def read(self, codes: Tensor, which: Tensor) -> Tensor:
+        """Return the entries that codes number: no arithmetic on floats.
+
+        Args:
+            codes: integers, uint8 among them, `[...]`, or `[..., 2]` for `dims` of 2.
+            which: as in `forward`.
+
+        Returns:
+            `[...]`, in the dtype of the entries.
+
+        Raises:
+            IndexError: a code or `which` is out of range (on the CPU, and not when compiled).
+            TypeError: a dtype is wrong.
+            ValueError: a shape is wrong.
+        """
+        integers("codes", codes)
+        lead = check_which(codes, which, self.dims, "codes")
+        fused = fused_read(codes, which, lead, self.entries, self.quantizer)
+        if fused is not None:
+            return fused
+        if codes.is_cpu:  # elsewhere looking at them would wait for the device
+            indices("codes", codes, self.quantizer.levels)
+        return self._entry(codes.to(torch.int64), which)  # 256 is 0 to a uint8
+
+    def _entry(self, codes: Tensor, which: Tensor) -> Tensor:
+        if self.dims == 2:
+            codes = codes[..., 0] * self.quantizer.levels + codes[..., 1]
+        index = which * self.entries.shape[1] + codes
+        try:
+            return self.entries.flatten().index_select(0, index.flatten()).view(index.shape)
+        except IndexError:
+            indices("which", which, len(self.entries))
+            raise
+
+    def extra_repr(self) -> str:
+        return f"splines={self.splines}, levels={self.quantizer.levels}, dims={self.dims}"
+
+
+@torch.no_grad()
+def compile_table(
+    spline: SplineBank, quantizer: Quantizer, dtype: torch.dtype | None = None
+) -> LookupTable:
+    """Write down what each spline gives at every level.
+
+    `table(x, which)` then equals `spline(quantizer.quantize(x), which)` bit for bit, for every `x`
+    of the dtype that the table was compiled for. Others read the same entries, so that there it
+    agrees up to rounding.
+
+    Args:
+        spline: a `CellSpline`, `KnotSpline` or `TernarySpline`.
+        quantizer: the levels.
+        dtype: of the inputs to come; that of the spline's parameters if not given.
+
+    Example:
+        >>> from trix import KnotSpline
+        >>> compile_table(KnotSpline(splines=3, cells=4), Quantizer(levels=16)).entries.shape
+        torch.Size([3, 16])
+    """
+    parameter = next(spline.parameters())
+    codes = torch.arange(quantizer.levels, device=parameter.device)
+    levels = grid(quantizer.values(codes, dtype or parameter.dtype), spline.dims)
+    which = torch.arange(spline.splines, device=parameter.device)
+    return LookupTable(spline(levels.unsqueeze(0), which.unsqueeze(1)), quantizer, spline.dims)
 
 
 def fused_read(
@@ -50,16 +240,15 @@ def fused_read(
         return None
     out = np.empty(lead.numel(), np.float32)
     bad = loop(
-        (x.detach() if x.requires_grad else x).numpy().reshape(-1),
-        which.numpy().reshape(-1),
+        (x.detach() if x.requires_grad else x).contiguous().numpy().reshape(-1),
+        which.contiguous().numpy().reshape(-1),
         entries.numpy(),
         out,
         *(cut.levels, cut.low, cut.high, cut.steps),
     )
-    if bad == 1:
-        raise IndexError(out_of("which", len(entries), which))
-    if bad == 2:
-        raise IndexError(out_of("codes", cut.levels, x))
+    if bad:
+        indices("which", which, len(entries))
+        indices("codes", x, cut.levels)
     return torch.from_numpy(out).view(lead)
 
 
@@ -69,8 +258,7 @@ def kernel(dtype: torch.dtype) -> Callable[..., int] | None:
 
     It takes the inputs `[n * dims]`, `which [n]` or `[1]`, `entries [splines, levels ** dims]`, the
     result `[n]` to be written, and the quantizer's `levels`, `low`, `high` and `steps`. It returns
-    0, or 1 for a spline and 2 for a code that does not exist. The first call compiles, in about a
-    second.
+    0, or 1 for a spline or a code that does not exist. The first call compiles, in about a second.
     """
     try:
         numba = importlib.import_module("numba")
@@ -81,7 +269,7 @@ def kernel(dtype: torch.dtype) -> Callable[..., int] | None:
 
     # Without fast mathematics: each step must round as torch's does. The codes are a pass of their
     # own, because it becomes vector instructions, which reading cannot.
-    def cut(x: Any, low: Any, high: Any, steps: Any, _levels: int) -> Any:
+    def cut(x, low, high, steps, _levels):
         codes = np.empty(len(x), np.uint32)
         for i in range(len(x)):
             value = x[i] if x[i] > low else low  # NaN becomes low
@@ -89,7 +277,7 @@ def kernel(dtype: torch.dtype) -> Callable[..., int] | None:
             codes[i] = np.int32(np.rint((value - low) * steps))
         return codes
 
-    def check(x: Any, _low: Any, _high: Any, _steps: Any, levels: int) -> Any:
+    def check(x, _low, _high, _steps, levels):
         highest = np.uint8(0)
         for i in range(len(x)):
             highest = max(highest, x[i])
@@ -102,9 +290,7 @@ def kernel(dtype: torch.dtype) -> Callable[..., int] | None:
         "float32[::1], int64, float32, float32, float32)",
         nogil=True,
     )
-    def loop(
-        x: Any, which: Any, entries: Any, out: Any, levels: int, low: Any, high: Any, steps: Any
-    ) -> int:
+    def loop(x, which, entries, out, levels, low, high, steps):
         splines, width = entries.shape
         table, pairs = entries.reshape(-1), len(x) > len(out)
         if len(out) == 0:
@@ -113,7 +299,7 @@ def kernel(dtype: torch.dtype) -> Callable[..., int] | None:
             return 1
         codes = codes_of(x, low, high, steps, levels)
         if len(codes) == 0:
-            return 2
+            return 1
         step = index(len(which) > 1)
         for i in range(len(out)):
             at = index(which[index(i) * step]) * index(width)
@@ -127,273 +313,3 @@ def kernel(dtype: torch.dtype) -> Callable[..., int] | None:
         return 0
 
     return loop
-
-
-@dataclass(frozen=True)
-class Quantizer:
-    """Evenly spaced levels from `low` to `high`, both ends included.
-
-    Args:
-        levels: how many, at least two: 16 are 4 bits, 256 are 8.
-        low: the first level.
-        high: the last.
-
-    Raises:
-        TypeError: `levels` is not an integer.
-        ValueError: fewer levels than two, or ends that are not finite and in order.
-    """
-
-    levels: int
-    low: float = -1.0
-    high: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        if positive("levels", self.levels) < 2:
-            raise ValueError(f"levels must be at least 2, got {self.levels}")
-        if not -math.inf < self.low < self.high < math.inf:
-            raise ValueError(
-                f"low and high must be finite, low first, got {self.low} and {self.high}"
-            )
-
-    @property
-    def steps(self) -> float:
-        """Levels a unit."""
-        return (self.levels - 1) / (self.high - self.low)
-
-    def codes(self, x: Tensor) -> Tensor:
-        """Return the number of the nearest level, int64; 0 for NaN, the ends' beyond the ends.
-
-        Raises:
-            TypeError: `x` is not floating.
-        """
-        if not x.is_floating_point():
-            raise TypeError(f"x must be floating, got {x.dtype}")
-        x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-        x = x.nan_to_num(nan=self.low).clamp(self.low, self.high)
-        return ((x - self.low) * self.steps).round().long()
-
-    def values(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the levels that the codes number.
-
-        Args:
-            codes: integers of any shape.
-            dtype: floating, of the result.
-
-        Raises:
-            IndexError: a code is out of range (on the CPU, and not when compiled).
-            TypeError: the codes are not integers.
-        """
-        whole("codes", codes)
-        levels = torch.linspace(
-            self.low, self.high, self.levels, dtype=torch.float64, device=codes.device
-        )
-        flat = codes.flatten().to(torch.int64)
-        try:
-            return levels.to(dtype).index_select(0, flat).view(codes.shape)
-        except IndexError as error:
-            raise IndexError(out_of("codes", self.levels, codes)) from error
-
-    def quantize(self, x: Tensor) -> Tensor:
-        """Round to the nearest level; the gradient is the clamp's, as if there were no levels."""
-        near = self.values(self.codes(x), x.dtype)
-        # through the clamp, since an infinity less itself is NaN; a NaN stays one
-        return straight_through(near, x.clamp(self.low, self.high))
-
-
-class LookupTable(nn.Module):
-    """The values of a bank of splines at every level, for reading without a gradient.
-
-    Args:
-        entries: `[splines, levels ** dims]`, floating; the state's only tensor.
-        quantizer: how inputs become codes.
-        dims: inputs of each spline, 1 or 2.
-
-    Raises:
-        TypeError: a wrong dtype or count.
-        ValueError: a wrong shape. `load_state_dict` refuses a table of another size with a
-            `RuntimeError` that names both.
-    """
-
-    entries: Tensor
-
-    def __init__(self, entries: Tensor, quantizer: Quantizer, dims: int = 1) -> None:
-        """See the class."""
-        super().__init__()
-        if positive("dims", dims) > 2:
-            raise ValueError(f"dims must be 1 or 2, got {dims}")
-        if not entries.is_floating_point():
-            raise TypeError(f"entries must be floating, got {entries.dtype}")
-        width = quantizer.levels**dims
-        if entries.ndim != 2 or entries.shape[1] != width or not len(entries):
-            raise ValueError(
-                f"entries must have shape [splines, {width}], got {list(entries.shape)}"
-            )
-        self.quantizer, self.dims = quantizer, dims
-        self.register_buffer("entries", entries.detach().clone())
-
-    @property
-    def splines(self) -> int:
-        """How many there are to read."""
-        return len(self.entries)
-
-    @property
-    def bits(self) -> int:
-        """Storage, 32 bits a float32 entry."""
-        return bits_of(self.entries)
-
-    def forward(self, x: Tensor, which: Tensor) -> Tensor:
-        """Return what the splines give for `quantizer.quantize(x)`.
-
-        Float32 inputs that read one spline, or one each, take a compiled loop where numba is
-        installed. It returns the same bits.
-
-        Args:
-            x: floating `[...]`, or `[..., 2]` for `dims` of 2. Beyond the ends it is clamped; NaN
-                gives NaN.
-            which: the spline that each input reads, int64, of a shape that broadcasts with `[...]`.
-
-        Returns:
-            `[...]`, in the dtype of the entries.
-
-        Raises:
-            IndexError: `which` names no spline (on the CPU, and not when compiled).
-            TypeError: a dtype is wrong.
-            ValueError: a shape is wrong.
-        """
-        if not x.is_floating_point():
-            raise TypeError(f"x must be floating, got {x.dtype}")
-        lead = self._lead("x", x, which)
-        fused = fused_read(x, which, lead, self.entries, self.quantizer)
-        if fused is not None:
-            return fused
-        read = self._entry(self.quantizer.codes(x), which)
-        lost = x.isnan() if self.dims == 1 else x.isnan().any(dim=-1)
-        return read.masked_fill(lost, math.nan)
-
-    def read(self, codes: Tensor, which: Tensor) -> Tensor:
-        """Return the entries that codes number: no arithmetic on floats.
-
-        Args:
-            codes: integers, uint8 among them, `[...]`, or `[..., 2]` for `dims` of 2.
-            which: as in `forward`.
-
-        Returns:
-            `[...]`, in the dtype of the entries.
-
-        Raises:
-            IndexError: a code or `which` is out of range (on the CPU, and not when compiled).
-            TypeError: a dtype is wrong.
-            ValueError: a shape is wrong.
-        """
-        whole("codes", codes)
-        lead = self._lead("codes", codes, which)
-        fused = fused_read(codes, which, lead, self.entries, self.quantizer)
-        if fused is not None:
-            return fused
-        if codes.is_cpu and not torch.compiler.is_compiling() and codes.numel():
-            low, high = (int(end) for end in codes.aminmax())  # 256 is 0 to a uint8
-            if low < 0 or high >= self.quantizer.levels:
-                raise IndexError(out_of("codes", self.quantizer.levels, codes))
-        return self._entry(codes.to(torch.int64), which)
-
-    def _lead(self, name: str, x: Tensor, which: Tensor) -> torch.Size:
-        if self.dims == 2:
-            last_dim(name, x, 2)
-        lead = x.shape[:-1] if self.dims == 2 else x.shape
-        same_splines(lead, which)
-        return lead
-
-    def _entry(self, codes: Tensor, which: Tensor) -> Tensor:
-        if self.dims == 2:
-            codes = codes[..., 0] * self.quantizer.levels + codes[..., 1]
-        index = which * self.entries.shape[1] + codes
-        try:
-            return self.entries.flatten().index_select(0, index.flatten()).view(index.shape)
-        except IndexError as error:
-            raise IndexError(out_of("which", self.splines, which)) from error
-
-    def extra_repr(self) -> str:
-        """Return the sizes for `repr`."""
-        return f"splines={self.splines}, dims={self.dims}, {self.quantizer}"
-
-
-@torch.no_grad()
-def compile_table(
-    spline: SplineBank, quantizer: Quantizer, dtype: torch.dtype | None = None
-) -> LookupTable:
-    """Write down what each spline gives at every level.
-
-    `table(x, which)` then equals `spline(quantizer.quantize(x), which)` bit for bit, for every `x`
-    of the dtype that the table was compiled for. Others read the same entries, so that there it
-    agrees up to rounding.
-
-    Args:
-        spline: a `CellSpline`, `KnotSpline` or `TernarySpline`.
-        quantizer: the levels.
-        dtype: of the inputs to come; that of the spline's parameters if not given.
-    """
-    parameter = next(spline.parameters())
-    codes = torch.arange(quantizer.levels, device=parameter.device)
-    levels = grid(quantizer.values(codes, dtype or parameter.dtype), spline.dims)
-    which = torch.arange(spline.splines, device=parameter.device)
-    return LookupTable(spline(levels.unsqueeze(0), which.unsqueeze(1)), quantizer, spline.dims)
-
-
-class ProductTable(nn.Module):
-    r"""Several small tables whose entries add up, :math:`y = \sum_g T_{g, c_g}`.
-
-    With `groups` tables of `entries` rows there are `entries ** groups` addresses, and only
-    `groups * entries` rows to keep. The parameter `table [groups, entries, dim]` begins normal,
-    scaled so that sums have a standard deviation of 0.02.
-
-    Args:
-        groups: tables, and codes of an address.
-        entries: rows of each.
-        dim: output features.
-
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1.
-    """
-
-    def __init__(self, groups: int, entries: int, dim: int) -> None:
-        """See the class."""
-        super().__init__()
-        self.groups, self.entries = positive("groups", groups), positive("entries", entries)
-        start = torch.randn(groups, entries, positive("dim", dim))
-        self.table = nn.Parameter(0.02 / math.sqrt(groups) * start)
-
-    @property
-    def bits(self) -> int:
-        """Storage, 32 bits a float32 number."""
-        return bits_of(self.table)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """Map codes `[..., groups]`, int64, to `[..., dim]`.
-
-        Raises:
-            IndexError: a code is out of range (not when compiled).
-            TypeError: the codes are not int64.
-            ValueError: the last axis is not `groups` long.
-        """
-        if codes.dtype != torch.int64:
-            raise TypeError(f"codes must be int64, got {codes.dtype}")
-        last_dim("codes", codes, self.groups)
-        if not torch.compiler.is_compiling() and codes.numel():
-            low, high = codes.aminmax()
-            if low < 0 or high >= self.entries:
-                raise IndexError(out_of("codes", self.entries, codes))
-        rows = codes + torch.arange(self.groups, device=codes.device) * self.entries
-        flat = F.embedding_bag(rows.reshape(-1, self.groups), self.table.flatten(0, 1), mode="sum")
-        return flat.view(*codes.shape[:-1], self.table.shape[-1])
-
-    def extra_repr(self) -> str:
-        """Return the sizes for `repr`."""
-        return f"groups={self.groups}, entries={self.entries}, dim={self.table.shape[-1]}"
-
-
-def whole(name: str, x: Tensor) -> None:
-    """Raise `TypeError` unless a tensor holds integers."""
-    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-        raise TypeError(f"{name} must be integers, got {x.dtype}")

@@ -1,8 +1,4 @@
-"""What a tile does to the few numbers that it sees: the kinds of spline, under one interface.
-
-An activation maps `units` `[..., rank]` and `tile` `[...]`, the tile each row of units belongs to,
-to `[..., rank]`. Unless it says otherwise, each unit has a spline of its own on −3 … 3.
-"""
+"""Tiles as two-layer functions: the way through their weights, their activations, their bodies."""
 
 import math
 from collections.abc import Callable
@@ -14,22 +10,69 @@ from torch.nn import functional as F
 from trix.address.gate import cell_of
 from trix.address.kmeans import blocks_of
 from trix.address.ternary import row_scale, ternarize, weight_signatures
-from trix.checks import positive, renamed
-from trix.tiles.spline import CellSpline, KnotSpline, TernarySpline
+from trix.checks import one_of, positive, renamed
+from trix.tiles.spline import CellSpline, KnotSpline, SplineBank, TernarySpline
 
+FEW = 2
+"""Up to so many tokens per tile, on average, each token gathers its tile's weights."""
 REACH = 3.0
+"""The activations of units span −3 … 3."""
 
 
-class UnitBend(nn.Module):
-    """A spline for each unit, started at the GELU.
+def through_tiles(
+    x: Tensor,
+    tile: Tensor,
+    first: Tensor,
+    activation: Callable[[Tensor, Tensor, Tensor], Tensor],
+    second: Tensor,
+) -> Tensor:
+    r"""Send each token through its tile: :math:`D_t^\top\, \mathrm{activation}_t(U_t x)`.
+
+    Up to `FEW` tokens per tile, every token gathers the weights of its tile, so that a single token
+    touches nothing but the tile that it reads. With more, tokens are sorted by tile and cut into
+    blocks as long as the average queue, so that each tile's weights are copied once per block:
+    `2.5 · tiles` copies at most, and one batched product for all (`trix.address.kmeans`).
 
     Args:
-        spline: a bank of `tiles · rank` splines on one input.
+        x: tokens `[tokens, dim]`.
+        tile: the tile that each token reads, int64 `[tokens]`.
+        first: `[tiles, seen, dim]`.
+        activation: `activation(units, tile, token)` maps units `[..., seen]` to `[..., written]`;
+            `tile` and `token` are int64 `[...]` and say whose units these are.
+        second: `[tiles, written, dim]`.
+
+    Returns:
+        `[tokens, dim]`.
+    """
+    tiles = len(first)
+    first, second = first.to(x.dtype), second.to(x.dtype)
+    if len(x) <= FEW * tiles:
+        units = (x.unsqueeze(1) @ _of(first, tile).transpose(1, 2)).squeeze(1)
+        activated = activation(units, tile, torch.arange(len(x), device=x.device))
+        return (activated.unsqueeze(1) @ _of(second, tile)).squeeze(1)
+    blocks = blocks_of(tile, tiles, len(x) // tiles)
+    units = F.embedding(blocks.visit, x) @ _of(first, blocks.owner).transpose(1, 2)
+    activated = activation(units, blocks.owner.unsqueeze(1).expand_as(blocks.visit), blocks.visit)
+    return blocks.collect(activated @ _of(second, blocks.owner))
+
+
+def _of(weights: Tensor, tile: Tensor) -> Tensor:
+    # an embedding's gradient is several times faster than that of indexing
+    return F.embedding(tile, weights.flatten(1)).unflatten(-1, weights.shape[1:])
+
+
+class UnitSplines(nn.Module):
+    """A spline for each unit, initialized to the GELU.
+
+    Like every activation it maps `units` `[..., rank]` and `tile` `[...]`, the tile that each row
+    of units belongs to, to `[..., rank]`.
+
+    Args:
+        spline: a bank of `tiles · rank` splines with one input.
         rank: units of a tile.
     """
 
-    def __init__(self, spline: CellSpline | KnotSpline | TernarySpline, rank: int) -> None:
-        """See the class."""
+    def __init__(self, spline: SplineBank, rank: int) -> None:
         super().__init__()
         self.spline, self.rank = spline, rank
         spline.fit_(F.gelu)
@@ -40,8 +83,8 @@ class UnitBend(nn.Module):
         return self.spline(units, tile.unsqueeze(-1) * self.rank + unit)
 
 
-class ConstantBend(nn.Module):
-    """A number for each unit, whatever it sees: a tile that is an entry and no function.
+class ConstantUnits(nn.Module):
+    """One learned number per unit, whatever the unit sees: a tile that is an entry, not a function.
 
     Args:
         tiles: how many tiles.
@@ -49,7 +92,6 @@ class ConstantBend(nn.Module):
     """
 
     def __init__(self, tiles: int, rank: int) -> None:
-        """See the class. All begin at a half."""
         super().__init__()
         self.value = nn.Parameter(torch.full((tiles, rank), 0.5))
 
@@ -61,9 +103,9 @@ class ConstantBend(nn.Module):
 class ContentCells(nn.Module):
     r"""Cells chosen by content: :math:`c = \arg\max_c\, h \cdot \sigma_c`, the notes' idea.
 
-    A cell holds a base and a slope for each unit, and answers :math:`b_c + m_c \odot h`. Its
-    signature is the ternary cut of its own slopes: the cell that would answer most. `choose` gives
-    the controls: "floor" cuts the first unit's range into equal cells, as a spline does;
+    A cell holds a base and a slope for each unit, and returns :math:`b_c + m_c \odot h`. Its
+    signature is the ternary cut of its own slopes: the cell whose output would be largest. `choose`
+    gives the controls: "floor" cuts the first unit's range into equal cells, as a spline does;
     "random" keeps signatures that were drawn once.
 
     Args:
@@ -79,19 +121,17 @@ class ContentCells(nn.Module):
     fixed: Tensor
 
     def __init__(self, tiles: int, rank: int, cells: int, choose: str = "content") -> None:
-        """See the class. Bases begin small, slopes normal."""
         super().__init__()
-        if choose not in ("content", "floor", "random"):
-            raise ValueError(f"choose must be content, floor or random, got {choose!r}")
+        self.choose = one_of("choose", choose, ("content", "floor", "random"))
         shape = (positive("tiles", tiles), positive("cells", cells), positive("rank", rank))
-        self.choose, self.cells = choose, cells
+        self.cells = cells
         self.base = nn.Parameter(0.1 * torch.randn(shape))
         self.slope = nn.Parameter(torch.randn(shape))
         if choose == "random":
             self.register_buffer("fixed", ternarize(torch.randn(shape)))
 
     def forward(self, units: Tensor, tile: Tensor) -> Tensor:
-        """Answer from the chosen cell of each tile."""
+        """Read the line of the chosen cell of each tile."""
         row = tile * self.cells + self.choice(units, tile)
         base, slope = (F.embedding(row, p.flatten(0, 1)) for p in (self.base, self.slope))
         return base.to(units.dtype) + slope.to(units.dtype) * units
@@ -102,12 +142,16 @@ class ContentCells(nn.Module):
         if self.choose == "floor":
             return cell_of(units[..., 0], self.cells + 1, -REACH, REACH)[0]
         rows = ternarize(self.slope) if self.choose == "content" else self.fixed
-        signature = F.embedding(tile, rows.flatten(1)).unflatten(-1, rows.shape[1:])
-        return (signature.to(units.dtype) @ units.unsqueeze(-1)).squeeze(-1).argmax(dim=-1)
+        signature = _of(rows, tile).to(units.dtype)
+        return (signature @ units.unsqueeze(-1)).squeeze(-1).argmax(dim=-1)
+
+
+def _splines(kind: type[KnotSpline] | type[CellSpline]) -> Callable[[int, int, int], nn.Module]:
+    return lambda tiles, rank, cells: UnitSplines(kind(tiles * rank, cells, 1, -REACH, REACH), rank)
 
 
 def _ternary(scale: str) -> Callable[[int, int, int], nn.Module]:
-    return lambda tiles, rank, cells: UnitBend(
+    return lambda tiles, rank, cells: UnitSplines(
         TernarySpline(tiles * rank, cells, 1, -REACH, REACH, scale, per_tile=rank), rank
     )
 
@@ -117,12 +161,12 @@ def _content(choose: str) -> Callable[[int, int, int], nn.Module]:
 
 
 ACTIVATIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
-    "knots": lambda t, r, c: UnitBend(KnotSpline(t * r, c, 1, -REACH, REACH), r),
-    "cells": lambda t, r, c: UnitBend(CellSpline(t * r, c, 1, -REACH, REACH), r),
+    "knots": _splines(KnotSpline),
+    "cells": _splines(CellSpline),
     "ternary-cell": _ternary("cell"),
     "ternary-tile": _ternary("tile"),
     "ternary-layer": _ternary("layer"),
-    "constant": lambda tiles, rank, cells: ConstantBend(tiles, rank),
+    "constant": lambda tiles, rank, cells: ConstantUnits(tiles, rank),
     "content-cells": _content("content"),
     "floor-cells": _content("floor"),
     "random-cells": _content("random"),
@@ -130,66 +174,12 @@ ACTIVATIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
 """Kinds of activation function by name; each is called with tiles, rank and cells."""
 
 
-Activation = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`activation(units, tile, visit)`: what a tile does between its two layers.
-
-`units` is `[..., seen]`, `tile` and `visit` are int64 `[...]`: the tile, and which of all the
-reads this is. It returns `[..., written]`, which may be wider or narrower.
-"""
-
-FEW = 2
-"""Up to so many reads a tile, on average, each read gathers its tile's weights."""
-
-
-def through_tiles(
-    x: Tensor, index: Tensor, first: Tensor, activation: Activation, second: Tensor
-) -> Tensor:
-    r"""Send each token through its tiles: :math:`D_t^\top\, \mathrm{activation}_t(U_t x)`.
-
-    One rule decides how. Up to `FEW` reads a tile, every read gathers the weights of its tile:
-    `reads × weights of a tile` numbers are copied, and a single token touches nothing but
-    the tiles it reads. With more, reads are sorted by tile and cut into blocks as long as the
-    average queue, so that each tile's weights are copied for a block and not for a read:
-    `2.5 · tiles` copies at the most, and one batched product for all (`trix.address.kmeans`).
-
-    Args:
-        x: tokens `[tokens, dim]`.
-        index: the tiles that each token reads, int64 `[tokens, k]`.
-        first: `[tiles, seen, dim]`.
-        activation: see `Activation`.
-        second: `[tiles, written, dim]`.
-
-    Returns:
-        What each of its tiles says to each token, `[tokens, k, dim]`.
-    """
-    reads, tiles = index.numel(), len(first)
-    first, second = first.to(x.dtype), second.to(x.dtype)
-    if reads <= FEW * tiles:
-        tile, visit = index.flatten(), torch.arange(reads, device=x.device)
-        token = x.unsqueeze(1).expand(*index.shape, -1).reshape(reads, 1, x.shape[-1])
-        units = (token @ _of(first, tile).transpose(1, 2)).squeeze(1)
-        said = activation(units, tile, visit).unsqueeze(1) @ _of(second, tile)
-        return said.view(*index.shape, second.shape[-1])
-    blocks = blocks_of(index.flatten(), tiles, reads // tiles)
-    units = F.embedding(blocks.visit // index.shape[1], x) @ _of(first, blocks.owner).transpose(
-        1, 2
-    )
-    activated = activation(units, blocks.owner.unsqueeze(1).expand_as(blocks.visit), blocks.visit)
-    return blocks.collect(activated @ _of(second, blocks.owner)).view(
-        *index.shape, second.shape[-1]
-    )
-
-
-def _of(weights: Tensor, tile: Tensor) -> Tensor:
-    # an embedding's gradient is several times faster than that of indexing
-    return F.embedding(tile, weights.flatten(1)).unflatten(-1, weights.shape[1:])
-
-
 class TernaryBodies(nn.Module):
     r"""Two ternary layers with a GELU between them, :math:`D_t^\top\,\mathrm{gelu}(U_t x)`.
 
     Every row of :math:`U_t` and :math:`D_t` has one scale. The signature is the vote of the rows of
-    :math:`U_t`, see `weight_signatures`.
+    :math:`U_t`, see `weight_signatures`. Hidden units have an initial standard deviation of a
+    quarter.
 
     Args:
         dim: input and output features.
@@ -198,7 +188,6 @@ class TernaryBodies(nn.Module):
     """
 
     def __init__(self, dim: int, tiles: int, hidden: int) -> None:
-        """See the class. Hidden units begin with a standard deviation of a quarter."""
         super().__init__()
         shape = (positive("tiles", tiles), positive("hidden", hidden), positive("dim", dim))
         self.up = nn.Parameter(0.25 * torch.randn(shape) / math.sqrt(dim))
@@ -209,16 +198,17 @@ class TernaryBodies(nn.Module):
         """The addresses that these tiles would choose, `[tiles, dim]`, exactly −1, 0 or 1."""
         return weight_signatures(self.up)
 
-    def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        """Return what tiles `index` `[tokens, k]` say to tokens `[tokens, dim]`: `[…, k, dim]`."""
+    def forward(self, x: Tensor, tile: Tensor) -> Tensor:
+        """Map tokens `[tokens, dim]` by tiles `[tokens]` to `[tokens, dim]`."""
         up, down = scaled_ternary(self.up), scaled_ternary(self.down)
-        return through_tiles(x, index, up, lambda units, tile, visit: F.gelu(units), down)
+        return through_tiles(x, tile, up, lambda units, tile, token: F.gelu(units), down)
 
 
 class SplineBodies(nn.Module):
-    r"""A bottleneck, splines, and writes: :math:`D_t^\top\varphi_t(B_t x)`.
+    r"""A bottleneck, splines, and an output matrix: :math:`D_t^\top\varphi_t(B_t x)`.
 
     The signature is the vote of the bottleneck's rows: "the bottleneck projection" of the notes.
+    What the splines see has an initial standard deviation of one.
 
     Args:
         dim: input and output features.
@@ -229,10 +219,8 @@ class SplineBodies(nn.Module):
     """
 
     def __init__(self, dim: int, tiles: int, rank: int, cells: int, spline: str = "knots") -> None:
-        """See the class. What the splines see begins with a standard deviation of one."""
         super().__init__()
-        if spline not in ACTIVATIONS:
-            raise ValueError(f"spline must be one of {sorted(ACTIVATIONS)}, got {spline!r}")
+        one_of("spline", spline, ACTIVATIONS)
         shape = (positive("tiles", tiles), positive("rank", rank), positive("dim", dim))
         self.bottleneck = nn.Parameter(torch.randn(shape) / math.sqrt(dim))
         renamed(self, {"bend": "activation"})
@@ -244,15 +232,13 @@ class SplineBodies(nn.Module):
         """The addresses that these tiles would choose, `[tiles, dim]`, exactly −1, 0 or 1."""
         return weight_signatures(self.bottleneck)
 
-    def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        """Return what tiles `index` `[tokens, k]` say to tokens `[tokens, dim]`: `[…, k, dim]`."""
-        return through_tiles(
-            x,
-            index,
-            self.bottleneck,
-            lambda units, tile, visit: self.activation(units, tile),
-            self.down,
-        )
+    def forward(self, x: Tensor, tile: Tensor) -> Tensor:
+        """Map tokens `[tokens, dim]` by tiles `[tokens]` to `[tokens, dim]`."""
+
+        def activation(units: Tensor, tile: Tensor, token: Tensor) -> Tensor:
+            return self.activation(units, tile)
+
+        return through_tiles(x, tile, self.bottleneck, activation, self.down)
 
 
 def scaled_ternary(weights: Tensor) -> Tensor:

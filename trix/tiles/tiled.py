@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from trix.address.gate import ScoreGate, cell_of
 from trix.address.losses import straight_through_weights
 from trix.address.route import Route, Routed
-from trix.address.signatures import EditableSignatures, SignatureRows
+from trix.address.signatures import SignatureRows
 from trix.address.sources import (
     BottleneckSource,
     DataSource,
@@ -23,7 +23,9 @@ from trix.address.sources import (
     UniformRandom,
     WeightSource,
 )
-from trix.checks import positive, tokens
+from trix.checks import magnitude, one_of, tokens
+from trix.tiles.ffn import KeyedFFN, width_of
+from trix.tiles.tile import REACH
 
 SOURCES: dict[str, type[Source]] = {
     "weights": WeightSource,
@@ -39,12 +41,12 @@ SOURCES: dict[str, type[Source]] = {
 READ_OFF = ("weights", "bottleneck", "spline")
 """The sources that add no parameter and no buffer: they read the tiles' own numbers."""
 
-KNOTS, REACH = 9, 3.0
+KNOTS = 9
 SMALLEST = 1e-30
 """The smallest temperature; one over it is the largest."""
 
 
-class TiledFFN(EditableSignatures, nn.Module):
+class TiledFFN(KeyedFFN):
     r"""Tiles that look at a few directions through splines, and write: one layer for all sources.
 
     Tile :math:`t` looks at the input through a bottleneck :math:`B_t` of few rows, mixes what it
@@ -67,13 +69,15 @@ class TiledFFN(EditableSignatures, nn.Module):
         source: a name in `SOURCES`.
         blend: "softmax", or "straight-through": the best tile alone in the forward pass, the
             softmax over `top_k` tiles in the backward.
-        temperature: of the softmax, to begin with, in units of √dim, which is the size of a score.
-        balance: step of loss-free balancing (Wang et al. 2024), in units of √dim a call of
+        temperature: of the softmax, initially, in units of √dim, which is the size of a score.
+        balance: step of loss-free balancing (Wang et al. 2024), in units of √dim per call of
             `update`; 0 for none.
 
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, `top_k` above `tiles`, a name or number that is not allowed.
+    Example:
+        >>> layer = TiledFFN(8, tiles=4, top_k=2, source="decoupled")
+        >>> layer.insert_signature(0, torch.tensor([1.0, -1, 0, 0, 0, 0, 0, 0]))
+        >>> layer.signatures[0].tolist()
+        [1.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
 
     bias: Tensor
@@ -89,29 +93,17 @@ class TiledFFN(EditableSignatures, nn.Module):
         temperature: float = 1.0,
         balance: float = 0.0,
     ) -> None:
-        """See the class.
-
-        Hidden units begin with a standard deviation of a quarter and writes with one of 0.007, as a
-        dense layer's do under GPT-2's scales at this book's sizes.
-        """
-        super().__init__()
-        positive("dim", dim)
-        positive("tiles", tiles)
-        hidden = max(1, 4 * dim // tiles) if hidden is None else positive("hidden", hidden)
-        if positive("top_k", top_k) > tiles:
-            raise ValueError(f"top_k must be at most the {tiles} tiles, got {top_k}")
-        if source not in SOURCES:
-            raise ValueError(f"source must be one of {sorted(SOURCES)}, got {source!r}")
-        if blend not in ("softmax", "straight-through"):
-            raise ValueError(f"blend must be softmax or straight-through, got {blend!r}")
-        if not 0.0 <= balance < math.inf:
-            raise ValueError(f"balance must be finite and not negative, got {balance}")
+        super().__init__(dim, tiles, top_k)
+        self.hidden = hidden = width_of("hidden", hidden, dim, tiles)
+        one_of("source", source, SOURCES)
+        self.blend = one_of("blend", blend, ("softmax", "straight-through"))
+        self.balance = magnitude("balance", balance, zero=True)
         if balance and top_k == tiles:
             raise ValueError(
                 f"balance needs a choice, so top_k below the {tiles} tiles, got {top_k}"
             )
-        self.dim, self.tiles, self.hidden, self.top_k = dim, tiles, hidden, top_k
-        self.blend, self.balance = blend, balance
+        # Hidden units have an initial standard deviation of a quarter and outputs one of 0.007, as
+        # a dense layer's have under GPT-2's scales at this book's sizes.
         rank = max(1, hidden // 4)
         self.bottleneck = nn.Parameter(torch.randn(tiles, rank, dim) / math.sqrt(dim))
         self.mix = nn.Parameter(torch.randn(tiles, hidden, rank) * 0.25 / math.sqrt(rank))
@@ -132,25 +124,12 @@ class TiledFFN(EditableSignatures, nn.Module):
 
     @property
     def rows(self) -> SignatureRows:
-        """The tiles' rows, to be edited, see `EditableSignatures`.
-
-        Raises:
-            ValueError: the source learns no rows of its own.
-        """
+        """The rows that a "decoupled" layer learns, see `EditableSignatures`; else `ValueError`."""
         if not isinstance(self.source, LearnedSource):
             raise ValueError(
                 f"expected a source with learned rows, got {type(self.source).__name__}"
             )
         return self.source.table
-
-    @property
-    def latent(self) -> Tensor:
-        """The learned signatures before their cut, `[tiles, dim]`, see `SignatureRows.latent`.
-
-        Raises:
-            ValueError: the source learns no rows that it cuts.
-        """
-        return self.rows.latent()
 
     @property
     def temperature(self) -> Tensor:
@@ -180,9 +159,10 @@ class TiledFFN(EditableSignatures, nn.Module):
 
         Args:
             x: tokens.
-            labels: an integer a token, `[...]`, for the token hash.
+            labels: an integer per token, `[...]`, for the token hash.
 
         Raises:
+            TypeError: `x` is not floating.
             ValueError: the last axis of `x` is not `dim`.
         """
         tokens("x", x, self.dim)
@@ -195,9 +175,8 @@ class TiledFFN(EditableSignatures, nn.Module):
         flat, places = x.reshape(-1, self.dim), route.index.reshape(-1, self.top_k)
         share = (route.weight * self.gate(route.score)).reshape(-1, self.top_k)
         # every tile's glance costs less than gathering the chosen tiles' bottlenecks
-        glance = (flat @ self.bottleneck.flatten(0, 1).to(x.dtype).T).unflatten(
-            -1, (self.tiles, -1)
-        )
+        glance = flat @ self.bottleneck.flatten(0, 1).to(x.dtype).T
+        glance = glance.unflatten(-1, self.bottleneck.shape[:2])
         seen = glance.gather(1, _along(places, glance.shape[-1]))
         units = torch.einsum("nkr,nkhr->nkh", seen, self.mix.to(seen.dtype)[places])
         activated = self._activate(units, places) * share.unsqueeze(-1).to(units.dtype)

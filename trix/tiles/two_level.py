@@ -1,18 +1,23 @@
-"""The two designs of the notes: emergent routing in two levels, one tile a token."""
+"""The two designs of the notes, emergent routing in two levels, and two layers made of them."""
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from trix.address.gate import ScoreGate
-from trix.address.nested import NestedRouter
-from trix.address.route import Route, Routed
+from trix.address.route import Route
 from trix.address.sources import FrozenRandom, UniformRandom
-from trix.checks import positive, tokens
-from trix.tiles.tile import SplineBodies, TernaryBodies
+from trix.checks import one_of, positive, renamed, shape
+from trix.tiles.ffn import ClusteredFFN, clusters_of, width_of
+from trix.tiles.tile import ACTIVATIONS, SplineBodies, TernaryBodies, through_tiles
+
+KEEP = 0.98
+"""Decay of an `AdaptiveKANFFN`'s running median of margins."""
 
 
-class TwoLevelFFN(nn.Module):
-    r"""One tile a token, found through clusters: :math:`y = g(s_t)\, f_t(x)` with the best tile t.
+class TwoLevelFFN(ClusteredFFN):
+    """Tiles behind two levels of emergent routing, see `ClusteredFFN`.
 
     A token goes on from the `beam` best clusters; a cluster's signature is the mean of its tiles'
     (`NestedRouter`). The signatures are read off the tiles' own weights.
@@ -24,50 +29,21 @@ class TwoLevelFFN(nn.Module):
     """
 
     def __init__(
-        self,
-        bodies: TernaryBodies | SplineBodies,
-        tiles_per_cluster: int = 8,
-        beam: int = 1,
+        self, bodies: TernaryBodies | SplineBodies, tiles_per_cluster: int = 8, beam: int = 1
     ) -> None:
-        """See the class."""
-        super().__init__()
-        self.tiles, _, self.dim = bodies.down.shape
+        tiles, _, dim = bodies.down.shape
+        super().__init__(dim, tiles)
         self.bodies: TernaryBodies | SplineBodies = bodies
-        self.gate = ScoreGate(self.dim)
-        clusters = -(-self.tiles // positive("tiles_per_cluster", tiles_per_cluster))
-        self.router = NestedRouter(self.tiles, self.dim, (clusters, tiles_per_cluster), beam)
+        self.gate = ScoreGate(dim)
+        self.router = clusters_of(tiles, dim, tiles_per_cluster, beam)
 
     @property
     def signatures(self) -> Tensor:
         """The tiles' addresses, `[tiles, dim]`, exactly −1, 0 or 1."""
         return self.bodies.signatures
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., dim]` to `[..., dim]`; the output of `routed`."""
-        return self.routed(x).output
-
-    def routed(self, x: Tensor) -> Routed:
-        """Return the output `[..., dim]` with the `Route` that produced it.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: the last axis of `x` is not `dim`.
-        """
-        tokens("x", x, self.dim)
-        route = self._route(x)
-        flat = x.reshape(-1, self.dim)
-        said = self._read(flat, route)
-        share = (route.weight * self.gate(route.score)).reshape(-1, 1, 1)
-        return Routed((said * share.to(said.dtype)).sum(dim=1).view(x.shape), route)
-
-    def update(self, route: Route) -> None:
-        """Nothing here learns outside the gradient."""
-
-    def _route(self, x: Tensor) -> Route:
-        return self.router(x, self.signatures)
-
-    def _read(self, x: Tensor, route: Route) -> Tensor:
-        return self.bodies(x, route.index.reshape(-1, 1))
+    def _read(self, x: Tensor, tile: Tensor) -> Tensor:
+        return self.bodies(x, tile)
 
 
 class HierarchicalTriXFFN(TwoLevelFFN):
@@ -81,9 +57,10 @@ class HierarchicalTriXFFN(TwoLevelFFN):
             tiles together weigh as much as a dense layer.
         beam: clusters looked into.
 
-    Raises:
-        TypeError: a number is not an integer.
-        ValueError: a number below 1.
+    Example:
+        >>> layer = HierarchicalTriXFFN(8, tiles=6, tiles_per_cluster=3)
+        >>> layer.routed(torch.randn(5, 8)).route.path.shape  # a cluster and a tile
+        torch.Size([5, 1, 2])
     """
 
     def __init__(
@@ -94,8 +71,7 @@ class HierarchicalTriXFFN(TwoLevelFFN):
         hidden: int | None = None,
         beam: int = 1,
     ) -> None:
-        """See the class."""
-        bodies = TernaryBodies(dim, tiles, _width("hidden", hidden, dim, tiles))
+        bodies = TernaryBodies(dim, tiles, width_of("hidden", hidden, dim, tiles))
         super().__init__(bodies, tiles_per_cluster, beam)
 
 
@@ -110,9 +86,9 @@ class HybridKANFFN(TwoLevelFFN):
         cells: of each spline.
         spline: what kind, a name in `trix.tiles.tile.ACTIVATIONS`.
 
-    Raises:
-        TypeError: a number is not an integer.
-        ValueError: a number below 1, or an unknown spline.
+    Example:
+        >>> HybridKANFFN(8, tiles=6, spline="ternary-tile")(torch.randn(2, 5, 8)).shape
+        torch.Size([2, 5, 8])
     """
 
     def __init__(
@@ -124,30 +100,25 @@ class HybridKANFFN(TwoLevelFFN):
         cells: int = 16,
         spline: str = "knots",
     ) -> None:
-        """See the class."""
-        rank = _width("bottleneck", bottleneck, dim, tiles)
+        rank = width_of("bottleneck", bottleneck, dim, tiles)
         super().__init__(SplineBodies(dim, tiles, rank, cells, spline), tiles_per_cluster)
 
 
 class FixedRoutingFFN(TwoLevelFFN):
-    """The tiles of either design behind addresses that they have no say in.
+    """The tiles of either design behind addresses that do not depend on them.
 
     With signatures that another layer has learned, it shows what that layer's routing is worth to
-    these tiles; with random ones, or with chance, it is a control.
+    these tiles; with random ones, or with tiles drawn at random, it is a control.
 
     Args:
         dim: input and output features.
         reading: whose tiles are read, "trix" (`HierarchicalTriXFFN`) or "kan" (`HybridKANFFN`).
         routing: "signatures", random ones until `set_signatures` gives others, or "uniform", where
-            chance sends each token.
+            each token goes to a tile at random.
         tiles: how many tiles.
         tiles_per_cluster: tiles that share a cluster.
         width: hidden units or bottleneck of a tile; `4 * dim / tiles`, at least 1, when not given.
         cells: of each spline.
-
-    Raises:
-        TypeError: a number is not an integer.
-        ValueError: a number below 1, or an unknown name.
     """
 
     address: FrozenRandom | UniformRandom
@@ -162,12 +133,9 @@ class FixedRoutingFFN(TwoLevelFFN):
         width: int | None = None,
         cells: int = 16,
     ) -> None:
-        """See the class."""
-        if reading not in ("trix", "kan"):
-            raise ValueError(f"reading must be trix or kan, got {reading!r}")
-        if routing not in ("signatures", "uniform"):
-            raise ValueError(f"routing must be signatures or uniform, got {routing!r}")
-        width = _width("width", width, dim, tiles)
+        one_of("reading", reading, ("trix", "kan"))
+        one_of("routing", routing, ("signatures", "uniform"))
+        width = width_of("width", width, dim, tiles)
         if reading == "trix":
             bodies = TernaryBodies(dim, tiles, width)
         else:
@@ -177,7 +145,7 @@ class FixedRoutingFFN(TwoLevelFFN):
 
     @property
     def signatures(self) -> Tensor:
-        """The tiles' addresses, `[tiles, dim]`; zeros where chance routes."""
+        """The tiles' addresses, `[tiles, dim]`; zeros where tokens are routed at random."""
         address = self.address
         return address.zeros if isinstance(address, UniformRandom) else address.fixed
 
@@ -186,14 +154,11 @@ class FixedRoutingFFN(TwoLevelFFN):
         """Route by these signatures from now on, `[tiles, dim]`.
 
         Raises:
-            ValueError: chance routes here, or the shape is another.
+            ValueError: the layer routes at random, or the shape is another.
         """
         if not isinstance(self.address, FrozenRandom):
             raise ValueError("signatures need a layer with routing='signatures', got 'uniform'")
-        if signatures.shape != self.address.fixed.shape:
-            raise ValueError(
-                f"signatures must be {list(self.address.fixed.shape)}, got {list(signatures.shape)}"
-            )
+        shape("signatures", signatures, self.tiles, self.dim)
         self.address.fixed.copy_(signatures)
 
     def _route(self, x: Tensor) -> Route:
@@ -202,7 +167,89 @@ class FixedRoutingFFN(TwoLevelFFN):
         return super()._route(x)
 
 
-def _width(name: str, width: int | None, dim: int, tiles: int) -> int:
-    if width is not None:
-        return positive(name, width)
-    return max(1, 4 * positive("dim", dim) // positive("tiles", tiles))
+class AdaptiveKANFFN(TwoLevelFFN):
+    """`HybridKANFFN` with two splines per unit: coarse where routing is sure, fine where it is not.
+
+    Routing is sure of a token when the *margin*, the best score less the next best among the tiles
+    that it was compared with, is above the median margin, which the layer learns in `update`.
+    So about half the tokens read fine cells. What a resolution costs is the bits of an address:
+    a line is one multiplication whatever the number of cells. Source: the notes' adaptive
+    resolution.
+
+    Args:
+        dim: input and output features.
+        tiles: how many tiles.
+        tiles_per_cluster: tiles that share a cluster, at least two.
+        coarse: cells where routing is sure.
+        fine: cells where it is not.
+        choose: "confidence", or "chance" for a control that tosses a coin for every token.
+
+    Example:
+        >>> layer = AdaptiveKANFFN(8, tiles=6, tiles_per_cluster=3)
+        >>> layer.sure(torch.randn(5, 8)).shape
+        torch.Size([5])
+    """
+
+    threshold: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        tiles: int = 64,
+        tiles_per_cluster: int = 8,
+        coarse: int = 4,
+        fine: int = 16,
+        choose: str = "confidence",
+    ) -> None:
+        one_of("choose", choose, ("confidence", "chance"))
+        rank = width_of("bottleneck", None, dim, tiles)
+        super().__init__(SplineBodies(dim, tiles, rank, coarse), tiles_per_cluster)
+        if self.router.reached < 2:
+            raise ValueError(
+                f"a margin needs two tiles to compare, got {self.router.reached} per cluster"
+            )
+        self.coarse, self.fine = coarse, positive("fine", fine)
+        renamed(self, {"fine_bend": "fine_activation"})
+        self.fine_activation: nn.Module = ACTIVATIONS["knots"](tiles, rank, fine)
+        self.coin = UniformRandom(2, dim) if choose == "chance" else None
+        self.register_buffer("threshold", torch.zeros(()))
+
+    @torch.no_grad()
+    def sure(self, x: Tensor) -> Tensor:
+        """Return whether tokens `[..., dim]` read coarse cells, bool `[...]`."""
+        if self.coin is not None:
+            return self.coin.route(x, self.coin.zeros).index[..., 0] == 0
+        return self._margin(x) > self.threshold.to(x.dtype)
+
+    def address_bits(self, x: Tensor) -> float:
+        """Return the bits of the cell's address, on average over tokens `[..., dim]`."""
+        share = float(self.sure(x).double().mean())
+        bits = torch.tensor([self.coarse, self.fine], dtype=torch.float64).log2()
+        return float(share * bits[0] + (1 - share) * bits[1])
+
+    @torch.no_grad()
+    def update(self, route: Route) -> None:
+        """Follow the median margin of the tokens.
+
+        Raises:
+            ValueError: the route does not carry its tokens.
+        """
+        if route.token is None:
+            raise ValueError("the margins' median needs the route's tokens, got token=None")
+        margin = self._margin(route.token).flatten()
+        margin = margin[margin.isfinite()]
+        if len(margin):
+            self.threshold.lerp_(margin.median().to(self.threshold), 1 - KEEP)
+
+    def _margin(self, x: Tensor) -> Tensor:
+        score = self.router(x, self.signatures, 2).score
+        return score[..., 0] - score[..., 1]
+
+    def _read(self, x: Tensor, tile: Tensor) -> Tensor:
+        sure, bodies = self.sure(x), cast(SplineBodies, self.bodies)
+
+        def activation(units: Tensor, tile: Tensor, token: Tensor) -> Tensor:
+            coarse, fine = bodies.activation(units, tile), self.fine_activation(units, tile)
+            return torch.where(sure[token].unsqueeze(-1), coarse, fine)
+
+        return through_tiles(x, tile, bodies.bottleneck, activation, bodies.down)

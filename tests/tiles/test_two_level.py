@@ -6,7 +6,9 @@ from torch.nn import functional as F
 
 import trix
 from tests import reference
+from tests.tiles.helpers import agree, tokens
 from trix.tiles.tile import SplineBodies, TernaryBodies, scaled_ternary
+from trix.tiles.two_level import KEEP, FixedRoutingFFN
 
 DIM = 13
 
@@ -34,7 +36,7 @@ def _kan(spline="knots"):
 
 def _fixed(reading, routing):
     torch.manual_seed(3)
-    return _apart(trix.tiles.two_level.FixedRoutingFFN(DIM, reading, routing, 11, 4, cells=7))
+    return _apart(FixedRoutingFFN(DIM, reading, routing, 11, 4, cells=7))
 
 
 MADE = {
@@ -45,14 +47,9 @@ MADE = {
     "kan-content": lambda: _kan("content-cells"),
     "fixed-trix": lambda: _fixed("trix", "signatures"),
     "fixed-kan": lambda: _fixed("kan", "signatures"),
-    "chance-trix": lambda: _fixed("trix", "uniform"),
-    "chance-kan": lambda: _fixed("kan", "uniform"),
+    "uniform-trix": lambda: _fixed("trix", "uniform"),
+    "uniform-kan": lambda: _fixed("kan", "uniform"),
 }
-
-
-def _tokens(*shape, seed=1):
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, DIM, dtype=torch.float64, generator=draw)
 
 
 def _loop(layer, x, index):
@@ -61,65 +58,58 @@ def _loop(layer, x, index):
     for token, tile in zip(x, index.tolist(), strict=True):
         if isinstance(bodies, TernaryBodies):
             hidden = F.gelu(scaled_ternary(bodies.up[tile]) @ token)
-            said = hidden @ scaled_ternary(bodies.down[tile])
+            read = hidden @ scaled_ternary(bodies.down[tile])
         else:
             activated = bodies.activation(
                 (bodies.bottleneck[tile] @ token)[None], torch.tensor([tile])
             )
-            said = activated[0] @ bodies.down[tile]
-        out.append(layer.gate(token @ signatures[tile].to(token)) * said)
+            read = activated[0] @ bodies.down[tile]
+        out.append(layer.gate(token @ signatures[tile].to(token)) * read)
     return torch.stack(out)
 
 
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("size", [7, 60])
 def test_routes_outputs_and_gradients_equal_the_loop(name, size):
-    layer, x = MADE[name](), _tokens(size).requires_grad_()
+    layer, x = MADE[name](), tokens(size).requires_grad_()
     output, route = layer.routed(x)
     index = route.index[:, 0]
-    if not name.startswith("chance"):
+    if not name.startswith("uniform"):
         rows, beam = layer.signatures.detach(), 2 if name == "trix-beam" else 1
         expected = [reference.nested_tiles(token, rows, (3, 4), beam)[0] for token in x.detach()]
         assert index.tolist() == expected
     assert len(index.unique()) > 3
-    slow = _loop(layer, x, index)
-    torch.testing.assert_close(output, slow, rtol=0, atol=1e-12)
-    weight = _tokens(size, seed=2)
-    moved = [x, *(p for p in layer.parameters())]
-    ours = torch.autograd.grad((output * weight).sum(), moved, materialize_grads=True)
-    theirs = torch.autograd.grad((slow * weight).sum(), moved, materialize_grads=True)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
+    agree(output, _loop(layer, x, index), [x, *layer.parameters()])
 
 
 def test_a_ternary_tile_is_what_a_reader_works_out_by_hand():
-    layer, x = _trix(), _tokens(7)
+    layer, x = _trix(), tokens(7)
     output, route = layer.routed(x)
     up, down = layer.bodies.up.detach(), layer.bodies.down.detach()
     torch.testing.assert_close(layer.signatures.detach(), reference.weight_signatures(up, 0.5))
     gates = layer.gate.values().tolist()
     for n, tile in enumerate(route.index[:, 0].tolist()):
         hidden = [reference.gelu(float(row @ x[n])) for row in reference.scaled_ternary(up[tile])]
-        said = torch.tensor(hidden, dtype=x.dtype) @ reference.scaled_ternary(down[tile])
+        read = torch.tensor(hidden, dtype=x.dtype) @ reference.scaled_ternary(down[tile])
         score = float(x[n] @ layer.signatures[tile].detach()) / DIM**0.5
-        expected = reference.spline_value(score, gates, 4.0) * said
+        expected = reference.spline_value(score, gates, 4.0) * read
         torch.testing.assert_close(output[n], expected, rtol=0, atol=1e-12)
 
 
 def test_a_spline_tile_is_what_a_reader_works_out_by_hand():
-    layer, x = _kan(), _tokens(7)
+    layer, x = _kan(), tokens(7)
     output, route = layer.routed(x)
     bodies, gates = layer.bodies, layer.gate.values().tolist()
     expected = reference.weight_signatures(bodies.bottleneck.detach(), 0.5)
     torch.testing.assert_close(layer.signatures.detach(), expected)
     for n, tile in enumerate(route.index[:, 0].tolist()):
-        said = torch.zeros(DIM, dtype=x.dtype)
+        read = torch.zeros(DIM, dtype=x.dtype)
         for unit, u in enumerate((bodies.bottleneck[tile] @ x[n]).tolist()):
             knots = bodies.activation.spline.knots[tile * 5 + unit].tolist()
             activated = reference.spline_value(min(max(u, -3.0), 3.0), knots, 3.0)
-            said += activated * bodies.down[tile, unit].detach()
+            read += activated * bodies.down[tile, unit].detach()
         score = float(x[n] @ layer.signatures[tile].detach()) / DIM**0.5
-        expected = reference.spline_value(score, gates, 4.0) * said
+        expected = reference.spline_value(score, gates, 4.0) * read
         torch.testing.assert_close(output[n], expected, rtol=0, atol=1e-12)
 
 
@@ -128,7 +118,7 @@ def test_tiles_share_the_weight_of_a_dense_layer():
     for layer, part in (
         (trix.HierarchicalTriXFFN(16, 8), "up"),
         (trix.HybridKANFFN(16, 8), "bottleneck"),
-        (trix.tiles.two_level.FixedRoutingFFN(16, "trix", tiles=8), "up"),
+        (FixedRoutingFFN(16, "trix", tiles=8), "up"),
     ):
         bodies = layer.bodies
         assert getattr(bodies, part).numel() + bodies.down.numel() == dense
@@ -138,7 +128,7 @@ def test_tiles_share_the_weight_of_a_dense_layer():
 @pytest.mark.parametrize("reading", ["trix", "kan"])
 def test_borrowed_signatures_route_as_their_owner_does_and_never_learn(reading):
     owner = _trix() if reading == "trix" else _kan()
-    layer, x = _fixed(reading, "signatures"), _tokens(40)
+    layer, x = _fixed(reading, "signatures"), tokens(40)
     drawn = layer.signatures.clone()
     route = owner.routed(x).route
     assert not torch.equal(layer.routed(x).route.index, route.index)
@@ -156,8 +146,8 @@ def test_borrowed_signatures_route_as_their_owner_does_and_never_learn(reading):
     assert torch.equal(fresh(x), layer(x))
 
 
-def test_chance_sends_tokens_everywhere_and_the_same_token_to_the_same_tile():
-    layer, x = _fixed("trix", "uniform"), _tokens(2000)
+def test_uniform_routing_sends_tokens_everywhere_and_the_same_token_to_the_same_tile():
+    layer, x = _fixed("trix", "uniform"), tokens(2000)
     index = layer.routed(x).route.index
     reads = torch.bincount(index[:, 0], minlength=11)
     assert (reads - 2000 / 11).abs().max() < 5 * (2000 / 11) ** 0.5
@@ -168,7 +158,7 @@ def test_chance_sends_tokens_everywhere_and_the_same_token_to_the_same_tile():
 
 
 def test_a_wider_beam_finds_better_tiles():
-    narrow, wide, x = _trix(), _trix(3), _tokens(200)
+    narrow, wide, x = _trix(), _trix(3), tokens(200)
     best = (x @ wide.signatures.T).amax(dim=-1)
     found = [layer.routed(x).route.score[:, 0] for layer in (narrow, wide)]
     torch.testing.assert_close(found[1], best)
@@ -176,14 +166,102 @@ def test_a_wider_beam_finds_better_tiles():
     assert (found[0] < best - 0.1).any()
 
 
-def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="reading must be trix or kan, got 'dense'"):
-        trix.tiles.two_level.FixedRoutingFFN(8, "dense")
-    with pytest.raises(ValueError, match="routing must be signatures or uniform, got 'best'"):
-        trix.tiles.two_level.FixedRoutingFFN(8, "trix", "best")
-    with pytest.raises(ValueError, match=r"signatures must be \[11, 13\], got \[11, 12\]"):
-        _fixed("trix", "signatures").set_signatures(torch.zeros(11, 12))
-    with pytest.raises(ValueError, match="routing='signatures', got 'uniform'"):
-        _fixed("trix", "uniform").set_signatures(torch.zeros(11, 13))
-    with pytest.raises(ValueError, match="beam must be at least 1, got 0"):
-        trix.HierarchicalTriXFFN(8, 4, 2, beam=0)
+# Adaptive resolution
+
+
+def _adaptive(choose="confidence", threshold=1.0) -> Any:
+    torch.manual_seed(3)
+    layer: Any = trix.AdaptiveKANFFN(DIM, 11, 4, coarse=3, fine=10, choose=choose)
+    with torch.no_grad():
+        activations = (layer.bodies.activation, layer.fine_activation)
+        for parameter in (p for each in activations for p in each.parameters()):
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        layer.gate.steps.add_(torch.randn_like(layer.gate.steps))
+        layer.threshold.fill_(threshold)
+    return layer.double()
+
+
+def _margins(layer, x):
+    rows, margins = layer.signatures.detach(), []
+    for token in x:
+        first, second = reference.nested_tiles(token, rows, (3, 4), 1, 2)
+        margins.append(float(token @ rows[first] - token @ rows[second]))
+    return torch.tensor(margins, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("choose", ["confidence", "chance"])
+@pytest.mark.parametrize("size", [7, 60])
+def test_adaptive_routes_outputs_and_gradients_equal_the_loop(choose, size):
+    layer, x = _adaptive(choose), tokens(size).requires_grad_()
+    output, route = layer.routed(x)
+    sure = layer.sure(x)
+    assert sure.any()
+    assert not sure.all()
+    if choose == "confidence":
+        assert torch.equal(sure, _margins(layer, x.detach()) > 1.0)
+    rows, bodies, out = layer.signatures, layer.bodies, []
+    for n, token in enumerate(x):
+        tile = reference.nested_tiles(token.detach(), rows.detach(), (3, 4), 1)[0]
+        assert route.index[n].tolist() == [tile]
+        activation = bodies.activation if sure[n] else layer.fine_activation
+        activated = activation((bodies.bottleneck[tile] @ token)[None], torch.tensor([tile]))[0]
+        out.append(layer.gate(token @ rows[tile]) * (activated @ bodies.down[tile]))
+    agree(output, torch.stack(out), [x, *layer.parameters()])
+
+
+def test_each_resolution_has_its_own_cells():
+    layer = _adaptive()
+    assert layer.bodies.activation.spline.cells == 3
+    assert layer.fine_activation.spline.cells == 10
+    x = tokens(60)
+    sure, before = layer.sure(x), layer(x)
+    with torch.no_grad():
+        layer.fine_activation.spline.knots.add_(1.0)
+    changed = (layer(x) != before).any(dim=-1)
+    assert torch.equal(changed, ~sure)
+
+
+def test_an_update_goes_a_step_towards_the_median_margin_and_in_the_end_halves_the_tokens():
+    layer, x = _adaptive(threshold=0.25), tokens(301)
+    route = layer.routed(x).route
+    layer.update(route)
+    median = _margins(layer, x).median()
+    expected = 0.25 + (1 - KEEP) * (median - 0.25)
+    torch.testing.assert_close(layer.threshold, expected)
+    for _ in range(400):
+        layer.update(route)
+    torch.testing.assert_close(layer.threshold, median, rtol=0, atol=1e-3)
+    assert abs(layer.sure(x).double().mean() - 0.5) < 0.02
+    others = tokens(4000, seed=7)
+    assert abs(layer.sure(others).double().mean() - 0.5) < 0.1
+
+
+def test_tokens_with_a_nan_teach_nothing():
+    layer, x = _adaptive(), tokens(31)
+    x[4, 0] = float("nan")
+    layer.update(layer.routed(x[4:5]).route)
+    assert layer.threshold == 1.0
+    layer.update(layer.routed(x).route)
+    others = torch.arange(31) != 4
+    expected = 1.0 + (1 - KEEP) * (_margins(layer, x[others]).median() - 1.0)
+    torch.testing.assert_close(layer.threshold, expected)
+
+
+def test_a_tossed_coin_is_fair_and_does_not_know_the_margin():
+    layer, x = _adaptive("chance"), tokens(2000)
+    sure = layer.sure(x)
+    assert abs(sure.double().mean() - 0.5) < 0.05
+    assert torch.equal(sure, layer.sure(x))
+    margin = _margins(layer, x)
+    assert abs(margin[sure].mean() - margin[~sure].mean()) < 0.2 * margin.mean()
+
+
+def test_an_address_costs_the_bits_of_the_cells():
+    layer, x = _adaptive(), tokens(60)
+    layer.coarse, layer.fine = 4, 16
+    layer.threshold.fill_(-1.0)
+    assert layer.address_bits(x) == pytest.approx(2.0)
+    layer.threshold.fill_(1e9)
+    assert layer.address_bits(x) == pytest.approx(4.0)
+    layer.threshold.copy_(_margins(layer, x).sort().values[29])  # 30 are above
+    assert layer.address_bits(x) == pytest.approx(3.0)

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from trix.tiles.spline import CellSpline, KnotSpline
+from trix.address.packed import unpack
+from trix.tiles.spline import CellSpline, KnotSpline, TernarySpline
 
 SIZES = [(1, 1, 1), (3, 5, 1), (2, 7, 1), (1, 1, 2), (3, 5, 2)]
 KINDS = [CellSpline, KnotSpline]
@@ -110,9 +111,7 @@ def test_knots_leave_no_jump_at_an_edge(cells):
 def test_knots_leave_no_jump_at_an_edge_a_diagonal_or_a_corner(direction):
     spline, cells = drawn(KnotSpline, 1, 5, 2), 5
     fine = torch.linspace(LOW, HIGH, 4 * cells + 1, dtype=torch.float64)
-    at = torch.cartesian_prod(
-        fine, fine
-    )  # a quarter of a cell apart: edges and diagonals among them
+    at = torch.cartesian_prod(fine, fine)  # a quarter of a cell apart: edges, diagonals among them
     step = 1e-7 * torch.tensor(direction, dtype=torch.float64)
     which = torch.zeros(len(at), dtype=torch.int64)
     assert (spline(at - step, which) - spline(at + step, which)).abs().max() <= 1e-5
@@ -134,8 +133,9 @@ def test_free_cells_may_jump():
     torch.testing.assert_close(y, torch.tensor([6.0, -5.0]), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("splines", "cells", "dims"), SIZES)
-@pytest.mark.parametrize("factor", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("splines", "cells", "dims", "factor"), [(1, 1, 1, 2), (3, 5, 1, 3), (2, 7, 1, 1), (3, 5, 2, 2)]
+)
 def test_refining_leaves_the_functions_as_they_are(splines, cells, dims, factor):
     spline = drawn(KnotSpline, splines, cells, dims)
     finer = spline.refined(factor)
@@ -209,7 +209,7 @@ def test_an_input_reads_the_same_bits_in_any_company(kind, dims):
     x, which = inputs(3, dims, 37)
     x = x.float()
     alone = torch.cat([spline(x[i : i + 1], which[i : i + 1]) for i in range(37)])
-    for length in range(1, 38):
+    for length in (1, 2, 3, 5, 8, 13, 17, 31, 37):
         assert torch.equal(spline(x[:length], which[:length]), alone[:length])
 
 
@@ -250,39 +250,166 @@ def test_it_compiles_to_one_graph_and_writes_nothing(kind, dims):
     assert all(torch.equal(value, before[name]) for name, value in spline.state_dict().items())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Ternary
+
+SCALES = ["cell", "tile", "layer"]
+BANK, CUT, TILE = 6, 5, 3
+"""Splines, cells, and splines that share a tile."""
+
+
+def ternary(scale, dims=1, dtype=torch.float64, seed=0):
+    spline = TernarySpline(BANK, CUT, dims, -1.5, 2.0, scale, TILE).to(dtype)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        spline.raw.copy_(torch.randn(spline.raw.shape, dtype=torch.float64, generator=draw))
+    return spline
+
+
+def places(dims, count=101, dtype=torch.float64):
+    draw = torch.Generator().manual_seed(1)
+    x = torch.rand((count, 2)[:dims], dtype=torch.float64, generator=draw) * 5 - 2.3
+    return x.to(dtype), torch.randint(BANK, (count,), generator=draw)
+
+
+def group(scale, spline, cell):
+    """Say which numbers share a scale."""
+    return {"cell": (spline, cell), "tile": spline // TILE, "layer": 0}[scale]
+
+
+def in_group(key, scale):
+    """Return a mask `[splines, cells]` of a group."""
+    cells = [[group(scale, s, c) == key for c in range(CUT)] for s in range(BANK)]
+    return torch.tensor(cells)
+
+
+def cut_loop(raw, scale):
+    """Cut and scale the coefficients group by group, number by number."""
+    members = {}
+    for index in torch.cartesian_prod(*(torch.arange(n) for n in raw.shape)).tolist():
+        members.setdefault(group(scale, *index[:2]), []).append(tuple(index))
+    out, scales = torch.zeros_like(raw), []
+    for indices in members.values():
+        cut = sum(abs(raw[i].item()) for i in indices) / len(indices) / 2
+        kept = [abs(raw[i].item()) for i in indices if abs(raw[i].item()) > cut]
+        scales.append(sum(kept) / len(kept) if kept else 0.0)
+        for i in indices:
+            value = raw[i].item()
+            out[i] = math.copysign(scales[-1], value) if abs(value) > cut else 0.0
+    return out, scales
+
+
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("dims", [1, 2])
-def test_bad_arguments_are_named(kind, dims):
-    spline = kind(3, 5, dims)
-    x = torch.zeros(4, 2)[:, :dims].squeeze(-1)
-    for wrong in (-1, 3):
-        with pytest.raises(
-            IndexError, match=rf"which must be 0 to 2, got {min(wrong, 0)} to {max(wrong, 0)}"
-        ):
-            spline(x, torch.tensor([0, 0, wrong, 0]))
-    with pytest.raises(TypeError, match=r"which must be int64, got .*int32"):
-        spline(x, torch.zeros(4, dtype=torch.int32))
-    with pytest.raises(TypeError, match=r"x must be floating, got .*int64"):
-        spline(x.long(), torch.tensor(0))
-    with pytest.raises(ValueError, match=r"broadcast with \[4\], got \[3\]"):
-        spline(x, torch.zeros(3, dtype=torch.int64))
-    if dims == 2:
-        with pytest.raises(ValueError, match=r"\[\.\.\., 2\], got \[4, 3\]"):
-            spline(torch.zeros(4, 3), torch.tensor(0))
-    with pytest.raises(ValueError, match=r"function must return shape \[\d+\], got \[\d+, 1\]"):
-        spline.fit_(lambda at: at[:, :1] if dims == 2 else at.unsqueeze(1))
+def test_it_is_a_cell_spline_of_cut_coefficients(scale, dims):
+    spline = ternary(scale, dims)
+    with torch.no_grad():
+        spline.raw[1] = 0  # a group of nothing, where a scale serves a cell
+    expected, scales = cut_loop(spline.raw.detach(), scale)
+    torch.testing.assert_close(spline.coefficients.detach(), expected, rtol=1e-12, atol=1e-12)
+    plain = CellSpline(BANK, CUT, dims, -1.5, 2.0).double()
+    plain.load_state_dict({"coefficients": expected})
+    x, which = places(dims)
+    torch.testing.assert_close(spline(x, which), plain(x, which), rtol=1e-12, atol=1e-12)
+    assert spline.groups == len(scales)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_bad_sizes_are_named(kind):
-    with pytest.raises(ValueError, match="splines must be at least 1, got 0"):
-        kind(0, 5)
-    with pytest.raises(TypeError, match=r"cells must be an integer, got 2\.0"):
-        kind(1, 2.0)
-    with pytest.raises(ValueError, match="dims must be 1 or 2, got 3"):
-        kind(1, 5, 3)
-    for low, high in [(1.0, 1.0), (2.0, 1.0), (-math.inf, 1.0), (0.0, math.nan)]:
-        with pytest.raises(ValueError, match=f"low first, got {low} and {high}"):
-            kind(1, 5, 1, low, high)
-    with pytest.raises(ValueError, match="factor must be at least 1, got 0"):
-        KnotSpline(1, 5).refined(0)
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_gradient_is_that_of_the_cut_and_of_the_scale(scale):
+    spline = ternary(scale)
+    weight = torch.randn(
+        spline.raw.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
+    (spline.coefficients * weight).sum().backward()
+    # y = s·t: straight through the cut, dy/draw = s; and s is the mean of t·raw over what was kept.
+    coefficients, expected = spline.coefficients.detach(), torch.zeros_like(weight)
+    sums, counts = {}, {}
+    for s, c, n in torch.cartesian_prod(*(torch.arange(n) for n in weight.shape)).tolist():
+        key, sign = group(scale, s, c), coefficients[s, c, n].sign().item()
+        sums[key] = sums.get(key, 0.0) + weight[s, c, n].item() * sign
+        counts[key] = counts.get(key, 0) + abs(sign)
+    for s, c, n in torch.cartesian_prod(*(torch.arange(n) for n in weight.shape)).tolist():
+        key, sign = group(scale, s, c), coefficients[s, c, n].sign().item()
+        size = coefficients[in_group(key, scale)].abs().max().item()
+        expected[s, c, n] = size * weight[s, c, n] + sign * sums[key] / counts[key]
+    assert spline.raw.grad is not None
+    torch.testing.assert_close(spline.raw.grad, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(
+    ("dims", "dtype"), [(1, torch.float32), (2, torch.float64), (1, torch.bfloat16)]
+)
+def test_what_is_packed_comes_back_bit_for_bit(scale, dims, dtype):
+    for seed in range(5):
+        spline = ternary(scale, dims, dtype, seed)
+        with torch.no_grad():
+            spline.raw[1] = 0
+            spline.raw[BANK - 1, 2] = 0
+        packed, scales = spline.packed()
+        other = ternary(scale, dims, dtype, seed=99).load_packed_(packed, scales)
+        x, which = places(dims, dtype=dtype)
+        assert torch.equal(other(x, which), spline(x, which))
+        again, same = other.packed()
+        assert torch.equal(again, packed)
+        assert torch.equal(same, scales)
+
+
+def test_a_bank_of_nothing_comes_back_as_nothing():
+    for scale in SCALES:
+        spline, other = ternary(scale), ternary(scale, seed=1)
+        torch.nn.init.zeros_(spline.raw)
+        other.load_packed_(*spline.packed())
+        x, which = places(1)
+        assert torch.equal(other(x, which), torch.zeros_like(x))
+
+
+def test_two_bits_a_number_and_one_scale_a_group():
+    for dims, bits in ((1, 4), (2, 6)):
+        cells = CUT**dims
+        sizes = {scale: ternary(scale, dims).bits for scale in SCALES}
+        body = BANK * cells * bits
+        assert sizes["cell"] == body + 32 * BANK * cells
+        assert sizes["tile"] == body + 32 * BANK // TILE
+        assert sizes["layer"] == body + 32
+        packed, scales = ternary("tile", dims).packed()
+        assert packed.shape == (BANK, math.ceil(cells * (1 + dims) / 4))
+        assert scales.shape == (BANK // TILE,)
+
+
+def test_the_codes_are_bases_and_slopes_in_order():
+    spline = TernarySpline(1, 2, scale="layer")
+    with torch.no_grad():
+        spline.raw.copy_(torch.tensor([[[3.0, -3.0], [0.1, 3.0]]]))
+    packed, scales = spline.packed()
+    assert unpack(packed, 4).tolist() == [[1, -1, 0, 1]]
+    assert scales.tolist() == [3.0]
+
+
+def test_fitting_finds_a_function_that_is_ternary():
+    spline = TernarySpline(2, 2).double().fit_(lambda at: torch.where(at < 0, -3.0, 4 * at - 2))
+    expected = torch.tensor([[-3.0, 0.0], [0.0, 2.0]], dtype=torch.float64).expand(2, 2, 2)
+    torch.testing.assert_close(spline.coefficients.detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_new_spline_is_the_cut_identity():
+    fresh, plain = TernarySpline(2, 5), CellSpline(2, 5)
+    assert torch.equal(fresh.raw, plain.coefficients)
+    x = torch.linspace(-1, 1, 101)
+    assert (fresh(x, torch.tensor(0)) - x).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_beyond_the_ends_and_nan_a_ternary_spline_does_the_same(scale):
+    spline, zero = ternary(scale), torch.tensor(0)
+    low, high = spline(torch.tensor([-1.5, 2.0], dtype=torch.float64), zero).tolist()
+    far = torch.tensor([-math.inf, -9.0, 9.0, math.inf, math.nan], dtype=torch.float64)
+    y = spline(far, zero)
+    assert y[:4].tolist() == [low, low, high, high]
+    assert y[4].isnan()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_ternary_spline_compiles_to_one_graph(scale):
+    spline, (x, which) = ternary(scale), places(1)
+    compiled = torch.compile(spline, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x, which), spline(x, which))

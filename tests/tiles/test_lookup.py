@@ -1,3 +1,7 @@
+import functools
+import math
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -6,6 +10,9 @@ from torch.nn import functional as F
 
 import trix
 from tests import reference
+from tests.tiles.helpers import grad, tokens
+from trix.address import packed as packed_keys
+from trix.tiles import packed_lookup
 
 DIM, TILES = 13, 11
 
@@ -20,15 +27,10 @@ def _layer(top_k=3, dtype=torch.float64, clusters=None, cells: int | None = 6, *
     return layer
 
 
-def _tokens(*shape, dtype=torch.float64):
-    g = torch.Generator().manual_seed(1)
-    return torch.randn(*shape, DIM, dtype=torch.float64, generator=g).to(dtype)
-
-
 @pytest.mark.parametrize("k", [1, 3, TILES])
 @pytest.mark.parametrize("cells", [6, None])
 def test_the_flat_layer_equals_the_loop(k, cells):
-    layer, x = _layer(k, cells=cells), 2 * _tokens(7)  # some scores beyond the splines' ends
+    layer, x = _layer(k, cells=cells), 2 * tokens(7)  # some scores beyond the splines' ends
     output, route = layer.routed(x)
     chosen = [reference.best_tiles(token, layer.signatures.detach(), k) for token in x]
     assert route.index.tolist() == chosen
@@ -39,7 +41,7 @@ def test_the_flat_layer_equals_the_loop(k, cells):
 @pytest.mark.parametrize(("k", "beam"), [(1, 1), (3, 1), (1, 2), (6, 2)])
 @pytest.mark.parametrize("cells", [6, None])
 def test_through_clusters_the_layer_equals_the_loop(k, beam, cells):
-    layer, x = _layer(k, clusters=4, beam=beam, cells=cells), _tokens(30)
+    layer, x = _layer(k, clusters=4, beam=beam, cells=cells), tokens(30)
     output, route = layer.routed(x)
     rows = layer.signatures.detach()
     chosen = [reference.nested_tiles(token, rows, (3, 4), beam, k) for token in x]
@@ -51,7 +53,7 @@ def test_through_clusters_the_layer_equals_the_loop(k, beam, cells):
 
 
 def test_with_all_dials_turned_it_is_a_dense_layer_with_ternary_keys():
-    layer, x = _layer(TILES, cells=None), _tokens(7)
+    layer, x = _layer(TILES, cells=None), tokens(7)
     dense = F.gelu(x @ layer.signatures.T / DIM**0.5) @ layer.values
     torch.testing.assert_close(layer(x), dense, rtol=0, atol=1e-12)
     ffn = trix.DenseFFN(DIM, TILES).double()
@@ -73,10 +75,10 @@ def test_splines_begin_as_the_gelu_and_are_the_tiles_own():
     for tile in (0, TILES - 1):
         index = torch.full((200, 1), tile)
         route = trix.Route(index, score[:, None], score[:, None], index[..., None])
-        loud = layer.coefficients(route)[:, 0]
-        gap = (loud - F.gelu(score / DIM**0.5)).abs().max()
+        coefficient = layer.coefficients(route)[:, 0]
+        gap = (coefficient - F.gelu(score / DIM**0.5)).abs().max()
         assert gap < 2e-3
-    x, plain = _tokens(9), _layer(TILES, cells=None)
+    x, plain = tokens(9), _layer(TILES, cells=None)
     plain.load_state_dict(layer.state_dict(), strict=False)
     torch.testing.assert_close(layer(x), plain(x), rtol=0, atol=1e-4)
     with torch.no_grad():
@@ -88,11 +90,11 @@ def test_splines_begin_as_the_gelu_and_are_the_tiles_own():
 
 def test_reading_from_few_or_from_all_is_the_same():
     # with a gradient, many reads go through a product with all values; without, they are fetched
-    layer, x = _layer(3, clusters=4), _tokens(30)
+    layer, x = _layer(3, clusters=4), tokens(30)
     with torch.no_grad():
         fetched = layer(x)
     torch.testing.assert_close(layer(x), fetched, rtol=0, atol=1e-14)
-    weight = _tokens(30).flip(0)
+    weight = tokens(30).flip(0)
     parts = [layer.keys.raw, layer.values, layer.activation.knots]
     many = torch.autograd.grad((layer(x) * weight).sum(), parts)
     few = [torch.autograd.grad((layer(x[n : n + 1]) * weight[n]).sum(), parts) for n in range(30)]
@@ -103,110 +105,35 @@ def test_reading_from_few_or_from_all_is_the_same():
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_the_task_moves_every_part_that_was_read(k, monkeypatch):
-    layer, x = _layer(k), _tokens(300)
+    layer, x = _layer(k), tokens(300)
     rows = layer.keys()
     rows.retain_grad()
     monkeypatch.setattr(layer.keys, "forward", lambda: rows)
     output, route = layer.routed(x)
-    (output - _tokens(300).flip(0)).square().mean().backward()
+    (output - tokens(300).flip(0)).square().mean().backward()
     read = route.index.unique()
     assert len(read) == TILES
-    for gradient in (
-        rows.grad,
-        layer.keys.raw.grad,
-        layer.values.grad,
-        layer.activation.knots.grad,
-    ):
-        assert gradient is not None
-        assert gradient.isfinite().all()
-        assert (gradient[read].abs().sum(-1) > 0).all()
+    for moved in (rows, layer.keys.raw, layer.values, layer.activation.knots):
+        assert (grad(moved)[read].abs().sum(-1) > 0).all()
     assert torch.equal(route.weight, torch.ones_like(route.weight))
 
 
 def test_a_value_that_was_not_chosen_is_not_touched():
-    layer, x = _layer(1), _tokens(1)
+    layer, x = _layer(1), tokens(1)
     output, route = layer.routed(x)
     output.sum().backward()
     others = torch.ones(TILES, dtype=torch.bool)
     others[route.index[0, 0]] = False
-    assert layer.values.grad is not None
-    assert (layer.values.grad[others] == 0).all()
+    assert (grad(layer.values)[others] == 0).all()
 
 
-def test_forward_writes_nothing_and_is_the_routed_output():
-    layer, x = _layer(), _tokens(2, 3)
-    before = {k: v.clone() for k, v in layer.state_dict().items()}
-    first = layer(x)
-    assert torch.equal(first, layer.routed(x).output)
-    layer.update(layer.routed(x).route)
-    assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
-
-
-def test_shapes_dtypes_and_no_tokens():
-    layer, x = _layer(), _tokens(6)
-    torch.testing.assert_close(layer(x.view(2, 3, DIM)).view(6, DIM), layer(x))
-    torch.testing.assert_close(layer(x[4]), layer(x)[4])
-    assert layer(x[:0]).shape == (0, DIM)
-    for dtype in (torch.float32, torch.bfloat16):
-        assert layer.to(dtype)(x.to(dtype)).dtype == dtype
-
-
-def test_autocast_comes_near_and_trains():
-    layer, x = _layer(dtype=torch.float32), _tokens(30, dtype=torch.float32)
-    exact = layer.routed(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        output, route = layer.routed(x)
-    same = (route.index == exact.route.index).all(dim=-1)
-    assert same.float().mean() > 0.5
-    torch.testing.assert_close(output.float()[same], exact.output[same], rtol=0.05, atol=0.05)
-    output.float().sum().backward()
-    assert layer.values.grad is not None
-    assert layer.values.grad.isfinite().all()
-
-
-def test_compiles_as_one_graph():
-    layer, x = _layer(), _tokens(4)
-    compiled = torch.compile(layer, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(x), layer(x))
-
-
-def test_nan_tokens_spoil_no_others():
-    layer, x = _layer(), _tokens(6)
-    clean = layer(x)
-    x[2, 0] = float("nan")
-    output, route = layer.routed(x)
-    assert output[2].isnan().all()
-    others = [0, 1, 3, 4, 5]
-    assert torch.equal(output[others], clean[others])
-    assert ((route.index >= 0) & (route.index < TILES)).all()
-
-
-def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="tiles must be at least 1, got 0"):
-        trix.SparseLookupFFN(8, tiles=0)
-    with pytest.raises(ValueError, match="at most the 4 tiles, got 5"):
-        trix.SparseLookupFFN(8, tiles=4, top_k=5)
-    with pytest.raises(ValueError, match="tiles_per_cluster must be at least 1, got 0"):
-        trix.SparseLookupFFN(8, tiles=4, tiles_per_cluster=0)
-    with pytest.raises(ValueError, match="cells must be at least 1, got 0"):
-        trix.SparseLookupFFN(8, cells=0)
-    for clusters in (8, None):
-        with pytest.raises(ValueError, match="beam must be at least 1, got 0"):
-            trix.SparseLookupFFN(8, tiles_per_cluster=clusters, beam=0)
-    with pytest.raises(
-        ValueError, match=r"most the 3 tiles that a token reaches .* 1 clusters, got 4"
-    ):
-        _layer(4, clusters=4)
-    with pytest.raises(TypeError, match=r"x must be floating, got torch\.int64"):
-        _layer()(torch.ones(2, DIM, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"\[\.\.\., 13\], got \[4, 6\]"):
-        _layer()(torch.randn(4, 6))
+def test_keys_that_are_not_finite_are_named():
     layer = _layer()
     with torch.no_grad():
         layer.keys.frozen_rows[3, 0] = float("inf")
         layer.keys.is_frozen[3] = True
-    with pytest.raises(ValueError, match=r"signatures must be finite, got \[inf"):
-        layer(_tokens(2))
+    with pytest.raises(ValueError, match=r"signatures must be finite, got \[inf\]"):
+        layer(tokens(2))
 
 
 # With a tree in the place of flat routing
@@ -221,7 +148,7 @@ def _treed(top_k=3, dtype=torch.float64):
 
 
 def test_a_tree_as_wide_as_it_goes_changes_nothing():
-    layer, x = _treed(), _tokens(20)
+    layer, x = _treed(), tokens(20)
     layer.router = trix.TreeRouter(TILES, DIM, (4, 3), beam=4).double()
     layer.router.rebuild(layer.signatures)
     assert torch.equal(layer.routed(x).route.index, _layer().routed(x).route.index)
@@ -230,22 +157,20 @@ def test_a_tree_as_wide_as_it_goes_changes_nothing():
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_through_a_tree_the_task_moves_every_part_that_was_read(k, monkeypatch):
-    layer, x = _treed(k), _tokens(300)
+    layer, x = _treed(k), tokens(300)
     rows = layer.keys()
     rows.retain_grad()
     monkeypatch.setattr(layer.keys, "forward", lambda: rows)
     output, route = layer.routed(x)
-    (output - _tokens(300).flip(0)).square().mean().backward()
+    (output - tokens(300).flip(0)).square().mean().backward()
     read = route.index.unique()
     assert len(read) > TILES // 2
-    for gradient in (rows.grad, layer.values.grad):
-        assert gradient is not None
-        assert gradient.isfinite().all()
-        assert (gradient[read].abs().sum(-1) > 0).all()
+    for moved in (rows, layer.values):
+        assert (grad(moved)[read].abs().sum(-1) > 0).all()
 
 
 def test_through_a_tree_shapes_nan_low_precision_and_one_graph():
-    layer, x = _treed(), _tokens(6)
+    layer, x = _treed(), tokens(6)
     clean = layer(x)
     torch.testing.assert_close(layer(x.view(2, 3, DIM)).view(6, DIM), clean)
     torch.testing.assert_close(layer(x[4]), clean[4])
@@ -260,18 +185,18 @@ def test_through_a_tree_shapes_nan_low_precision_and_one_graph():
     torch.testing.assert_close(output[[0, 1, 3, 4, 5]], clean[[0, 1, 3, 4, 5]])
     single = _treed(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        route = single.routed(_tokens(200, dtype=torch.float32)).route
+        route = single.routed(tokens(200, dtype=torch.float32)).route
     assert (route.score.float().diff(dim=-1) <= 0).all()  # the best first
 
 
 def test_a_tree_takes_the_place_of_clusters_and_is_saved_with_the_layer():
-    layer, x = _layer(clusters=4), _tokens(20)
+    layer, x = _layer(clusters=4), tokens(20)
     clusters = layer.routed(x).route
     router = trix.TreeRouter(TILES, DIM, (4, 3), beam=4).double()
     layer.router = router
     with pytest.raises(RuntimeError, match="there is no tree yet"):
         layer(x)
-    router.rebuild(layer.signatures, inputs=_tokens(50))
+    router.rebuild(layer.signatures, inputs=tokens(50))
     route = layer.routed(x).route
     assert route.index.tolist() == [
         reference.best_tiles(token, layer.signatures.detach(), 3) for token in x
@@ -284,11 +209,135 @@ def test_a_tree_takes_the_place_of_clusters_and_is_saved_with_the_layer():
     assert torch.equal(fresh(x), layer(x))
 
 
-def test_a_router_for_other_tiles_is_refused():
-    layer = _layer()
-    layer.router = trix.TreeRouter(12, DIM, (4, 3))
-    with pytest.raises(ValueError, match=r"signatures must have shape \[12, 13\], got \[11, 13\]"):
-        layer(_tokens(2))
-    layer.router = trix.TreeRouter(TILES, DIM, (4, 3), beam=1)
-    with pytest.raises(ValueError, match=r"at most the 2 tiles that beam 1 .*, got 3"):
-        layer(_tokens(2))
+# Packed, for inference
+
+MANY = 29
+
+
+@functools.cache
+def _uncompiled():
+    """Return the pass as Python runs it: the same lines as compiled, without the wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        as_it_is = SimpleNamespace(njit=lambda *_, **options: lambda function: function)
+        patch.setitem(sys.modules, "numba", as_it_is)
+        return packed_lookup.kernel.__wrapped__()
+
+
+@pytest.fixture(params=["python", "torch", pytest.param("numba", marks=pytest.mark.slow)])
+def way(request, monkeypatch):
+    """All ways of computing: the pass, torch's own operations, and the pass compiled."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    else:
+        passed = _uncompiled() if request.param == "python" else None
+        monkeypatch.setattr(packed_lookup, "kernel", lambda: passed)
+        monkeypatch.setattr(packed_keys, "kernel", lambda dtype: None)
+
+
+def _trained(top_k=5, cells: int | None = 7, **options):
+    torch.manual_seed(3)
+    options = {"tiles_per_cluster": None, **options}
+    layer = trix.SparseLookupFFN(DIM, MANY, cells=cells, top_k=top_k, **options)
+    with torch.no_grad():
+        layer.values.normal_()
+        if layer.activation is not None:
+            layer.activation.knots.normal_()
+    return layer.eval()
+
+
+def _some(count, scale=1.0):
+    return scale * torch.randn(count, DIM, generator=torch.Generator().manual_seed(count))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"top_k": MANY},
+        {"top_k": 1},
+        {"cells": None},
+        {"tiles_per_cluster": 5, "beam": 2},  # 29 tiles: clusters of five and of four
+        {"tiles_per_cluster": 5, "beam": 6, "top_k": 20},
+    ],
+    ids=str,
+)
+def test_its_output_is_the_layers(way, options):
+    layer = _trained(**options)
+    packed = trix.PackedLookup(layer)
+    for count in (1, 8, 9, 70):  # both sides of what counts as few
+        x = _some(count, 3.0)  # beyond the splines' ends, too
+        with torch.no_grad():
+            torch.testing.assert_close(packed(x), layer(x), rtol=1e-4, atol=1e-4)
+
+
+def test_among_equal_scores_the_lower_tiles_are_read(way):
+    layer = _trained(top_k=3)
+    with torch.no_grad():
+        layer.keys.raw[7:20] = layer.keys.raw[7]  # thirteen tiles of one key
+    x = layer.signatures[7].repeat(12, 1)  # and tokens that want it
+    torch.testing.assert_close(trix.PackedLookup(layer)(x), layer(x).detach(), rtol=1e-5, atol=1e-5)
+    coefficient = layer.coefficients(layer.routed(x).route).detach()
+    expected = (coefficient[:1, :, None] * layer.values[7:10]).sum(1).detach()
+    torch.testing.assert_close(trix.PackedLookup(layer)(x[:1]), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_among_equal_scores_in_two_clusters_the_lower_tiles_are_read(way):
+    layer = _trained(top_k=3, tiles_per_cluster=5, beam=2)
+    with torch.no_grad():
+        layer.keys.raw[:] = -layer.keys.raw[7]
+        layer.keys.raw[5:15] = layer.keys.raw[7].neg()  # the second cluster and the third, alike
+    x = layer.signatures[7].repeat(12, 1)
+    torch.testing.assert_close(trix.PackedLookup(layer)(x), layer(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 99, 501])
+def test_threads_share_the_tokens_and_lose_none(way, monkeypatch, count):
+    packed, x = trix.PackedLookup(_trained()), _some(count)
+    alone = packed(x)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(packed_lookup, "GRAIN", 50)
+    assert torch.equal(packed(x), alone)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("options", [{}, {"tiles_per_cluster": 5, "beam": 2}], ids=str)
+def test_what_is_not_finite_spoils_its_own_token_alone(way, options, bad):
+    packed = trix.PackedLookup(_trained(**options))
+    for count in (4, 33):
+        x = _some(count)
+        clean = packed(x)
+        x[2, 5] = bad
+        spoilt = packed(x)
+        assert spoilt[2].isnan().all()
+        others = torch.arange(count) != 2
+        assert torch.equal(spoilt[others], clean[others])
+
+
+def test_shapes_types_and_no_tokens(way):
+    packed, x = trix.PackedLookup(_trained()), _some(6)
+    torch.testing.assert_close(packed(x.view(2, 3, DIM)).view(6, DIM), packed(x))
+    torch.testing.assert_close(packed(x[4]), packed(x)[4])
+    assert packed(x[:0]).shape == (0, DIM)
+    assert packed(x.double()).dtype == torch.float64
+    assert packed(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_keys_take_two_bits_and_reload(way):
+    layer, x = _trained(tiles_per_cluster=5, beam=2), _some(5)
+    packed, other = trix.PackedLookup(layer), trix.PackedLookup(layer)
+    assert packed.keys.packed.numel() == MANY * math.ceil(DIM / 4)
+    assert torch.equal(packed_keys.unpack(packed.keys.packed, DIM), layer.signatures.detach())
+    with torch.no_grad():
+        other.values.zero_()
+    other.load_state_dict(packed.state_dict(), strict=True)
+    assert torch.equal(other(x), packed(x))
+
+
+def test_what_it_was_made_from_may_change_afterwards(way):
+    layer, x = _trained(), _some(5)
+    packed = trix.PackedLookup(layer)
+    before = packed(x)
+    with torch.no_grad():
+        layer.values.zero_()
+        layer.keys.raw.neg_()
+    assert torch.equal(packed(x), before)

@@ -5,6 +5,7 @@ import torch
 
 import trix
 from tests import reference
+from tests.tiles.helpers import agree, tokens
 
 DIM = 13
 SHAPES = [(11, 1, 7), (11, 2, 5), (1, 1, 2), (1, 3, 6)]
@@ -18,11 +19,6 @@ def _layer(tiles, pairs, levels):
         layer.gate.steps.add_(torch.randn_like(layer.gate.steps))
         layer.table.add_(0.5 * torch.randn_like(layer.table))
     return layer.double()
-
-
-def _tokens(*shape, seed=1):
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, DIM, dtype=torch.float64, generator=draw)
 
 
 def _surface(entries, point, levels):
@@ -58,18 +54,13 @@ def _loop(layer, x, index):
 @pytest.mark.parametrize(("tiles", "pairs", "levels"), SHAPES)
 @pytest.mark.parametrize("size", [7, 60])
 def test_routes_outputs_and_gradients_equal_the_loop(tiles, pairs, levels, size):
-    layer, x = _layer(tiles, pairs, levels), _tokens(size).requires_grad_()
+    layer, x = _layer(tiles, pairs, levels), tokens(size).requires_grad_()
     output, route = layer.routed(x)
     rows, branching = layer.signatures.detach(), layer.router.branching
     index = [reference.nested_tiles(token, rows, branching, 1)[0] for token in x.detach()]
     assert route.index[:, 0].tolist() == index
     slow, _ = _loop(layer, x, index)
-    torch.testing.assert_close(output, slow, rtol=0, atol=1e-12)
-    weight, moved = _tokens(size, seed=2), [x, *layer.parameters()]
-    ours = torch.autograd.grad((output * weight).sum(), moved)
-    theirs = torch.autograd.grad((slow * weight).sum(), moved)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
+    agree(output, slow, [x, *layer.parameters()])
     with torch.no_grad():
         torch.testing.assert_close(layer(x), slow, rtol=0, atol=1e-12)
 
@@ -85,7 +76,7 @@ def test_half_precision_never_looks_beside_the_table():
 
 @pytest.mark.parametrize(("tiles", "pairs", "levels"), SHAPES)
 def test_the_stages_are_what_the_layer_goes_through(tiles, pairs, levels):
-    layer, x = _layer(tiles, pairs, levels), _tokens(4, 5)
+    layer, x = _layer(tiles, pairs, levels), tokens(4, 5)
     stages = layer.stages(x)
     tile = stages.route.index[..., 0]
     _, cells = _loop(layer, x.view(20, DIM), tile.flatten().tolist())
@@ -133,7 +124,7 @@ def test_on_a_plane_a_projection_learns_its_slope_although_the_table_is_hard():
 
 
 def test_what_shares_a_cell_shares_an_answer():
-    layer, x = _layer(1, 1, 3), 2 * _tokens(500)
+    layer, x = _layer(1, 1, 3), 2 * tokens(500)
     stages = layer.stages(x)
     said = stages.output / layer.gate(stages.route.score).detach()
     for entry in stages.entry.unique():
@@ -143,29 +134,16 @@ def test_what_shares_a_cell_shares_an_answer():
 
 
 def test_pairs_multiply_what_can_be_said():
-    x = _tokens(3000)
+    x = tokens(3000)
     kinds = [len(_layer(1, pairs, 2).stages(x).read.unique(dim=0)) for pairs in (1, 2)]
     assert kinds[0] == 4
     assert kinds[1] == 16
 
 
 def test_a_nan_reads_nothing_and_spoils_no_table():
-    layer, x = _layer(11, 2, 5), _tokens(9)
+    layer, x = _layer(11, 2, 5), tokens(9)
     x[4, 0] = float("nan")
     stages = layer.stages(x)
     assert ((stages.entry >= 0) & (stages.entry < 25)).all()
     assert stages.output[4].isnan().all()
     assert stages.output[[0, 1, 2, 3, 5, 6, 7, 8]].isfinite().all()
-
-
-def test_bad_arguments_are_named():
-    for levels in (1, 0, -2):
-        with pytest.raises(ValueError, match=rf"levels must be at least [12], got {levels}"):
-            trix.FunnelFFN(8, levels=levels)
-    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
-        trix.FunnelFFN(8, width=0)
-    layer = _layer(1, 1, 3)
-    with pytest.raises(ValueError, match=r"\[\.\.\., 13\], got \[3, 4\]"):
-        layer.stages(torch.zeros(3, 4))
-    with pytest.raises(TypeError, match=r"must be floating, got torch\.int64"):
-        layer.stages(torch.zeros(3, DIM, dtype=torch.int64))

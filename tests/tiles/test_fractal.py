@@ -5,14 +5,16 @@ import torch
 
 import trix
 from tests import reference
+from tests.tiles.helpers import agree, tokens
+from trix.tiles.fractal import BinnedFFN, RandomFractalFFN
 
 DIM = 13
 MADE = {
     "fractal": lambda: trix.FractalFFN(DIM, (3, 2, 4)),
     "fractal-beam": lambda: trix.FractalFFN(DIM, (3, 2, 4), beam=2),
     "fractal-flat": lambda: trix.FractalFFN(DIM, (7,)),
-    "random": lambda: trix.tiles.fractal.RandomFractalFFN(DIM, (3, 2, 4)),
-    "binned": lambda: trix.tiles.fractal.BinnedFFN(DIM, (3, 2), cells=5),
+    "random": lambda: RandomFractalFFN(DIM, (3, 2, 4)),
+    "binned": lambda: BinnedFFN(DIM, (3, 2), cells=5),
 }
 
 
@@ -24,18 +26,13 @@ def _layer(name):
     return layer.double()
 
 
-def _tokens(*shape, seed=1):
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, DIM, dtype=torch.float64, generator=draw)
-
-
 def _loop(layer, x, index):
     """Read a base and a slope a token, with a gradient."""
     out, signatures = [], layer.signatures
     for token, tile in zip(x, index.tolist(), strict=True):
         u = layer.look[tile] @ token / math.sqrt(DIM)
         cell = tile
-        if isinstance(layer, trix.tiles.fractal.BinnedFFN):
+        if isinstance(layer, BinnedFFN):
             at = math.floor((u.item() + 3) / 6 * layer.cells)
             cell = tile * layer.cells + min(max(at, 0), layer.cells - 1)
         line = layer.base[cell] + u * layer.slope[cell]
@@ -46,7 +43,7 @@ def _loop(layer, x, index):
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("size", [7, 80])
 def test_routes_outputs_and_gradients_equal_the_loop(name, size):
-    layer, x = _layer(name), (1.5 * _tokens(size)).requires_grad_()
+    layer, x = _layer(name), (1.5 * tokens(size)).requires_grad_()
     output, route = layer.routed(x)
     branching, beam = layer.router.branching, layer.router.beam
     assert beam == (2 if name == "fractal-beam" else 1)
@@ -56,19 +53,12 @@ def test_routes_outputs_and_gradients_equal_the_loop(name, size):
     ]
     assert route.index[:, 0].tolist() == index
     assert len(set(index)) > 3
-    slow = _loop(layer, x, route.index[:, 0])
-    torch.testing.assert_close(output, slow, rtol=0, atol=1e-12)
-    weight = _tokens(size, seed=2)
-    moved = [x, *layer.parameters()]
-    ours = torch.autograd.grad((output * weight).sum(), moved, materialize_grads=True)
-    theirs = torch.autograd.grad((slow * weight).sum(), moved, materialize_grads=True)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
+    agree(output, _loop(layer, x, route.index[:, 0]), [x, *layer.parameters()])
 
 
 def test_a_path_names_cluster_tile_and_cell():
     layer = _layer("fractal")
-    path = layer.routed(_tokens(50)).route.path[:, 0]
+    path = layer.routed(tokens(50)).route.path[:, 0]
     cell = path[:, 2]
     assert torch.equal(path[:, 1], cell // 4)
     assert torch.equal(path[:, 0], cell // 8)
@@ -79,7 +69,7 @@ def test_what_a_cell_looks_for_is_its_address():
     layer = _layer("fractal")
     expected = reference.ternarize(layer.look.detach(), 0.5, relative=True)
     assert torch.equal(layer.signatures.detach(), expected)
-    x = _tokens(50)
+    x = tokens(50)
     before = layer.routed(x).route.index
     with torch.no_grad():
         layer.look.copy_(layer.look.flip(0))
@@ -87,7 +77,7 @@ def test_what_a_cell_looks_for_is_its_address():
 
 
 def test_random_addresses_stay_whatever_is_learned_and_are_saved():
-    layer, x = _layer("random"), _tokens(50)
+    layer, x = _layer("random"), tokens(50)
     before, index = layer.signatures.clone(), layer.routed(x).route.index
     assert set(before.unique().tolist()) == {-1.0, 0.0, 1.0}
     optimizer = torch.optim.SGD(layer.parameters(), 1.0)
@@ -105,12 +95,12 @@ def test_random_addresses_stay_whatever_is_learned_and_are_saved():
 
 
 def test_bins_are_equal_and_the_outer_ones_go_on():
-    layer = trix.tiles.fractal.BinnedFFN(1, (1,), cells=3).double()
+    layer = BinnedFFN(1, (1,), cells=3).double()
     with torch.no_grad():
         layer.look.fill_(1.0)
         layer.slope.zero_()
         layer.base.copy_(torch.tensor([[1.0], [2.0], [3.0]]))
     u = torch.tensor([-50.0, -2.9, -1.01, -0.99, 0.0, 0.99, 1.01, 2.9, 50.0]).double().unsqueeze(1)
-    said = layer(u) / layer.gate(u)
+    read = layer(u) / layer.gate(u)
     expected = [1.0, 1, 1, 2, 2, 2, 3, 3, 3]
-    torch.testing.assert_close(said[:, 0], torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(read[:, 0], torch.tensor(expected, dtype=torch.float64))

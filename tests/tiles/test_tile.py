@@ -6,8 +6,113 @@ import torch
 from torch.nn import functional as F
 
 from tests import reference
+from tests.tiles.helpers import agree
 from trix.tiles.spline import TernarySpline
-from trix.tiles.tile import ACTIVATIONS, REACH, ContentCells, UnitBend
+from trix.tiles.tile import ACTIVATIONS, FEW, REACH, ContentCells, UnitSplines, through_tiles
+
+DIM, SEEN, WRITTEN = 7, 3, 4
+FEW_AND_MANY = [(5, 7), (10, 5), (11, 5), (61, 3), (40, 1)]
+"""Tokens and tiles, on both sides of the rule and at its edge."""
+
+
+def _dispatched(tokens, tiles, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=draw, requires_grad=True)
+
+    x, first, second = normal(tokens, DIM), normal(tiles, SEEN, DIM), normal(tiles, WRITTEN, DIM)
+    tile = torch.randint(tiles, (tokens,), generator=draw)
+    return x, tile, first, second, normal(tiles, WRITTEN), normal(tokens, 1)
+
+
+def _fast(x, tile, first, second, scale, grade):
+    def activation(units, tile, token):
+        # depends on the units, the tile and the token, and is wider than what it gets
+        wide = torch.cat([units.sin(), units[..., :1] * units[..., 1:2]], dim=-1)
+        return wide * scale[tile] + grade[token]
+
+    return through_tiles(x, tile, first, activation, second)
+
+
+def _loop(x, tile, first, second, scale, grade):
+    out = []
+    for n, t in enumerate(tile.tolist()):
+        units = first[t] @ x[n]
+        wide = torch.cat([units.sin(), units[:1] * units[1:2]])
+        out.append((wide * scale[t] + grade[n]) @ second[t])
+    return torch.stack(out)
+
+
+def _compare(case):
+    agree(_fast(*case), _loop(*case), [t for t in case if t.is_floating_point()])
+
+
+@pytest.mark.parametrize(("tokens", "tiles"), FEW_AND_MANY)
+def test_reads_and_gradients_equal_the_loop(tokens, tiles):
+    _compare(_dispatched(tokens, tiles))
+
+
+def test_the_cases_lie_on_both_sides_of_the_rule():
+    assert {tokens > FEW * tiles for tokens, tiles in FEW_AND_MANY} == {True, False}
+
+
+@pytest.mark.parametrize("alone", [0, 2, 4])
+def test_one_tile_may_be_read_by_all(alone):
+    x, tile, *rest = _dispatched(37, 5)
+    tile = torch.full_like(tile, alone)
+    _compare((x, tile, *rest))
+    _compare((x, torch.where(torch.arange(37) == 17, 3, tile), *rest))  # and one by a single token
+
+
+def test_a_tile_that_nobody_reads_has_no_gradient():
+    x, tile, first, *rest = _dispatched(37, 5)
+    _fast(x, torch.where(tile == 2, 0, tile), first, *rest).sum().backward()
+    assert first.grad is not None
+    unread = first.grad.abs().sum(dim=(1, 2)) == 0
+    assert unread.tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("tokens", [4, 60])
+def test_a_nan_stays_with_its_token(tokens):
+    x, *rest = _dispatched(tokens, 5)
+    clean = _fast(x, *rest)
+    x = x.detach().clone()
+    x[3, 2] = float("nan")
+    spoilt = _fast(x, *rest)
+    assert spoilt[3].isnan().all()
+    others = torch.arange(tokens) != 3
+    torch.testing.assert_close(spoilt[others], clean[others], rtol=0, atol=1e-13)
+
+
+def test_no_tokens_read_nothing():
+    x, tile, *rest = _dispatched(5, 3)
+    assert _fast(x[:0], tile[:0], *rest).shape == (0, DIM)
+
+
+@pytest.mark.parametrize("tokens", [5, 41])
+def test_one_graph_serves_whatever_is_read(tokens):
+    torch.compiler.reset()
+    case, (_, other, *_) = _dispatched(tokens, 5), _dispatched(tokens, 5, seed=1)
+    compiled = torch.compile(_fast, fullgraph=True, backend="eager")
+    for tile in (case[1], other, other * 0):
+        each = (case[0], tile, *case[2:])
+        torch.testing.assert_close(compiled(*each), _fast(*each), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("tokens", [5, 41])
+def test_tokens_decide_the_precision(tokens):
+    x, tile, first, second, *_ = _dispatched(tokens, 5)
+    second = second[:, :SEEN]
+    low, exact = (
+        through_tiles(given, tile, first, lambda units, tile, token: units.tanh(), second)
+        for given in (x.float(), x)
+    )
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+# Activations
 
 TILES, RANK, CELLS = 5, 3, 7
 UNITS = [kind for kind in ACTIVATIONS if kind.startswith(("knots", "cells", "ternary"))]
@@ -43,22 +148,22 @@ def _line(u, coefficients):
 
 
 def _slow(activation, kind, units, tile):
-    """Activation the units of one token one by one."""
+    """Activate the units of one token one by one."""
     if kind == "constant":
         return activation.value[tile].tolist()
     if kind in CONTENT:
         cell = _slow_choice(activation, kind, units, tile)
         base, slope = activation.base[tile, cell].tolist(), activation.slope[tile, cell].tolist()
         return [b + m * u for b, m, u in zip(base, slope, units, strict=True)]
-    said = []
+    out = []
     for unit, u in enumerate(units):
         own = tile * RANK + unit
         if kind == "knots":
             u = min(max(u, -REACH), REACH)
-            said.append(reference.spline_value(u, activation.spline.knots[own].tolist(), REACH))
+            out.append(reference.spline_value(u, activation.spline.knots[own].tolist(), REACH))
         else:
-            said.append(_line(u, activation.spline.coefficients[own].tolist()))
-    return said
+            out.append(_line(u, activation.spline.coefficients[own].tolist()))
+    return out
 
 
 def _slow_choice(activation, kind, units, tile):
@@ -72,7 +177,7 @@ def _slow_choice(activation, kind, units, tile):
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_each_unit_is_bent_as_the_loop_bends_it(kind):
+def test_each_unit_is_activated_as_the_loop_does(kind):
     activation, (units, tile) = _activate(kind), _case(50)
     expected = [
         _slow(activation, kind, u, t) for u, t in zip(units.tolist(), tile.tolist(), strict=True)
@@ -140,7 +245,7 @@ def test_the_knots_of_two_tiles_are_two():
 @pytest.mark.parametrize(("kind", "scales"), [("cell", 105), ("tile", 5), ("layer", 1)])
 def test_a_ternary_kind_shares_its_scale_as_it_says(kind, scales):
     activation = _activate(f"ternary-{kind}")
-    assert isinstance(activation, UnitBend)
+    assert isinstance(activation, UnitSplines)
     assert isinstance(activation.spline, TernarySpline)
     assert activation.spline.groups == scales
     numbers = activation.spline.coefficients.detach().reshape(scales, -1)
@@ -179,11 +284,3 @@ def test_the_controls_do_not_follow_slopes(choose):
     fresh = ContentCells(TILES, RANK, CELLS, choose).double()
     fresh.load_state_dict(activation.state_dict())
     assert torch.equal(fresh.choice(units, tile), before)
-
-
-def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="content, floor or random, got 'nearest'"):
-        ContentCells(2, 3, 4, "nearest")
-    for sizes, message in (((0, 3, 4), "tiles"), ((2, 0, 4), "rank"), ((2, 3, 0), "cells")):
-        with pytest.raises(ValueError, match=f"{message} must be at least 1, got 0"):
-            ContentCells(*sizes)
