@@ -80,6 +80,7 @@ def test_extreme_temperatures_stay_finite(temperature):
     torch.testing.assert_close(weight.sum(-1), torch.ones(2))
     expected = [[1.0, 0, 0], [0.5, 0.5, 0]] if temperature < 1 else [[1 / 3] * 3] * 2
     torch.testing.assert_close(weight, torch.tensor(expected))
+    assert torch.equal(blend_weights(score), blend_weights(score, 1.0))
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, NAN, INF])

@@ -130,7 +130,9 @@ def test_a_damaged_history_is_refused_and_changes_nothing():
     rows = _rows()
     rows.insert(1, torch.ones(DIM), tag="a")
     whole = rows.get_extra_state()
-    assert json.loads(bytes(whole.tolist()))["tags"] == {"1": "a"}
+    written = json.loads(bytes(whole.tolist()))
+    assert written["tags"] == {"1": "a"}
+    assert {type(value) for value in written["edits"][0]["before"]["signature"]} == {int}
     for damaged in (whole[:-1], whole[1:], whole[:0], torch.tensor([91, 93]), whole.float(), None):
         with pytest.raises(ValueError, match="corrupt history of edits"):
             rows.set_extra_state(damaged)  # pyright: ignore[reportArgumentType]

@@ -68,7 +68,7 @@ def weighted_mean(points: Tensor, weights: Tensor, label: Tensor, clusters: int)
 
 
 def _nearness(points: Tensor, centres: Tensor, sizes: list[list[int]]) -> Tensor:
-    # x·c − c²/2 grows as the distance shrinks; one small product a group, padded to one width
+    # x·c − c²/2 grows as the distance shrinks; one small product per group, padded to one width
     out = points.new_full((len(points), max(len(row) for row in sizes)), -torch.inf)
     half = centres.square().sum(-1) / 2
     done = begin = 0
@@ -135,19 +135,23 @@ def blocks_of(visits: Tensor, owners: int, rows: int) -> Blocks:
     Args:
         visits: the owner that each visit goes to, int64 `[visits >= 1]`.
         owners: how many there are.
-        rows: visits a block; longer blocks hold more padding, shorter ones name more owners.
+        rows: visits per block; longer blocks hold more padding, shorter ones name more owners.
     """
+    # the queue holds the visits owner by owner; each owner's begin there at `begin`
     queue = visits.argsort(stable=True)
     visitors = visits.new_zeros(owners).scatter_add_(0, visits, torch.ones_like(visits))
     begin = visitors.cumsum(0) - visitors
+    # each owner's blocks are `starts` … `ends` − 1; those beyond the last owner's are padding
     blocks = (visitors + rows - 1) // rows
     ends = blocks.cumsum(0)
     starts = ends - blocks
     block = torch.arange(len(visits) // rows + owners, device=visits.device)
     owner = torch.searchsorted(ends, block, right=True).clamp(max=owners - 1)
+    # what stands in each block is a run of the queue
     first = begin[owner] + (block - starts[owner]) * rows
     stand = first.unsqueeze(-1) + torch.arange(rows, device=visits.device)
-    waited = torch.arange(len(queue), device=visits.device) - begin[visits[queue]]
+    # and the other way round: how many of its owner stand before each visit
+    before = torch.arange(len(queue), device=visits.device) - begin[visits[queue]]
     place = torch.empty_like(queue)
-    place[queue] = starts[visits[queue]] * rows + waited
+    place[queue] = starts[visits[queue]] * rows + before
     return Blocks(queue[stand.clamp(max=len(queue) - 1)], owner, place)

@@ -1,4 +1,4 @@
-r"""Packed ternary values: two bits a weight, and a product that reads them as they lie.
+r"""Packed ternary values: two bits per weight, and a product that reads them as they lie.
 
 Four values share a byte, the first in its lowest bits: 0 is `00`, 1 is `01`, −1 is `11`, and `10`
 does not occur. A matrix takes a sixteenth of its float32 bytes. A product with one vector spends
@@ -26,7 +26,7 @@ _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def pack(ternary: Tensor) -> Tensor:
-    """Pack ternary values, four a byte along the last axis.
+    """Pack ternary values, four per byte along the last axis.
 
     Args:
         ternary: `[..., length]` of any floating or integer dtype, every value −1, 0 or 1.
@@ -142,7 +142,7 @@ def kernel(dtype: torch.dtype) -> Callable[..., Any] | None:
 
 
 class PackedTernary(nn.Module):
-    """A ternary matrix with one scale a row, two bits a weight, for inference.
+    """A ternary matrix with one scale per row, two bits per weight, for inference.
 
     Its state is two buffers: `packed [rows, ceil(dim / 4)]`, uint8, and `scale [rows, 1]`. Nothing
     is derived from them and kept, so whatever changes them is seen by the next product.

@@ -109,9 +109,8 @@ class SignatureRows(nn.Module):
             raise ValueError("expected an edit to undo, got none")
         edit = self._edits.pop()
         tile, before = edit["tile_idx"], edit["before"]
-        self.raw[tile] = torch.tensor(before["raw"], dtype=torch.float64).to(self.raw)
-        row = torch.tensor(before["signature"]).to(self.raw)
-        self._keep(tile, row if before["frozen"] else None)
+        self.raw[tile] = torch.tensor(before["raw"], dtype=torch.float64)
+        self._keep(tile, torch.tensor(before["signature"]) if before["frozen"] else None)
         self._name(tile, before["tag"])
         return _told(edit)
 

@@ -122,10 +122,10 @@ class _OwnRows(Source):
 class DataSource(_OwnRows):
     """From the data: the ternary cut of running means of the tokens that each tile read.
 
-    Online k-means, one step a call of `update`, with the decay of van den Oord et al. (2017). What
-    all tokens share is taken off first, for it cannot tell one from another. A tile that reads next
-    to nothing starts again at the token that its own tile matches worst. The rows are random until
-    the first update.
+    Online k-means, one step per `update`, with the decay of van den Oord et al. (2017). What all
+    tokens share is taken off first, for it cannot tell one from another. A tile that reads next to
+    nothing starts again at the token that its own tile matches worst. The rows are random until the
+    first update.
 
     Args:
         tiles: rows.
