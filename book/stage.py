@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import keys
 import nbformat
@@ -93,47 +95,54 @@ def seconds_table(runs: list[Run], budget: str) -> str:
     )
 
 
-ROOMS = {
-    "address": "where to look",
-    "tiles": "what lies there",
-    "memory": "reading the past",
-    "surgery": "plans and claims on editable rows",
-    "lab": "measuring it",
-    "show": "seeing it",
-    "cli": "the command",
+SPACES = {
+    "trix": ("what a model is made of", ("address", "tiles", "memory", "counts", "surgery")),
+    "trix.lab": ("data, models and training", ("models", "lab")),
+    "trix.ledger": ("experiments, records and claims", ("experiments", "ledger")),
+    "trix.show": ("figures and widgets", ("show",)),
 }
+"""The public namespaces, each with its purpose and the rooms that its names come from."""
 
 
 def api(package: Path) -> str:
-    """Return the reference: the public names, then the modules that hold them, room by room."""
-    import trix
+    """Return the reference: the names of each namespace, then the modules they come from."""
+    lines = []
+    for space, (purpose, rooms) in SPACES.items():
+        names = import_module(space)
+        public = {name: getattr(names, name) for name in names.__all__}
+        homes = {name: getattr(value, "__module__", space) for name, value in public.items()}
+        lines += [f"## {space}: {purpose}", "", "| name | what it is |", "| --- | --- |"]
+        for name in sorted(public, key=str.lower):
+            is_module = isinstance(public[name], ModuleType)
+            target = public[name].__name__ if is_module else f"{homes[name]}.{name}"
+            what = _first_sentence(public[name])
+            lines.append(f"| {{py:obj}}`{name} <{target}>` | {what} |")
+        lines.append("")
+        for module in (module for room in rooms for module in _modules(package, room)):
+            # what the core rooms share among themselves is not part of the reference
+            if space != "trix" or module in homes.values():
+                lines += _automodule(module)
+    lines += ["## trix.cli: the command", ""]
+    for module in _modules(package, "cli"):
+        lines += _automodule(module)
+    return "\n".join(lines)
 
-    public = {name: getattr(trix, name) for name in trix.__all__}
-    homes = {value.__module__ for value in public.values() if hasattr(value, "__module__")}
-    lines = ["| name | what it is |", "| --- | --- |"]
-    for name, value in sorted(public.items(), key=lambda item: item[0].lower()):
-        home = getattr(value, "__module__", "trix")
-        lines.append(f"| {{py:obj}}`{name} <{home}.{name}>` | {_first_sentence(value)} |")
-    for room, purpose in ROOMS.items():
-        modules = [
-            name
-            for name in _modules(package, room)
-            # What the core rooms share among themselves is not part of the reference.
-            if name in homes or room not in ("address", "tiles", "memory")
-        ]
-        if not modules:
-            continue
-        lines += ["", f"## trix.{room}: {purpose}", ""]
-        for name in modules:
-            if len(modules) > 1:
-                lines += [f"### {name}", ""]
-            lines += ["```{eval-rst}", f".. automodule:: {name}", "   :members:", "```", ""]
-    return "\n".join(lines) + "\n"
+
+def _automodule(name: str) -> list[str]:
+    return [
+        f"### {name}",
+        "",
+        "```{eval-rst}",
+        f".. automodule:: {name}",
+        "   :members:",
+        "```",
+        "",
+    ]
 
 
 def _modules(package: Path, room: str) -> list[str]:
     single = package / f"{room}.py"
-    files = [single] if single.is_file() else sorted((package / room).glob("*.py"))
+    files = [single] if single.is_file() else sorted((package / room).rglob("*.py"))
     return [
         ".".join(path.relative_to(package.parent).with_suffix("").parts)
         for path in files

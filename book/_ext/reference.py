@@ -1,7 +1,7 @@
 """The reference as autodoc reads it, with what its rules get wrong put right."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -35,10 +35,10 @@ def skip(app: object, what: str, name: str, value: object, skipped: bool, option
     return None
 
 
-def leave_type_variable(app, env, node, contnode):
-    """Show a type variable as it is: there is nothing to link it to."""
+def leave_what_has_no_place(app, env, node, contnode):
+    """Show a name of the library that the reference leaves out, or a type variable, as it is."""
     module, _, name = node.get("reftarget", "").rpartition(".")
-    if module.startswith("trix.") and isinstance(_member(module, name), TypeVar):
+    if module.startswith("trix.") and _member(module, name) is not None:
         return contnode
     return None
 
@@ -56,5 +56,5 @@ def setup(app: "Sphinx") -> dict[str, bool]:
     app.connect("autodoc-process-docstring", as_written.set_aside, priority=400)
     app.connect("autodoc-process-docstring", as_written.put_back, priority=600)
     app.connect("autodoc-skip-member", skip)
-    app.connect("missing-reference", leave_type_variable)
+    app.connect("missing-reference", leave_what_has_no_place)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

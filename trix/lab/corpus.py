@@ -32,7 +32,7 @@ class Corpus:
     """A text, the alphabet it is written in, and where its validation part begins.
 
     Attributes:
-        name: What :func:`load` calls it; for a file of your own, the file's name.
+        name: What :func:`load_corpus` calls it; for a file of your own, the file's name.
         source: Where the text comes from, in words.
         text: All of it, training part first.
         boundary: Index of the first validation character. Left out, it is
@@ -258,7 +258,7 @@ _said: set[str] = set()
 
 
 def _say_once(sentence: str) -> None:
-    """Warn at the place that called :func:`load`, the first time in this process only."""
+    """Warn at the place that called :func:`load_corpus`, the first time in this process only."""
     if not _said:
         _said.add(sentence)
         warnings.warn(sentence, stacklevel=3)
