@@ -47,6 +47,13 @@ def place(name: str, value: int, count: int) -> int:
     return value
 
 
+def seed(value: int) -> int:
+    """Ask for what every generator takes as a seed: an integer in 0 … 2⁶³ − 1."""
+    if at_least("seed", value, 0) >= 2**63:
+        raise ValueError(f"seed must be below 2**63, got {value}")
+    return value
+
+
 def between(name: str, value: float, low: float, high: float) -> float:
     """Ask for a number from `low` to `high`, both allowed: `ValueError`."""
     if not low <= value <= high:  # NaN lies nowhere

@@ -1,21 +1,16 @@
 """`trix sample`: text from a trained model, as it comes."""
 
-import functools
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from torch import Tensor
 
 from trix.cli.common import Json, clear_errors, print_json
 from trix.models.generate import characters
-from trix.models.lookup import LookupLM
-from trix.models.sampler.sampler import Sampler
 from trix.models.storage import load_model
 
 
@@ -40,7 +35,7 @@ def sample(
     start = sys.stdin.read() if prompt == "-" else prompt
     tokens = stored.encode(start)
     generator = torch.Generator().manual_seed(seed)
-    more = _writer(stored.model)(tokens, temperature, generator)
+    more = characters(stored.model, tokens, temperature, generator)
     drawn = (stored.decode(token) for token in itertools.islice(more, length))
     if as_json:
         told = {"prompt": start, "seed": seed, "temperature": temperature}
@@ -57,10 +52,3 @@ def sample(
     except BrokenPipeError:
         # whoever read has enough, as head does; nothing may be written any more, on exit too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _writer(model: LookupLM) -> Callable[..., Iterator[Tensor]]:
-    try:
-        return Sampler(model).characters
-    except ValueError:  # it is of parts that only torch knows
-        return functools.partial(characters, model)

@@ -1,12 +1,11 @@
-"""The text that every measurement here reads: ``load_corpus("auto")`` and what it returns.
+r"""The text that every measurement here reads: `load_corpus("auto")` and what it returns.
 
-Three texts are known by name. ``tinyshakespeare`` is the file that character models are
-usually compared on; it has to be fetched once. ``plays`` is nearly the same text, rebuilt
-from an installed package with no network (:mod:`trix.lab.texts`). ``all-plays`` is about four
-times as long, for checking that a finding is not about one file. A path to a text file of
-your own works as well.
+Three texts are known by name. `tinyshakespeare` is the file that character models are usually
+compared on; it has to be fetched once. `plays` is nearly the same text, rebuilt from an installed
+package with no network (`trix.lab.texts`). `all-plays` is about four times as long, for checking
+that a finding is not about one file. A path to a text file of your own works as well.
 
-Which text a number was measured on is part of the number: ``Corpus.provenance()`` says it.
+Which text a number was measured on is part of the number: `Corpus.provenance()` says it.
 """
 
 import functools
@@ -17,12 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from trix.lab import texts as plays
-from trix.lab import texts as tinyshakespeare
+from trix.lab import texts
+from trix.models.alphabet import decode, encode
 
 NAMES = ("auto", "tinyshakespeare", "plays", "all-plays")
 
@@ -31,18 +28,22 @@ NAMES = ("auto", "tinyshakespeare", "plays", "all-plays")
 class Corpus:
     """A text, the alphabet it is written in, and where its validation part begins.
 
+    >>> corpus = Corpus("cats", "made up", "the cat sat on the mat")
+    >>> corpus.encode("tea"), corpus.decode([3, 1, 9]), corpus.val_text
+    (tensor([9, 3, 1]), 'eat', 'mat')
+
     Attributes:
-        name: What :func:`load_corpus` calls it; for a file of your own, the file's name.
-        source: Where the text comes from, in words.
-        text: All of it, training part first.
-        boundary: Index of the first validation character. Left out, it is
-            ``int(0.9 * len(text))``: nine tenths are trained on, as in nanoGPT.
-        alphabet: Every character that has a number, in ascending order; a character's number
-            is its place here. Left out, it is the characters of ``text``.
+        name: what `load_corpus` calls it; for a file of your own, the file's name.
+        source: where the text comes from, in words.
+        text: all of it, training part first.
+        boundary: index of the first validation character; `int(0.9 * len(text))` when not given:
+            nine tenths are trained on, as in nanoGPT.
+        alphabet: every character that has a number, in ascending order; a character's number is its
+            place here. The characters of `text` when not given.
 
     Raises:
-        ValueError: The text is too short to leave a character on either side of the
-            boundary, or the alphabet is out of order or lacks a character of the text.
+        ValueError: the text is too short to leave a character on either side of the boundary, or
+            the alphabet is out of order or lacks a character of the text.
     """
 
     name: str
@@ -52,24 +53,24 @@ class Corpus:
     alphabet: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        """Fill in what was left out, then check that the parts fit."""
-        used = "".join(sorted(set(self.text)))
+        whose = f"corpus {self.name!r}"
+        used = sorted(set(self.text))
         if self.boundary == -1:
             object.__setattr__(self, "boundary", int(0.9 * len(self.text)))
         if not 0 < self.boundary < len(self.text):
             raise ValueError(
-                f"corpus {self.name!r}: expected at least one character before and after the "
-                f"boundary, received boundary {self.boundary} in {len(self.text)} characters"
+                f"{whose}: expected at least one character before and after the boundary, got "
+                f"boundary {self.boundary} in {len(self.text)} characters"
             )
         if not self.alphabet:
-            object.__setattr__(self, "alphabet", used)
+            object.__setattr__(self, "alphabet", "".join(used))
         if self.alphabet != "".join(sorted(set(self.alphabet))):
             raise ValueError(
-                f"corpus {self.name!r}: expected an alphabet of distinct characters in "
-                f"ascending order, received {self.alphabet!r}"
+                f"{whose}: expected an alphabet of distinct characters in ascending order, got "
+                f"{self.alphabet!r}"
             )
         if unknown := sorted(set(used) - set(self.alphabet)):
-            raise ValueError(f"corpus {self.name!r}: {unknown[0]!r} is not in its alphabet")
+            raise ValueError(f"{whose}: {unknown[0]!r} is not in its alphabet")
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -93,68 +94,28 @@ class Corpus:
 
     @functools.cached_property
     def train(self) -> Tensor:
-        """The training text as character numbers, ``[boundary]``, long."""
+        """The training text as character numbers, int64 `[boundary]`."""
         return self.encode(self.train_text)
 
     @functools.cached_property
     def val(self) -> Tensor:
-        """The validation text as character numbers, ``[len(text) - boundary]``, long."""
+        """The validation text as character numbers, int64 `[len(text) - boundary]`."""
         return self.encode(self.val_text)
 
-    @functools.cached_property
-    def _code_points(self) -> np.ndarray:
-        return _code_points(self.alphabet)
-
     def encode(self, text: str) -> Tensor:
-        """Return the number of each character of ``text``, ``[len(text)]``, long.
-
-        Raises:
-            ValueError: A character of ``text`` is not in the alphabet; it is named.
-        """
-        if not isinstance(text, str):
-            raise TypeError(f"expected a str, received {text!r}")
-        wanted = _code_points(text)
-        numbers = np.searchsorted(self._code_points, wanted)
-        numbers[numbers == self.vocab_size] = 0
-        unknown = np.flatnonzero(self._code_points[numbers] != wanted)
-        if unknown.size:
-            at = int(unknown[0])
-            raise ValueError(
-                f"character {text[at]!r} at {at} is not among the {self.vocab_size} of "
-                f"corpus {self.name!r}: {self.alphabet!r}"
-            )
-        return torch.from_numpy(numbers.astype(np.int64))
+        """Return the number of each character, int64 `[len(text)]`; see `alphabet.encode`."""
+        return encode(text, self.alphabet, f"of corpus {self.name!r}")
 
     def decode(self, numbers: Tensor | Sequence[int]) -> str:
-        """Return the text whose characters have these numbers; undoes :meth:`encode`.
-
-        Args:
-            numbers: Whole numbers from 0 to ``vocab_size - 1``, ``[length]``.
-
-        Raises:
-            TypeError: They are not whole numbers.
-            ValueError: They do not lie in a row.
-            IndexError: One of them is no character's number.
-        """
-        row = torch.as_tensor(numbers)
-        if row.ndim != 1:
-            raise ValueError(f"expected numbers of shape [length], received {list(row.shape)}")
-        if row.numel() == 0:
-            return ""
-        if row.is_floating_point() or row.is_complex() or row.dtype == torch.bool:
-            raise TypeError(f"expected whole numbers, received {row.dtype}")
-        row = row.tolist()
-        for number in (min(row), max(row)):
-            if not 0 <= number < self.vocab_size:
-                raise IndexError(f"expected 0 to {self.vocab_size - 1}, received {number}")
-        return "".join(self.alphabet[number] for number in row)
+        """Return the text whose characters have these numbers; see `alphabet.decode`."""
+        return decode(numbers, self.alphabet)
 
     def design(self) -> "Corpus":
         """Return the corpus to choose designs and hyperparameters on.
 
-        It holds this corpus's training text and nothing else: nine tenths of it to learn
-        from, the last tenth to compare on. The alphabet stays the same, so that a model fits
-        both. What is chosen here has never seen the validation text, which is for reporting.
+        It holds this corpus's training text and nothing else: nine tenths of it to learn from, the
+        last tenth to compare on. The alphabet stays the same, so that a model fits both. What is
+        chosen here has never seen the validation text, which is for reporting.
         """
         return Corpus(
             name=f"{self.name}/design",
@@ -173,37 +134,54 @@ class Corpus:
         }
 
 
-def load_corpus(name: str | os.PathLike[str] = "auto") -> Corpus:
+def load_corpus(name: str | os.PathLike[str] = "auto", least: int = 0) -> Corpus:
     r"""Return a corpus by name, or a text file of your own by its path.
 
-    * ``"tinyshakespeare"``: the file in ``$TRIX_DATA`` (the file itself, or a folder that
-      holds ``tinyshakespeare.txt``), or the one downloaded before, or downloaded now. It
-      is used only with the right SHA-256.
-    * ``"plays"``: the same nine plays, rebuilt without the network.
-    * ``"all-plays"``: every play there is, the last two held out for validation.
-    * ``"auto"``: the first if it can be had within a few seconds, else the second; it says
-      so once, with a warning.
-    * a path: a text in UTF-8. Line ends become ``\n`` and a byte-order mark is dropped, so
-      that the same text has the same SHA-256 everywhere.
+    - `"tinyshakespeare"`: the file in `$TRIX_DATA` (the file itself, or a folder that holds
+      `tinyshakespeare.txt`), or the one downloaded before, or downloaded now. It is used only with
+      the right SHA-256.
+    - `"plays"`: the same nine plays, rebuilt without the network.
+    - `"all-plays"`: every play there is, the last two held out for validation.
+    - `"auto"`: the first if it can be had within a few seconds, else the second; it says so once,
+      with a warning.
+    - a path: a text in UTF-8. Line ends become `\n` and a byte-order mark is dropped, so that the
+      same text has the same SHA-256 everywhere.
 
-    Each text is read once a process; a file of your own is read anew when it has changed.
+    Each text is read once per process; a file of your own is read anew when it has changed.
+
+    >>> load_corpus("plays").text[:14]
+    'First Citizen:'
+
+    Args:
+        name: see above.
+        least: characters that are needed for what is to be done with it.
 
     Raises:
-        ValueError: There is no such corpus or file; the file is empty, too short to split, or
-            not text; or a copy of TinyShakespeare has the wrong SHA-256.
+        ValueError: there is no such corpus or file; the file is empty, too short, or not text; or a
+            copy of TinyShakespeare has the wrong SHA-256.
         Unavailable: TinyShakespeare is neither on this machine nor to be downloaded.
-        ModuleNotFoundError: A package of ``trix-routing[lab]`` is missing.
+        ModuleNotFoundError: a package of `trix-routing[lab]` is missing.
     """
     if not isinstance(name, str | os.PathLike):
-        raise TypeError(f"expected the name of a corpus or a path, received {name!r}")
+        raise TypeError(f"expected the name of a corpus or a path, got {name!r}")
+    corpus = _find(name)
+    if len(corpus.text) < least:
+        raise ValueError(
+            f"corpus {corpus.name!r} is too short: expected at least {least} characters, got "
+            f"{len(corpus.text)}"
+        )
+    return corpus
+
+
+def _find(name: str | os.PathLike[str]) -> Corpus:
     if name == "auto":
         try:
-            return load_corpus("tinyshakespeare")
-        except tinyshakespeare.Unavailable as unavailable:
-            _say_once(f"{unavailable}; using 'plays' instead, rebuilt from an installed package")
-            return load_corpus("plays")
+            return _tinyshakespeare(texts.find())
+        except texts.Unavailable as unavailable:
+            _warn_once(f"{unavailable}; using 'plays' instead, rebuilt from an installed package")
+            return _plays()
     if name == "tinyshakespeare":
-        return _tinyshakespeare(tinyshakespeare.find())
+        return _tinyshakespeare(texts.find())
     if name == "plays":
         return _plays()
     if name == "all-plays":
@@ -221,26 +199,25 @@ def load_corpus(name: str | os.PathLike[str] = "auto") -> Corpus:
 
 @functools.cache
 def _tinyshakespeare(path: Path) -> Corpus:
-    source = f"Karpathy's char-rnn, {tinyshakespeare.URL}"
-    return Corpus("tinyshakespeare", source, tinyshakespeare.read(path))
+    return Corpus("tinyshakespeare", f"Karpathy's char-rnn, {texts.URL}", texts.read(path))
 
 
 @functools.cache
 def _plays() -> Corpus:
-    source = f"nine plays by Shakespeare, in the public domain, rebuilt from {plays.package()}"
-    return Corpus("plays", source, plays.tinyshakespeare_plays())
+    source = f"nine plays by Shakespeare, in the public domain, rebuilt from {texts.package()}"
+    return Corpus("plays", source, texts.tinyshakespeare_plays())
 
 
 @functools.cache
 def _all_plays() -> Corpus:
-    text, boundary = plays.all_plays()
-    source = f"all plays by Shakespeare, in the public domain, rebuilt from {plays.package()}"
+    text, boundary = texts.all_plays()
+    source = f"all plays by Shakespeare, in the public domain, rebuilt from {texts.package()}"
     return Corpus("all-plays", source, text, boundary)
 
 
 @functools.cache
 def _own_file(path: Path, modified_ns: int, size: int) -> Corpus:
-    """Read a file; time of change and size are only there for the cache to tell files apart."""
+    # time of change and size are only there for the cache to tell files apart
     content = path.read_bytes()
     if not content:
         raise ValueError(f"expected a text in {path}, but the file is empty")
@@ -254,16 +231,11 @@ def _own_file(path: Path, modified_ns: int, size: int) -> Corpus:
     return Corpus(path.name, f"the file {path.name}", text)
 
 
-_said: set[str] = set()
+_warned: list[str] = []
 
 
-def _say_once(sentence: str) -> None:
-    """Warn at the place that called :func:`load_corpus`, the first time in this process only."""
-    if not _said:
-        _said.add(sentence)
-        warnings.warn(sentence, stacklevel=3)
-
-
-def _code_points(text: str) -> np.ndarray:
-    """Return the Unicode number of each character, ``[len(text)]``, unsigned 32 bit."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+def _warn_once(sentence: str) -> None:
+    # at the place that called `load_corpus`, the first time in this process only
+    if not _warned:
+        _warned.append(sentence)
+        warnings.warn(sentence, stacklevel=4)

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trix.checks import positive
+from trix.checks import positive, shape
 from trix.counts.ngram import CountTables
-from trix.models.charlm import CharLM
 from trix.models.lookup import LookupLM
 
 _COUNTED = 8192
@@ -19,7 +18,7 @@ LogProbs = Callable[[Tensor], Tensor]
 
 
 class Evaluation(NamedTuple):
-    """Mean loss in nats a character, over `tokens` predictions."""
+    """Mean loss in nats per character, over `tokens` predictions."""
 
     nats: float
     tokens: int
@@ -31,7 +30,7 @@ class Evaluation(NamedTuple):
 
     @property
     def bits(self) -> float:
-        """Return the mean loss in bits a character."""
+        """Return the mean loss in bits per character."""
         return self.nats / math.log(2)
 
 
@@ -40,6 +39,11 @@ def evaluate(log_probs: LogProbs, data: Tensor, block: int, batch: int = 64) -> 
 
     The first character of the text is given; each later one is predicted once, from the
     characters of its own block before it. The last block may be shorter.
+
+    >>> def uniform(tokens):
+    ...     return torch.full((*tokens.shape, 4), 0.25).log()
+    >>> round(evaluate(uniform, torch.arange(4).repeat(5), block=8).bits, 4)
+    2.0
 
     Args:
         log_probs: maps tokens `[batch, time]` to log-probabilities `[batch, time, vocab]` of the
@@ -53,8 +57,7 @@ def evaluate(log_probs: LogProbs, data: Tensor, block: int, batch: int = 64) -> 
     """
     positive("block", block)
     positive("batch", batch)
-    if data.ndim != 1 or len(data) < 2:
-        raise ValueError(f"data must be [length >= 2], got {list(data.shape)}")
+    shape("data", data, "length >= 2")
     total = 0.0
     with torch.no_grad():
         for inputs, targets in blocks(data, block, batch):
@@ -63,34 +66,14 @@ def evaluate(log_probs: LogProbs, data: Tensor, block: int, batch: int = 64) -> 
     return Evaluation(total / (len(data) - 1), len(data) - 1)
 
 
-def evaluate_streaming(model: CharLM, data: Tensor, chunk: int = 256) -> Evaluation:
-    """Measure the mean loss in one pass over `data`, the state carried from chunk to chunk.
-
-    Args:
-        model: a `CharLM` without learned positions, or whose positions cover the text.
-        data: int64 `[length]`.
-        chunk: characters a call.
-
-    Raises:
-        ValueError: the text is shorter than two characters or longer than the model's positions.
-    """
-    positive("chunk", chunk)
-    if data.ndim != 1 or len(data) < 2:
-        raise ValueError(f"data must be [length >= 2], got {list(data.shape)}")
-    training = model.training
-    model.eval()
-    total, state = 0.0, None
-    with torch.no_grad():
-        for inputs, targets in zip(data[:-1].split(chunk), data[1:].split(chunk), strict=True):
-            logits, _, state = model.routed(inputs[None], state)
-            losses = torch.nn.functional.cross_entropy(logits[0], targets, reduction="none")
-            total += float(losses.to(torch.float64).sum())
-    model.train(training)
-    return Evaluation(total / (len(data) - 1), len(data) - 1)
-
-
 def model_log_probs(model: nn.Module) -> LogProbs:
-    """Return the function that `evaluate` needs from a model, put in evaluation mode."""
+    """Return the function that `evaluate` needs from a model, put in evaluation mode.
+
+    >>> from trix.lab import CharLM, LMConfig
+    >>> model = CharLM(LMConfig(vocab_size=4, dim=8, layers=1, mixer="none"))
+    >>> evaluate(model_log_probs(model), torch.arange(4).repeat(5), block=8).tokens
+    19
+    """
 
     def log_probs(tokens: Tensor) -> Tensor:
         training = model.training
@@ -105,7 +88,12 @@ def model_log_probs(model: nn.Module) -> LogProbs:
 def table_log_probs(
     tables: CountTables, order: int | None = None, smoothing: str = "witten-bell"
 ) -> LogProbs:
-    """Return the function that `evaluate` needs from count tables."""
+    """Return the function that `evaluate` needs from count tables.
+
+    >>> text = torch.arange(4).repeat(50)
+    >>> round(evaluate(table_log_probs(CountTables(text, 3, 4)), text, block=200).perplexity, 1)
+    1.0
+    """
     return lambda tokens: tables.probabilities(tokens, order, smoothing).log()
 
 
@@ -129,11 +117,23 @@ def evaluate_dynamic(model: LookupLM, text: Tensor, block: int) -> Evaluation:
     The text is read in blocks that see nothing before them but through the tables, which are
     brought up to date every few thousand characters.
 
+    >>> from trix.counts.context import ContextMemory
+    >>> from trix.lab import LookupConfig
+    >>> text = torch.arange(4).repeat(50)
+    >>> model = LookupLM(LookupConfig(4, order=2), ContextMemory(text, 2, 4))
+    >>> evaluate_dynamic(model, text, block=16).tokens
+    199
+
     Args:
         model: on the CPU; its memories stay as they are.
-        text: int64 `[length]`.
+        text: int64 `[length >= 2]`.
         block: predictions in a block.
+
+    Raises:
+        ValueError: the text has fewer than two characters, or `block` is below 1.
     """
+    positive("block", block)
+    shape("text", text, "length >= 2")
     kept = model.memory, model.words
     part = -(-_COUNTED // block) * block
     total = 0.0

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from trix import checks
 from trix.files import locked, write_text
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
@@ -34,6 +35,10 @@ _LARGEST = 2**63
 class TrainRequest:
     """What is to be trained.
 
+    >>> request = TrainRequest("small", Corpus("cats", "made up", "the cat sat on the mat"))
+    >>> request.model().vocab_size
+    10
+
     Attributes:
         preset: a name in `PRESETS`.
         corpus: the text.
@@ -49,6 +54,9 @@ class TrainRequest:
     steps: int | None = None
     minutes: float | None = None
     order: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.seed(self.seed)
 
     def asked(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -82,7 +90,7 @@ def fit(
     progress: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train what is wished for and leave it in a folder; return what is known about it.
+    """Train what is asked for and leave it in a folder; return what is known about it.
 
     Where the same was begun there, it goes on; where it is finished, nothing is done.
 

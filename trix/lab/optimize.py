@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trix.address.losses import annealed, diversity, load_balance, sparsity, ternary_pull
 from trix.address.route import Route
-from trix.checks import positive
+from trix.checks import fraction, magnitude, one_of, positive
 
 RoutingLoss = Callable[[Any, Route], Tensor]
 
@@ -34,10 +34,13 @@ ROUTING_LOSSES: dict[str, RoutingLoss] = {
 class TrainConfig:
     """Everything that decides a training run, besides the model, the data and the seed.
 
+    >>> TrainConfig(steps=600, muon=0.02, loss_weights={"load-balance": 0.01}).batch
+    12
+
     Attributes:
         steps: optimizer steps.
-        batch: sequences a step.
-        context: characters a sequence.
+        batch: sequences per step.
+        context: characters per sequence.
         lr: peak learning rate of AdamW.
         schedule: "constant", "cosine" down to a tenth of the peak, or "linear" down to zero.
         warmup: steps of linear warm-up.
@@ -65,24 +68,20 @@ class TrainConfig:
     muon: float | None = None
 
     def __post_init__(self) -> None:
-        """Check every value."""
         for name in ("steps", "batch", "context"):
             positive(name, getattr(self, name))
         for name in ("lr", "warmup", "weight_decay", "clip"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
-        if not 0 <= self.beta2 < 1:
-            raise ValueError(f"beta2 must be in [0, 1), got {self.beta2}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}")
+            magnitude(name, getattr(self, name), zero=True)
+        fraction("beta2", self.beta2)
+        one_of("schedule", self.schedule, SCHEDULES)
         if unknown := set(self.loss_weights) - set(ROUTING_LOSSES):
             raise ValueError(
                 f"unknown routing losses {sorted(unknown)}; known are {sorted(ROUTING_LOSSES)}"
             )
         if self.anneal is not None:
             annealed(*self.anneal, progress=0.0)
-        if self.muon is not None and not 0 < self.muon < math.inf:
-            raise ValueError(f"muon must be finite and above 0, got {self.muon}")
+        if self.muon is not None:
+            magnitude("muon", self.muon)
 
 
 def learning_rate(config: TrainConfig, step: int, peak: float | None = None) -> float:

@@ -1,4 +1,4 @@
-"""How much a notebook may compute: `quick` for reading along, `full` for the record."""
+"""What is trained and how: budgets of notebooks, protocols, presets, and where it was done."""
 
 import platform
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from trix import checks
 from trix.lab.optimize import TrainConfig
 from trix.models.charlm import LMConfig
 from trix.models.lookup import LookupConfig
@@ -19,25 +20,30 @@ BUDGETS = ("quick", "full")
 def check_parameters(budget: str, seed: int) -> None:
     """Check a notebook's parameters before it computes anything.
 
+    >>> check_parameters("quick", seed=0)
+
+    Args:
+        budget: how much it may compute: "quick" for reading along, "full" for the record.
+        seed: of everything that is drawn.
+
     Raises:
         TypeError: the seed is not an integer.
-        ValueError: the budget is unknown, or the seed is negative.
+        ValueError: the budget is unknown, or the seed is negative or too large.
     """
-    if budget not in BUDGETS:
-        raise ValueError(f"budget must be one of {BUDGETS}, got {budget!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed must be an integer, got {seed!r}")
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
+    checks.one_of("budget", budget, BUDGETS)
+    checks.seed(seed)
 
 
 def choose(budget: str, *, quick: Value, full: Value) -> Value:
     """Return the value that belongs to a budget.
 
+    >>> choose("quick", quick=100, full=2000)
+    100
+
     Raises:
         ValueError: the budget is neither "quick" nor "full".
     """
-    check_parameters(budget, seed=0)
+    checks.one_of("budget", budget, BUDGETS)
     return quick if budget == "quick" else full
 
 
@@ -75,13 +81,7 @@ PROTOCOLS: dict[str, Protocol] = {
             init="torch",
         ),
         TrainConfig(
-            steps=1000,
-            batch=32,
-            lr=3e-4,
-            schedule="constant",
-            warmup=0,
-            beta2=0.999,
-            weight_decay=0.01,
+            1000, 32, lr=3e-4, schedule="constant", warmup=0, beta2=0.999, weight_decay=0.01
         ),
         block=64,
     ),
@@ -109,12 +109,13 @@ PROTOCOLS: dict[str, Protocol] = {
 def protocol(name: str) -> Protocol:
     """Return a protocol by name.
 
+    >>> protocol("nano").with_model(ffn="trix").ffn
+    'trix'
+
     Raises:
         ValueError: there is no such protocol.
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {sorted(PROTOCOLS)}, got {name!r}")
-    return PROTOCOLS[name]
+    return PROTOCOLS[checks.one_of("protocol", name, PROTOCOLS)]
 
 
 BLOCK = 256
@@ -145,12 +146,7 @@ def _network(dim: int, layers: int, heads: int, tiles: int, **options: float) ->
         mixer="routed-memory",
         mixer_options={"heads": heads, "slots": 16},
         ffn="lookup",
-        ffn_options={
-            "tiles": tiles,
-            "tiles_per_cluster": None,
-            "cells": 8,
-            "top_k": tiles // 16,
-        },
+        ffn_options={"tiles": tiles, "tiles_per_cluster": None, "cells": 8, "top_k": tiles // 16},
         **options,  # pyright: ignore[reportArgumentType]
     )
 
@@ -159,30 +155,19 @@ PRESETS: dict[str, Preset] = {
     "tables": Preset(
         LookupConfig(hidden=128, words=True, echoes=True),
         TrainConfig(
-            steps=500,
-            batch=8,
-            context=256,
-            lr=3e-3,
-            warmup=20,
-            schedule="linear",
-            weight_decay=0.01,
-            muon=0.02,
+            500, 8, 256, lr=3e-3, warmup=20, schedule="linear", weight_decay=0.01, muon=0.02
         ),
         "tables and a gate, no network: half a minute on two cores",
     ),
     "small": Preset(
         LookupConfig(network=_network(128, 4, 4, 480, dropout=0.1), words=True, echoes=True),
-        TrainConfig(
-            steps=470, batch=8, context=256, lr=2e-3, warmup=50, schedule="linear", muon=0.02
-        ),
-        "0.9 million numbers and the tables: two minutes on two cores",
+        TrainConfig(470, 8, 256, lr=2e-3, warmup=50, schedule="linear", muon=0.02),
+        "0.9 million parameters and the tables: two minutes on two cores",
     ),
     "base": Preset(
         LookupConfig(network=_network(384, 6, 6, 1472, dropout=0.4), words=True, echoes=True),
-        TrainConfig(
-            steps=300, batch=64, context=256, lr=1e-3, warmup=50, schedule="linear", muon=0.02
-        ),
-        "as many numbers as nanoGPT's 10.6 million, and the tables: for a GPU",
+        TrainConfig(300, 64, 256, lr=1e-3, warmup=50, schedule="linear", muon=0.02),
+        "as many parameters as nanoGPT's 10.6 million, and the tables: for a GPU",
     ),
 }
 
@@ -190,12 +175,13 @@ PRESETS: dict[str, Preset] = {
 def preset(name: str) -> Preset:
     """Return a preset by name.
 
+    >>> preset("tables").about
+    'tables and a gate, no network: half a minute on two cores'
+
     Raises:
         ValueError: there is no such preset.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {name!r}")
-    return PRESETS[name]
+    return PRESETS[checks.one_of("preset", name, PRESETS)]
 
 
 def routed_memory(name: str, slots: int) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Tasks of recall: synthetic texts whose questions can be answered from the text alone."""
+"""Synthetic data: texts whose questions can be answered from the text alone, and clusters to route.
+
+A task draws `batch` texts of `length` tokens, numbers below `vocab`, from a `generator`; it raises
+`TypeError` for a count that is not an integer and `ValueError` for one that is too small.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +13,7 @@ from torch import Tensor, nn
 
 from trix.address.route import flat_route
 from trix.address.ternary import ternarize
-from trix.checks import positive
+from trix.checks import one_of, positive
 
 NOTHING = -100
 """The target where nothing is asked: `cross_entropy` leaves it out."""
@@ -38,16 +42,9 @@ def mqar(batch: int, length: int, pairs: int, vocab: int, generator: torch.Gener
     Keys, all different, are from the lower half of the vocabulary and values, all different, from
     the upper.
 
-    Args:
-        batch: texts.
-        length: tokens of each.
-        pairs: of each.
-        vocab: tokens that there are.
-        generator: source of randomness.
-
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, no room for as many questions as pairs, or too few tokens.
+    >>> asked = mqar(2, length=16, pairs=4, vocab=32, generator=torch.Generator().manual_seed(0))
+    >>> (asked.targets != NOTHING).sum().item()
+    8
     """
     _counts(batch=batch, length=length, pairs=pairs, vocab=vocab)
     half, space = vocab // 2, (length - 2 * pairs) // 2
@@ -71,16 +68,6 @@ def induction(batch: int, length: int, vocab: int, generator: torch.Generator) -
 
     As in Mamba (Gu & Dao 2023, after Olsson et al. 2022). Random tokens; at a random place the
     special token, `vocab - 1`, which comes again at the end and asks for its first successor.
-
-    Args:
-        batch: texts.
-        length: tokens of each, at least 3.
-        vocab: tokens that there are, the special one included.
-        generator: source of randomness.
-
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, fewer than 3 tokens in a text or 2 in the vocabulary.
     """
     _counts(batch=batch, length=length, vocab=vocab)
     if length < 3 or vocab < 2:
@@ -101,17 +88,6 @@ def selective_copying(
     As in Mamba (Gu & Dao 2023) and MAD (Poli et al. 2024). Random tokens stand at random places,
     and between them noise, the token `vocab - 2`. In the end the token `vocab - 1` comes once for
     each of them and asks for the next.
-
-    Args:
-        batch: texts.
-        length: tokens of each, questions included.
-        kept: tokens to repeat.
-        vocab: tokens that there are, noise and question included.
-        generator: source of randomness.
-
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, too short a text or fewer than 3 tokens in the vocabulary.
     """
     _counts(batch=batch, length=length, kept=kept, vocab=vocab)
     if length < 2 * kept or vocab < 3:
@@ -150,15 +126,11 @@ class Task:
     options: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the name."""
-        if self.name not in TASKS:
-            raise ValueError(f"task must be one of {sorted(TASKS)}, got {self.name!r}")
+        one_of("task", self.name, TASKS)
 
     def __call__(self, batch: int, length: int, generator: torch.Generator) -> Asked:
-        """Draw texts; see the function of that name."""
-        return TASKS[self.name](
-            batch, length, vocab=self.vocab, generator=generator, **self.options
-        )
+        more = {"vocab": self.vocab, "generator": generator}
+        return TASKS[self.name](batch, length, **more, **self.options)
 
 
 @dataclass(frozen=True)
@@ -222,11 +194,14 @@ def overlapping_clusters(
 ) -> Overlapping:
     """Draw tiles in overlapping clusters, and tokens to route among them.
 
+    >>> data = overlapping_clusters(64, dim=32, tokens=100)
+    >>> data.signatures.shape, data.tokens.shape
+    (torch.Size([64, 32]), torch.Size([100, 32]))
+
     Raises:
-        ValueError: a number below 1.
+        ValueError: a count below 1.
     """
-    for name, value in (("tiles", tiles), ("dim", dim), ("tokens", tokens)):
-        positive(name, value)
+    _counts(tiles=tiles, dim=dim, tokens=tokens)
     generator = torch.Generator().manual_seed(seed)
     families = round(tiles ** (1 / 3))
     clusters = round(tiles ** (2 / 3))
@@ -257,8 +232,7 @@ def isotropic(
     Raises:
         ValueError: a number below 1.
     """
-    for name, value in (("tiles", tiles), ("dim", dim), ("tokens", tokens)):
-        positive(name, value)
+    _counts(tiles=tiles, dim=dim, tokens=tokens)
     generator = torch.Generator().manual_seed(seed)
     signatures = ternarize(torch.randn(tiles, dim, generator=generator))
     return signatures, torch.randn(tokens, dim, generator=generator)
@@ -267,6 +241,12 @@ def isotropic(
 @torch.no_grad()
 def recall(router: nn.Module, x: Tensor, signatures: Tensor, top_k: int = 1) -> float:
     """Return the share of the flat winners that a router finds too.
+
+    >>> from trix import TreeRouter
+    >>> data, router = overlapping_clusters(64, dim=32), TreeRouter.hierarchical(64, 32)
+    >>> router.rebuild(data.signatures)
+    >>> recall(router, data.tokens, data.signatures) > 0.9
+    True
 
     Args:
         router: called as `router(x, signatures, top_k)`, as a `TreeRouter` is.

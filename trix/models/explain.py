@@ -103,7 +103,7 @@ def explain(stored: Stored, text: str) -> Explanation:
         )
     with _last_memory(model) as memory:
         routed = model.routed(tokens[:, :-1])
-    given = routed.logits[0].double().exp()  # float32 would round small ones to zero
+    given = routed.logits[0].double().exp()  # in float32 small ones would be zero
     of_target = given.gather(-1, tokens[0, 1:, None]).squeeze(-1).tolist()
     weights = torch.zeros(len(given), model.gate.places)
     weights.scatter_(-1, routed.gate.index[0], routed.gate.weight[0])

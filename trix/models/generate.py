@@ -1,12 +1,14 @@
 """Writing: one character after the other, each from the state before it."""
 
 import itertools
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+Read = Callable[[Tensor], Tensor]
+"""Reads on in some texts: tokens `[batch, time]` → logits of the next one, `[batch, vocab]`."""
 
 
 def characters(
@@ -17,8 +19,9 @@ def characters(
 ) -> Iterator[Tensor]:
     """Return the characters after a prompt, `[batch, 1]` each, without end.
 
-    Each comes from the state before it. A model with learned positions runs out of them: it then
-    starts again from the latest half of its context.
+    One text of a `LookupLM` is written by the `Sampler`, where it knows all parts of the model:
+    many times as fast, and the same but for float32's rounding. A model with learned positions runs
+    out of them: it then starts again from the latest half of its context.
 
     Args:
         model: a `CharLM`, or what is called as one; put in evaluation mode.
@@ -33,24 +36,7 @@ def characters(
         raise ValueError(f"prompt must be [batch, time >= 1], got {list(prompt.shape)}")
     if temperature < 0:
         raise ValueError(f"temperature must not be negative, got {temperature}")
-    return _characters(model.eval(), prompt, temperature, generator)
-
-
-@torch.no_grad()
-def _characters(
-    model: Any, prompt: Tensor, temperature: float, generator: torch.Generator | None
-) -> Iterator[Tensor]:
-    positions = getattr(model.config, "positions", 0)
-    limit, half = positions or math.inf, max(1, positions // 2)
-    fresh, state, tokens = prompt if prompt.shape[1] <= limit else prompt[:, -half:], None, prompt
-    while True:
-        if state is not None and state.seen >= limit:
-            state, fresh = None, tokens[:, -half:]
-        routed = model.routed(fresh, state)
-        state, fresh = routed.state, _choose(routed.logits[:, -1], temperature, generator)
-        if positions:
-            tokens = torch.cat([tokens, fresh], dim=1)[:, -half:]
-        yield fresh
+    return written(fastest(model.eval(), len(prompt)), prompt, temperature, generator)
 
 
 def generate(
@@ -64,6 +50,11 @@ def generate(
 
     See `characters`; the model stays in the mode that it was in.
 
+    >>> from trix.lab import CharLM, LMConfig
+    >>> model = CharLM(LMConfig(vocab_size=5, dim=8, layers=1, mixer_options={"heads": 2}))
+    >>> generate(model, torch.tensor([[0, 3]]), 6).shape
+    torch.Size([1, 8])
+
     Raises:
         ValueError: an empty prompt, a negative length or temperature.
     """
@@ -76,7 +67,48 @@ def generate(
     return tokens
 
 
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    if temperature == 0:
-        return logits.argmax(dim=-1, keepdim=True)
-    return torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)
+@torch.no_grad()
+def written(
+    read: Read, prompt: Tensor, temperature: float, generator: torch.Generator | None
+) -> Iterator[Tensor]:
+    """Yield what follows a prompt, each character from what was read so far; see `characters`."""
+    fresh = prompt
+    while True:
+        logits = read(fresh)
+        if temperature == 0:
+            fresh = logits.argmax(dim=-1, keepdim=True)
+        else:
+            share = torch.softmax(logits / temperature, dim=-1)
+            fresh = torch.multinomial(share, 1, generator=generator)
+        yield fresh
+
+
+def fastest(model: Any, batch: int) -> Read:
+    """Return the fastest way that there is to read `batch` texts with a model."""
+    from trix.models.sampler.sampler import Sampler  # which knows the models, and they this module
+
+    if batch == 1:
+        try:
+            return Sampler(model).read
+        except ValueError:
+            pass  # there is something in the model that only torch knows
+    return torch_reader(model)
+
+
+def torch_reader(model: Any) -> Read:
+    """Return the way that every model is read, a call of `routed` at a time."""
+    positions, state, latest = getattr(model.config, "positions", 0), None, None
+
+    def read(fresh: Tensor) -> Tensor:
+        nonlocal state, latest
+        if positions:
+            half = max(1, positions // 2)
+            known = fresh if latest is None else torch.cat([latest, fresh], dim=1)
+            if (state.seen if state else 0) + fresh.shape[1] > positions:
+                state, fresh = None, known[:, -half:]
+            latest = known[:, -half:]
+        routed = model.routed(fresh, state)
+        state = routed.state
+        return routed.logits[:, -1]
+
+    return read

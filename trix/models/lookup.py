@@ -1,4 +1,4 @@
-"""What decides the shape of a look-it-up language model, and the names of what it looks up."""
+"""The look-it-up language model: tables of counts, a gate among them and, if wanted, a network."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trix.address.route import Route, RoutedLayer
-from trix.checks import positive
+from trix.checks import one_of, positive, shape
 from trix.counts.context import ContextMemory
 from trix.counts.gate import ContextGate
 from trix.counts.match import BELOW, ECHOES, Echo, echoes
@@ -24,6 +24,9 @@ GATES = ("routed", "fixed")
 @dataclass(frozen=True)
 class LookupConfig:
     """Everything that decides the shape of a `LookupLM`.
+
+    >>> LookupConfig(order=2, network=LMConfig()).places
+    ('order 1', 'order 2', 'network')
 
     Attributes:
         vocab_size: number of distinct characters.
@@ -47,11 +50,9 @@ class LookupConfig:
     echoes: bool = False
 
     def __post_init__(self) -> None:
-        """Check every value."""
         for name in ("vocab_size", "order", "hidden"):
             positive(name, getattr(self, name))
-        if self.gate not in GATES:
-            raise ValueError(f"gate must be one of {GATES}, got {self.gate!r}")
+        one_of("gate", self.gate, GATES)
         if self.network is not None and self.network.vocab_size != self.vocab_size:
             raise ValueError(
                 f"network must have {self.vocab_size} characters, got {self.network.vocab_size}"
@@ -74,7 +75,7 @@ class LookupConfig:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Whom the gate may ask, which is the tables and, last, the network if there is one."""
+        """What the gate chooses among: the tables and, last, the network if there is one."""
         return self.tables if self.network is None else (*self.tables, "network")
 
     @property
@@ -99,7 +100,6 @@ class BlockDraw:
     folds: int
 
     def __repr__(self) -> str:
-        """Say what is drawn, for a checkpoint."""
         digest = hashlib.sha256(self.text.numpy().tobytes()).hexdigest()
         return f"BlockDraw({digest}, {self.folds})"
 
@@ -132,7 +132,7 @@ class Memories(NamedTuple):
     words: WordMemory | None = None
 
     def to(self, device: torch.device | str) -> "Memories":
-        """Move what is read to a device; return it."""
+        """Move what is read to a device."""
         for memory in self:
             if memory is not None:
                 memory.to(device)
@@ -148,14 +148,14 @@ class LookupState(NamedTuple):
 
 
 class LookupRouted(NamedTuple):
-    """What a `LookupLM` says, and who said it.
+    """What a `LookupLM` predicts, and what it is made of.
 
     Attributes:
         logits: log-probabilities of the next character, `[batch, time, vocab]`; they sum to one.
         routes: of the network's routed layers.
         state: to go on from.
         gate: the gate's route among `LookupConfig.places`.
-        inverse_temperature: the power that the blend was raised to, `[batch, time]`.
+        inverse_temperature: the power to which the blend was raised, `[batch, time]`.
     """
 
     logits: Tensor
@@ -173,6 +173,11 @@ class LookupLM(nn.Module):
     parameter and not in `state_dict`: it is counted from the text, or read from a saved model
     (`trix.models.storage`).
 
+    >>> config, text = LookupConfig(vocab_size=3, order=2), torch.tensor([0, 1, 2] * 20)
+    >>> model = LookupLM(config, *count(config, text, "abc"))
+    >>> model(text[None, :7]).shape
+    torch.Size([1, 7, 3])
+
     Args:
         config: see `LookupConfig`.
         memory: counted from the training text, with the config's order and alphabet.
@@ -185,7 +190,6 @@ class LookupLM(nn.Module):
     def __init__(
         self, config: LookupConfig, memory: ContextMemory, words: WordMemory | None = None
     ) -> None:
-        """See the class."""
         super().__init__()
         if (memory.order, memory.vocab_size) != (config.order, config.vocab_size):
             raise ValueError(
@@ -235,8 +239,7 @@ class LookupLM(nn.Module):
         Raises:
             ValueError: bad shape or token.
         """
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens must be [batch, time], got {list(tokens.shape)}")
+        shape("tokens", tokens, "batch", "time")
         if state is None:
             state = LookupState(0, tokens[:, :0], None)
         before = state.recent.shape[1]
@@ -290,10 +293,7 @@ class LookupLM(nn.Module):
         return torch.cat([address, self._echoes(tokens, first).place], dim=-1)
 
     def drop(self, table: str) -> None:
-        """Take a table away: its addresses are found no more, and the gate is told so.
-
-        Args:
-            table: a name in `config.tables`.
+        """Take a table of `config.tables` away: it finds nothing, and the gate does not ask it.
 
         Raises:
             ValueError: there is no such table, or the gate has no other place left.
@@ -302,11 +302,7 @@ class LookupLM(nn.Module):
         self.dropped |= {table}
 
     def restore(self, table: str) -> None:
-        """Undo `drop`.
-
-        Raises:
-            ValueError: there is no such table.
-        """
+        """Undo `drop`."""
         self.gate.allow(self._place(table))
         self.dropped -= {table}
 
@@ -317,13 +313,11 @@ class LookupLM(nn.Module):
         return self.network.routed_layers() if self.network is not None else []
 
     def parameter_count(self) -> int:
-        """Return the number of trained numbers; the tables' counts are not among them."""
+        """Return the number of trained parameters; the tables' counts are not among them."""
         return sum(p.numel() for p in self.parameters())
 
     def _place(self, table: str) -> int:
-        if table not in self.config.tables:
-            raise ValueError(f"table must be one of {self.config.tables}, got {table!r}")
-        return self.config.tables.index(table)
+        return self.config.tables.index(one_of("table", table, self.config.tables))
 
     def _reach(self) -> int:
         # characters before the next that it depends on, the network's aside
@@ -331,7 +325,6 @@ class LookupLM(nn.Module):
         return max(self.config.order, _LATEST + 1, words, heard) - 1
 
     def _addresses(self, tokens: Tensor, first: int) -> Tensor:
-        # where to look in what was counted
         # an n-gram needs a few characters before the first position, a word many
         skipped = max(0, first - self.config.order + 1)
         address = self.memory.addresses(tokens[:, skipped:])[:, first - skipped :]
@@ -367,12 +360,11 @@ def count(config: LookupConfig, tokens: Tensor, alphabet: str) -> Memories:
     Args:
         config: says which tables.
         tokens: the text, int64 `[length]`.
-        alphabet: its characters; of them words are made.
+        alphabet: its characters, some of which are letters.
 
     Raises:
         ValueError: the text is too short or does not fit the config.
     """
-    sizes = (config.order, config.vocab_size, config.folds)
-    memory = ContextMemory(tokens, *sizes)
+    memory = ContextMemory(tokens, config.order, config.vocab_size, config.folds)
     words = WordMemory(tokens, letters_of(alphabet), config.folds) if config.words else None
     return Memories(memory, words)

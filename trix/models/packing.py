@@ -16,22 +16,27 @@ from trix.models.charlm import CharLM
 from trix.tiles.ffn import TriXFFN
 from trix.tiles.tile import TernaryBodies
 
-SCALED, PLAIN = True, False
 TERNARY: dict[type, dict[str, bool]] = {
-    TernaryBodies: {"up": SCALED, "down": SCALED},
-    TriXFFN: {"up": SCALED, "down": SCALED},
-    SignatureRows: {"raw": PLAIN, "frozen_rows": PLAIN},
+    TernaryBodies: {"up": True, "down": True},
+    TriXFFN: {"up": True, "down": True},
+    SignatureRows: {"raw": False, "frozen_rows": False},
 }
-"""What a forward pass reads through its ternary cut alone, with a scale a row or without."""
+"""What a forward pass reads through its ternary cut alone; whether it reads a scale per row too."""
 
 
 def save_packed(model: CharLM, path: Path) -> dict[str, int]:
     """Write a model for inference to one safetensors file.
 
     Weights and signatures that are only ever read through their ternary cut (`TERNARY`) are kept as
-    two bits a weight and a scale a row; floating tensors else become bfloat16, ternary splines too.
-    Nothing is lost of the former: only their numbers before the cut, which training needs and
-    reading does not.
+    two bits per weight and a scale per row; other floating tensors become bfloat16, ternary splines
+    too. The former lose only their values before the cut, which training needs and reading does
+    not.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from trix.lab import LMConfig
+    >>> with TemporaryDirectory() as name:
+    ...     save_packed(CharLM(LMConfig(layers=1, ffn="trix")), Path(name, "model"))["ternary"]
+    32768
 
     Args:
         model: what to write.
@@ -65,6 +70,9 @@ def load_packed(model: CharLM, path: Path) -> None:
         stored = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"corrupt packed model {path}: {error}") from error
+    for prefix, module in model.named_modules():
+        for hook in module._load_state_dict_pre_hooks.values():  # old names become the new ones
+            hook(stored, f"{prefix}." if prefix else "", {}, True, [], [], [])
     if stored.keys() != wanted.keys():
         raise ValueError(
             f"{path} must hold the tensors of this model, got "
@@ -87,13 +95,13 @@ def load_packed(model: CharLM, path: Path) -> None:
 
 
 def _parts(model: CharLM, state: dict[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
-    # kind, name and tensor of all that is written
+    # the kind, name and tensor of everything that is written
     ternary = ternary_names(model)
     for name, value in state.items():
         if name == "head.weight" and model.config.tied:
             continue  # the token embedding's, under another name
         if name.endswith("._extra_state"):
-            continue  # how signatures were edited: a checkpoint keeps that, reading needs it not
+            continue  # how signatures were edited: reading does not need it
         if name in ternary:
             cut = ternarize(value)
             yield "ternary", f"{name}:packed", pack(cut)

@@ -1,8 +1,9 @@
-"""Checkpoints: safetensors for the tensors, JSON for the rest, nothing unpickled.
+"""Models and training runs on disk: safetensors for tensors, JSON for the rest, nothing unpickled.
 
 A checkpoint is a folder. `checkpoint.json` names the tensor file that belongs to it, that file's
 SHA-256 and its own; replacing it is the moment at which a new checkpoint counts, so a process
-killed at any time leaves the last complete one behind.
+killed at any time leaves the last complete one behind. A saved model is a checkpoint with the
+counts of its tables, from which the rest of them is worked out again.
 """
 
 import dataclasses
@@ -22,10 +23,12 @@ from trix.counts.context import ContextMemory
 from trix.counts.rows import Counts
 from trix.counts.words import ADDRESSES, WordMemory, letters_of
 from trix.files import atomic_path, file_sha256, write_text
+from trix.models.alphabet import decode, encode
 from trix.models.charlm import LMConfig
 from trix.models.lookup import LookupConfig, LookupLM
 
 INDEX = "checkpoint.json"
+FORMAT = "trix look-it-up model, 2"
 
 
 class Checkpoint(NamedTuple):
@@ -33,6 +36,14 @@ class Checkpoint(NamedTuple):
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors whose names begin with `name.`, without it."""
+        return {
+            key.removeprefix(f"{name}."): tensor
+            for key, tensor in self.tensors.items()
+            if key.startswith(f"{name}.")
+        }
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -63,31 +74,30 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint | None:
     Raises:
         ValueError: a file is damaged; the message names it, with the expected and received hash.
     """
-    index_path = folder / INDEX
-    if not index_path.exists():
-        return None
-    try:
-        index = json.loads(index_path.read_text(encoding="utf-8"))
-        path, expected, values = folder / index["tensors"], index["sha256"], index["values"]
-        stated = index["values_sha256"]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"corrupt checkpoint index {index_path}: {error}") from error
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"corrupt checkpoint index {index_path}: {error} is missing") from error
-    if (received := _sha256(values)) != stated:
-        raise ValueError(
-            f"corrupt checkpoint index {index_path}: expected SHA-256 {stated} of its values, "
-            f"got {received}"
-        )
+    path = folder / INDEX
     if not path.exists():
-        raise ValueError(f"corrupt checkpoint: {index_path} names {path.name}, which is missing")
-    received = file_sha256(path)
-    if received != expected:
-        raise ValueError(f"corrupt checkpoint {path}: expected SHA-256 {expected}, got {received}")
+        return None
+    corrupt = f"corrupt checkpoint index {path}:"
     try:
-        return Checkpoint(load_file(path, device=device), values)
+        index = json.loads(path.read_text(encoding="utf-8"))
+        values, stated = index["values"], index["values_sha256"]
+        tensors, expected = folder / index["tensors"], index["sha256"]
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{corrupt} {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{corrupt} {error} is missing") from error
+    if (received := _sha256(values)) != stated:
+        raise ValueError(f"{corrupt} expected SHA-256 {stated} of its values, got {received}")
+    if not tensors.exists():
+        raise ValueError(f"corrupt checkpoint: {path} names {tensors.name}, which is missing")
+    if (received := file_sha256(tensors)) != expected:
+        raise ValueError(
+            f"corrupt checkpoint {tensors}: expected SHA-256 {expected}, got {received}"
+        )
+    try:
+        return Checkpoint(load_file(tensors, device=device), values)
     except SafetensorError as error:
-        raise ValueError(f"corrupt checkpoint {path}: {error}") from error
+        raise ValueError(f"corrupt checkpoint {tensors}: {error}") from error
 
 
 def _sha256(values: dict[str, Any]) -> str:
@@ -105,20 +115,16 @@ def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, 
 
 
 def load_optimizer_tensors(
-    optimizers: Sequence[torch.optim.Optimizer], tensors: dict[str, Tensor]
+    optimizers: Sequence[torch.optim.Optimizer], checkpoint: Checkpoint
 ) -> None:
     """Put back what `optimizer_tensors` returned."""
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, which, index, name = key.split(".", 3)
-            states[int(which)].setdefault(int(index), {})[name] = value
+    for key, value in checkpoint.part("optimizer").items():
+        which, index, name = key.split(".", 2)
+        states[int(which)].setdefault(int(index), {})[name] = value
     for optimizer, state in zip(optimizers, states, strict=True):
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-FORMAT = "trix look-it-up model, 2"
 
 
 class Stored(NamedTuple):
@@ -136,17 +142,11 @@ class Stored(NamedTuple):
         """
         if not text:
             raise ValueError("expected at least one character, got none")
-        for at, character in enumerate(text):
-            if character not in self.alphabet:
-                raise ValueError(
-                    f"character {character!r} at {at} is not among the {len(self.alphabet)} that "
-                    f"the model knows: {self.alphabet!r}"
-                )
-        return torch.tensor([[self.alphabet.index(character) for character in text]])
+        return encode(text, self.alphabet, "that the model knows")[None]
 
     def decode(self, tokens: Tensor) -> str:
         """Return the text of numbers, of any shape."""
-        return "".join(self.alphabet[number] for number in tokens.flatten().tolist())
+        return decode(tokens.flatten(), self.alphabet)
 
 
 def save_model(folder: Path, model: LookupLM, alphabet: str, about: dict[str, Any]) -> None:
@@ -166,8 +166,7 @@ def save_model(folder: Path, model: LookupLM, alphabet: str, about: dict[str, An
         raise ValueError(
             f"alphabet must have {model.config.vocab_size} characters, got {len(alphabet)}"
         )
-    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
-    tensors |= pack(model)
+    weights = {f"model.{name}": t for name, t in model.state_dict().items()}
     values = {
         "format": FORMAT,
         "config": dataclasses.asdict(model.config),
@@ -175,11 +174,18 @@ def save_model(folder: Path, model: LookupLM, alphabet: str, about: dict[str, An
         "dropped": sorted(model.dropped),
         "about": about,
     }
-    save_checkpoint(folder, tensors, values)
+    save_checkpoint(folder, weights | pack(model), values)
 
 
 def load_model(folder: Path) -> Stored:
     """Return a saved model, on the CPU and in evaluation mode.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> config, text = LookupConfig(vocab_size=3, order=2), torch.tensor([0, 1, 2] * 20)
+    >>> with TemporaryDirectory() as name:
+    ...     save_model(Path(name), LookupLM(config, ContextMemory(text, 2, 3)), "abc", about={})
+    ...     load_model(Path(name)).encode("cab")
+    tensor([[2, 0, 1]])
 
     Raises:
         FileNotFoundError: there is no model in the folder.
@@ -188,7 +194,7 @@ def load_model(folder: Path) -> Stored:
     saved = load_checkpoint(folder)
     if saved is None:
         raise FileNotFoundError(f"expected a model in {folder}, but there is none")
-    tensors, values = saved
+    values = saved.values
     if values.get("format") != FORMAT:
         raise ValueError(
             f"{folder} must hold a {FORMAT!r}, got {values.get('format')!r}; a model of an earlier "
@@ -196,21 +202,16 @@ def load_model(folder: Path) -> Stored:
         )
     try:
         network = values["config"]["network"]
-        config = LookupConfig(
-            **{**values["config"], "network": LMConfig(**network) if network else None}
-        )
-        tables = {k: t for k, t in tensors.items() if k.startswith("tables.")}
+        network = LMConfig(**network) if network else None
+        config = LookupConfig(**{**values["config"], "network": network})
         alphabet, about = values["alphabet"], values["about"]
         if not isinstance(alphabet, str) or len(alphabet) != config.vocab_size:
             raise ValueError(f"{folder}: expected {config.vocab_size} characters, got {alphabet!r}")
-        words = unpack_words(tensors, alphabet) if config.words else None
-        model = LookupLM(config, unpack_tables(tables, config.vocab_size), words)
-        weights = {
-            k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")
-        }
-        model.load_state_dict(weights)
-        for gone in values.get("dropped", ()):
-            model.drop(gone)
+        words = unpack_words(saved.part("words"), alphabet) if config.words else None
+        model = LookupLM(config, unpack_tables(saved.part("tables"), config.vocab_size), words)
+        model.load_state_dict(saved.part("model"))
+        for table in values.get("dropped", ()):
+            model.drop(table)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{folder} holds a model that does not fit its settings: {error}"
@@ -220,23 +221,25 @@ def load_model(folder: Path) -> Stored:
 
 def pack(model: LookupLM) -> dict[str, Tensor]:
     """Return the counts of a model's tables: `tables.<order>.<what>`, `words.<name>.<what>`."""
+    tables = {f"tables.{name}": t for name, t in pack_tables(model.memory).items()}
     words = pack_words(model.words) if model.words is not None else {}
-    return pack_tables(model.memory) | words
+    return tables | {f"words.{name}": t for name, t in words.items()}
 
 
 def pack_tables(memory: ContextMemory) -> dict[str, Tensor]:
-    """Return the counts of a memory as small tensors, `tables.<order>.<what>`."""
-    letter = np.uint8 if memory.vocab_size <= 256 else np.int32
+    """Return the counts of a memory as small tensors, `<order>.<what>`.
+
+    An n-gram is kept as its last character, and how many longer ones it begins: all of an order are
+    sorted, so that those which begin alike stand together.
+    """
     packed: dict[str, Tensor] = {}
     for n, table in enumerate(memory.counts, start=1):
-        count = table.count.sum(axis=1)
-        packed[f"tables.{n}.character"] = _tensor(table.character, letter)
-        packed[f"tables.{n}.count"] = _tensor(count, _narrow(int(count.max())))
+        packed[f"{n}.character"] = _letters(table.character, memory.vocab_size)
+        packed[f"{n}.count"] = _narrow(table.count.sum(axis=1))
         if n < memory.order:
             code = table.key * memory.vocab_size + table.character
             ends = np.append(code, np.iinfo(np.int64).max)
-            children = np.diff(np.searchsorted(memory.counts[n].key, ends))
-            packed[f"tables.{n}.children"] = _tensor(children, _narrow(int(children.max())))
+            packed[f"{n}.children"] = _narrow(np.diff(np.searchsorted(memory.counts[n].key, ends)))
     return packed
 
 
@@ -246,13 +249,12 @@ def unpack_tables(packed: dict[str, Tensor], vocab_size: int) -> ContextMemory:
     Raises:
         ValueError: the tables do not fit each other.
     """
+    wide = {name: t.numpy().astype(np.int64) for name, t in packed.items()}
     counts: list[Counts] = []
-    children = np.array([packed["tables.1.character"].numel()])
-    code = np.zeros(1, dtype=np.int64)
+    children, code = np.array([len(wide["1.character"])]), np.zeros(1, dtype=np.int64)
     order = sum(name.endswith(".count") for name in packed)
     for n in range(1, order + 1):
-        character = packed[f"tables.{n}.character"].numpy().astype(np.int64)
-        count = packed[f"tables.{n}.count"].numpy().astype(np.int64)
+        character, count = wide[f"{n}.character"], wide[f"{n}.count"]
         if children.sum() != len(character) or len(count) != len(character):
             raise ValueError(
                 f"order {n} must have {children.sum()} entries, got {len(character)} and "
@@ -263,22 +265,19 @@ def unpack_tables(packed: dict[str, Tensor], vocab_size: int) -> ContextMemory:
         if len(code) == 0 or (np.diff(code) <= 0).any() or (character >= vocab_size).any():
             raise ValueError(f"order {n} must be sorted and of {vocab_size} characters")
         counts.append(Counts(key, character, count[:, None]))
-        if n < order:
-            children = packed[f"tables.{n}.children"].numpy().astype(np.int64)
+        children = wide[f"{n}.children"] if n < order else children
     return ContextMemory.from_counts(counts, vocab_size)
 
 
 def pack_words(memory: WordMemory) -> dict[str, Tensor]:
-    """Return a memory's counts as small tensors, `words.<name>.<what>`."""
-    letter = np.uint8 if memory.vocab_size <= 256 else np.int32
+    """Return a memory's counts as small tensors, `<name>.<what>`."""
     packed: dict[str, Tensor] = {}
     for name, table in zip(ADDRESSES, memory.counts, strict=True):
         keys, entries = np.unique(table.key, return_counts=True)
-        count = table.count.sum(axis=1)
-        packed[f"words.{name}.key"] = _tensor(keys, np.int64)
-        packed[f"words.{name}.entries"] = _tensor(entries, _narrow(int(entries.max(initial=0))))
-        packed[f"words.{name}.character"] = _tensor(table.character, letter)
-        packed[f"words.{name}.count"] = _tensor(count, _narrow(int(count.max(initial=0))))
+        packed[f"{name}.key"] = torch.from_numpy(keys)
+        packed[f"{name}.entries"] = _narrow(entries)
+        packed[f"{name}.character"] = _letters(table.character, memory.vocab_size)
+        packed[f"{name}.count"] = _narrow(table.count.sum(axis=1))
     return packed
 
 
@@ -292,7 +291,7 @@ def unpack_words(packed: dict[str, Tensor], alphabet: str) -> WordMemory:
     counts: list[Counts] = []
     for name in ADDRESSES:
         keys, entries, character, count = (
-            packed[f"words.{name}.{what}"].numpy().astype(np.int64)
+            packed[f"{name}.{what}"].numpy().astype(np.int64)
             for what in ("key", "entries", "character", "count")
         )
         sizes = (len(keys), entries.sum(), len(character))
@@ -307,9 +306,11 @@ def unpack_words(packed: dict[str, Tensor], alphabet: str) -> WordMemory:
     return WordMemory.from_counts(counts, letters_of(alphabet))
 
 
-def _narrow(largest: int) -> type[np.generic]:
-    return np.uint8 if largest < 2**8 else np.int32 if largest < 2**31 else np.int64
+def _letters(values: np.ndarray, vocab_size: int) -> Tensor:
+    return torch.from_numpy(values.astype(np.uint8 if vocab_size <= 256 else np.int32))
 
 
-def _tensor(values: np.ndarray, kind: type[np.generic]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values.astype(kind)))
+def _narrow(values: np.ndarray) -> Tensor:
+    largest = int(values.max(initial=0))
+    kind = np.uint8 if largest < 2**8 else np.int32 if largest < 2**31 else np.int64
+    return torch.from_numpy(values.astype(kind))

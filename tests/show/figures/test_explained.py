@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from tests.test_lab_explain import ORDER, TEXT, stored
+from tests.models.test_explain import ORDER, TEXT, stored
 from trix.models.explain import explain
 from trix.show.figures.explained import COLUMNS, alt, explained, laid_out, tint
 from trix.show.figures.style import contrast

@@ -15,8 +15,8 @@ from trix.lab.cost import reader
 from trix.lab.recipes import preset, protocol
 from trix.memory.attention import AttentionState
 from trix.models.charlm import CharLM, LMState
+from trix.models.generate import characters
 from trix.models.lookup import LookupLM, count
-from trix.models.sampler.sampler import Sampler
 
 WINDOWS, PASTS = (64, 1024), (64, 16384)
 STEPS, ROUNDS, LENGTH, PARTS = 8, 15, 20_000, 10
@@ -54,7 +54,7 @@ def sample(quick: bool = False) -> list[dict[str, Any]]:
     ours, text = _ours(QUICK if quick else None)
     text = text[None, -longest:]
     theirs = _attention(ours.config.vocab_size, longest + STEPS)
-    cases: dict[str, Any] = {"ours": _writer(Sampler(ours).characters(text[:, :64]))}
+    cases: dict[str, Any] = {"ours": _writer(characters(ours, text[:, :64]))}
     for n in windows:
         cases[f"{RECOMPUTED} {n}"] = _writer(_recomputed(theirs, text[:, -n:]))
     for n in pasts:
@@ -130,7 +130,7 @@ def _readers(state: LMState) -> Any:
 
 
 def _long(model: LookupLM, prompt: Tensor, length: int) -> list[dict[str, Any]]:
-    more, size, spent = Sampler(model).characters(prompt), length // PARTS, []
+    more, size, spent = characters(model, prompt), length // PARTS, []
     for _ in tqdm(range(PARTS), desc="a long text", unit="part"):
         began = time.perf_counter()
         for _ in range(size):

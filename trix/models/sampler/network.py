@@ -36,7 +36,6 @@ class NetworkStep:
     """
 
     def __init__(self, network: CharLM, told: nn.Linear) -> None:
-        """See the class."""
         positions, biased = network.position is not None, network.config.bias
         if positions or biased:
             raise ValueError(
@@ -51,11 +50,6 @@ class NetworkStep:
         self.layers = [LayerStep(block) for block in network.blocks]
         self.eps = network.norm.eps
 
-    def reset(self) -> None:
-        """Forget the text."""
-        for layer in self.layers:
-            layer.reset()
-
     def step(self, token: int, seen: np.ndarray) -> np.ndarray:
         """Read a character, and roots and evidence, which `seen` begins with; return `[dim]`."""
         x = self.told @ seen[: self.told.shape[1]]
@@ -66,17 +60,9 @@ class NetworkStep:
 
 
 class LayerStep:
-    """A block of routed memory and flat lookup, with its state.
-
-    Args:
-        block: what to copy.
-
-    Raises:
-        ValueError: it is of something else, which is named.
-    """
+    """A block of routed memory and flat lookup, with the state of both."""
 
     def __init__(self, block: Any) -> None:
-        """See the class."""
         mixer, ffn = _checked(block)
         self.heads, self.slot_count, self.width = mixer.heads, mixer.slots, mixer.width
         # the convolution, or one of one token that does nothing but scale as the norm does
@@ -119,9 +105,6 @@ class LayerStep:
             # the last knot is a cell of its own, which does not rise
             self.low = array(knots.flatten())
             self.rise = array(torch.diff(knots, append=knots[:, -1:]).flatten())
-
-    def reset(self) -> None:
-        """Empty the slots and the convolution."""
         self.past = np.zeros_like(self.kernel)
         self.slots = np.zeros((self.heads, self.slot_count, self.width), dtype=np.float32)
 
@@ -168,15 +151,8 @@ def _checked(block: Block) -> tuple[RoutedMemory, SparseLookupFFN]:
             "network must be of RoutedMemory and SparseLookupFFN, got "
             f"{type(mixer).__name__} and {type(ffn).__name__}"
         )
-    more = [
-        name
-        for name, part in (
-            ("rotation", mixer.rotation),
-            ("delta", mixer.strength),
-            ("content", mixer.keys),
-        )
-        if part is not None
-    ]
+    others = {"rotation": "rotation", "delta": "strength", "content": "keys"}
+    more = [name for name, part in others.items() if getattr(mixer, part, None) is not None]
     if more or (mixer.top_k or mixer.slots) < mixer.slots:
         raise ValueError(
             f"memory must read all slots and have none but {PARTS}, got top_k {mixer.top_k} of "
@@ -210,14 +186,9 @@ _FLOOR = 1e-9  # the gate's, under its logarithms
 
 
 class GateStep:
-    """The gate of a `LookupLM`, and its network's head.
-
-    Args:
-        model: what to copy them from.
-    """
+    """The gate of a `LookupLM`, and its network's head."""
 
     def __init__(self, model: LookupLM) -> None:
-        """See the class."""
         gate, vocab = model.gate, model.config.vocab_size
         tables = self.tables = gate.tables
         self.vocab_size = vocab
@@ -239,9 +210,6 @@ class GateStep:
         self.bias = array(gate.read.bias)
         self.think, self.think_bias = array(gate.think.weight), array(gate.think.bias)
         self.score, self.score_bias = array(gate.score.weight), array(gate.score.bias)
-
-    def reset(self) -> None:
-        """Forget the text."""
         self.recent = [self.vocab_size] * len(self.latest)
 
     def blend(

@@ -1,4 +1,9 @@
-"""The tables of a look-it-up model for one text, a character at a time, in NumPy."""
+"""The tables of a look-it-up model for one text, a character at a time, in NumPy.
+
+Each step has a method `read(token, evidence, said)`, which reads the text's next character and sets
+the rows of its own tables in `evidence` `[tables, 3]` and in the distributions `said` `[tables,
+vocab]`, some of which are made of others that have been set before.
+"""
 
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -6,23 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from trix.counts.context import ContextMemory
 from trix.counts.match import DISCOUNT, ECHOES, LENGTHS
 from trix.counts.match import REACH as HEARD
 from trix.counts.rows import CountRows
 from trix.counts.words import ADDRESSES, BASE, REACH, WordMemory, combined
+from trix.models.lookup import LookupLM
 from trix.models.sampler.network import array
 
 
 class RowStep:
-    """The rows of a memory, nothing left out.
-
-    Args:
-        memory: what to copy them from.
-    """
+    """The rows of a memory, nothing left out."""
 
     def __init__(self, memory: CountRows) -> None:
-        """See the class."""
         self.keys, self.start, self.character = (
             t.cpu().numpy() for t in (memory.keys, memory.start, memory.character)
         )
@@ -48,34 +48,18 @@ class RowStep:
 
 
 class TableStep:
-    """What a `ContextMemory` says after each character of one text.
+    """What n-grams say after each character of one text."""
 
-    Args:
-        memory: nothing is left out of it.
-        dropped: names of tables that are not asked, as "order 3".
-    """
-
-    def __init__(self, memory: ContextMemory, dropped: frozenset[str]) -> None:
-        """See the class."""
-        self.order, self.vocab_size = memory.order, memory.vocab_size
-        self.rows = RowStep(memory)
-        self.closed = [n for n in range(self.order) if f"order {n + 1}" in dropped]
+    def __init__(self, model: LookupLM) -> None:
+        self.order, self.vocab_size = model.config.order, model.config.vocab_size
+        self.rows = RowStep(model.memory)
+        self.closed = [n for n in range(self.order) if f"order {n + 1}" in model.dropped]
         self.wraps = np.array([self.vocab_size**n for n in range(self.order)])
         self.first_key = np.arange(self.order) * self.wraps[-1]
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the text."""
         self.codes, self.seen = np.zeros(self.order, dtype=np.int64), 0
 
     def read(self, token: int, evidence: np.ndarray, said: np.ndarray) -> None:
-        """Fill in what stands at the addresses of the text so far.
-
-        Args:
-            token: the text's next character.
-            evidence: `[tables, 3]`; the first, as many as there are orders, are filled.
-            said: `[tables, vocab]`, likewise.
-        """
+        """Set the first rows, as many as there are orders."""
         evidence = evidence[: self.order]
         self.codes = (self.codes * self.vocab_size + token) % self.wraps
         self.seen += 1
@@ -93,40 +77,19 @@ class TableStep:
 
 
 class WordStep:
-    """What a `WordMemory` says after each character of one text.
+    """What words and lines say after each character of one text."""
 
-    Args:
-        memory: nothing is left out of it.
-        first: place of its first address among all tables.
-        lower: which tables are asked for what each of its own does not know.
-        dropped: names of addresses that are not asked.
-    """
-
-    def __init__(
-        self, memory: WordMemory, first: int, lower: Sequence[int], dropped: frozenset[str]
-    ) -> None:
-        """See the class."""
-        self.first = first
-        self.vocab_size, self.letters = memory.vocab_size, memory.letters.tolist()
-        self.lower = lower
-        self.rows = RowStep(memory)
-        self.open = np.array([name not in dropped for name in ADDRESSES])
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the text."""
+    def __init__(self, model: LookupLM, words: WordMemory) -> None:
+        self.first, self.vocab_size = model.config.order, words.vocab_size
+        self.lower = [model.config.lower(self.first + n) for n in range(len(ADDRESSES))]
+        self.letters, self.rows = words.letters.tolist(), RowStep(words)
+        self.open = np.array([name not in model.dropped for name in ADDRESSES])
         self.at, self.turn, self.latest = -1, -1, [0, 0, 0]
         # the word so far and the two before: their numbers, and the places before they begin
         self.words, self.gaps, self.power = [0, 0, 0], [-1, -1, -1], 1
 
     def read(self, token: int, evidence: np.ndarray, said: np.ndarray) -> None:
-        """Fill in what stands at the addresses of the text so far, after what n-grams say.
-
-        Args:
-            token: the text's next character.
-            evidence: `[tables, 3]`; those of the four addresses, from `first` on, are filled.
-            said: `[tables, vocab]`, likewise, from the others.
-        """
+        """Set the rows of the four addresses, from `first` on, after those of the n-grams."""
         keys, known = self._keys(token)
         first = self.first
         here = evidence[first : first + len(keys)]
@@ -162,35 +125,19 @@ class WordStep:
 
 
 class EchoStep:
-    """What echoes after each character of one text, see `trix.counts.match`.
+    """What echoes after each character of one text, see `trix.counts.match`."""
 
-    Args:
-        first: place of the first echo among all tables.
-        lower: which tables are asked for what each echo does not know.
-        dropped: names of addresses that are not asked.
-    """
-
-    def __init__(self, first: int, lower: Sequence[int], dropped: frozenset[str]) -> None:
-        """See the class."""
-        self.first, self.lower = first, lower
-        self.closed = [name in dropped for name in ECHOES]
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the text."""
+    def __init__(self, model: LookupLM) -> None:
+        self.first = model.config.tables.index(ECHOES[0])
+        self.lower = [model.config.lower(self.first + n) for n in range(len(ECHOES))]
+        self.closed = [name in model.dropped for name in ECHOES]
         self.latest: deque[int] = deque(maxlen=max(LENGTHS))
         # for each length, what followed at each address, oldest first, and the addresses in turn
         self.after: list[dict[tuple[int, ...], deque[int]]] = [{} for _ in LENGTHS]
         self.turn: list[deque[tuple[int, ...]]] = [deque() for _ in LENGTHS]
 
     def read(self, token: int, evidence: np.ndarray, said: np.ndarray) -> None:
-        """Fill in what echoes of the text so far, after what the other tables say.
-
-        Args:
-            token: the text's next character.
-            evidence: `[tables, 3]`; the last are filled.
-            said: `[tables, vocab]`; the last are filled, from the others.
-        """
+        """Set the last rows, after all others."""
         before = tuple(self.latest)
         self.latest.append(token)
         for n, length in enumerate(LENGTHS):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from trix.lab.recipes import PROTOCOLS, protocol
+from trix.lab.recipes import PROTOCOLS, check_parameters, choose, preset, protocol
 
-CONSTANTS = Path(__file__).parents[1] / "book" / "constants.toml"
+CONSTANTS = Path(__file__).parents[2] / "book" / "constants.toml"
 
 
 def _settings(name: str) -> dict:
@@ -63,6 +63,26 @@ def test_the_book_shows_the_sizes_that_the_code_uses():
         assert declared[name][key] == _settings(name)[names[key]], (name, key)
 
 
-def test_an_unknown_protocol_is_named():
-    with pytest.raises(ValueError, match=r"one of .*'nano', .*, got 'mega'"):
-        protocol("mega")
+def test_each_budget_gets_its_own_value():
+    check_parameters("full", 0)
+    check_parameters("quick", 2**63 - 1)
+    assert choose("quick", quick=3, full=7) == 3
+    assert choose("full", quick=3, full=7) == 7
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: protocol("mega"), ValueError, r"one of .*'nano', .*, got 'mega'"),
+        (lambda: preset("mega"), ValueError, r"one of .*'small', .*, got 'mega'"),
+        (lambda: choose("fast", quick=1, full=2), ValueError, r"'full', 'quick'.*got 'fast'"),
+        (lambda: check_parameters("fast", 0), ValueError, "budget must be one of"),
+        (lambda: check_parameters("quick", -1), ValueError, "seed must be at least 0, got -1"),
+        (lambda: check_parameters("quick", 2**63), ValueError, r"below 2\*\*63, got 9223372036"),
+        (lambda: check_parameters("quick", 0.5), TypeError, "seed must be an integer, got 0.5"),
+        (lambda: check_parameters("quick", True), TypeError, "seed must be an integer, got True"),
+    ],
+)
+def test_what_there_is_not_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

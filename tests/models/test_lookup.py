@@ -1,6 +1,5 @@
 import dataclasses
 import math
-import random
 from typing import Any
 
 import pytest
@@ -8,10 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from tests import reference
+from tests.models.small import FOLDS, NETWORK, ORDER, VOCAB, chain, lookup_model
 from trix.counts.context import ContextMemory
 from trix.counts.match import ECHOES
 from trix.counts.match import REACH as HEARD
-from trix.counts.words import ADDRESSES, REACH, WordMemory, letters_of
+from trix.counts.words import ADDRESSES, REACH
 from trix.experiments.lookup import weights
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.optimize import TrainConfig, make_optimizers
@@ -19,18 +19,6 @@ from trix.lab.train import train
 from trix.models.charlm import LMConfig
 from trix.models.lookup import BlockDraw, LookupConfig, LookupLM
 
-VOCAB, ORDER, FOLDS = 11, 4, 3
-ALPHABET = "\n ,ABEabden"
-NETWORK = LMConfig(
-    vocab_size=VOCAB,
-    dim=12,
-    layers=2,
-    positions=0,
-    mixer="routed-memory",
-    mixer_options={"heads": 3, "slots": 5},
-    ffn="lookup",
-    ffn_options={"tiles": 7, "tiles_per_cluster": None, "top_k": 2},
-)
 KINDS: list[dict[str, Any]] = [
     {"network": NETWORK},
     {"network": None},
@@ -45,35 +33,12 @@ KINDS: list[dict[str, Any]] = [
 ]
 
 
-def _text(length, vocab_size=VOCAB, seed=0):
-    # a chain of the second order, so that addresses say something
-    draw = random.Random(seed)
-    follow = {}
-    text = [0, 1]
-    while len(text) < length:
-        likely = follow.setdefault(tuple(text[-2:]), draw.choices(range(vocab_size), k=2))
-        text.append(draw.choice(likely) if draw.random() < 0.8 else draw.randrange(vocab_size))
-    return text
-
-
 def _model(**changes):
-    settings = {"vocab_size": VOCAB, "order": ORDER, "folds": FOLDS, "hidden": 13, **changes}
-    config = LookupConfig(**settings)
-    text = torch.tensor(_text(400))
-    memory = ContextMemory(text, config.order, VOCAB, config.folds, torch.float64)
-    words = None
-    if config.words:
-        words = WordMemory(text, letters_of(ALPHABET), config.folds, torch.float64)
-    torch.manual_seed(5)
-    model = LookupLM(config, memory, words).double().eval()
-    with torch.no_grad():  # as after training: no scale so small that an error could hide in it
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return lookup_model(chain(400), torch.float64, **changes)
 
 
 def _tokens(batch, time, seed=0):
-    text = torch.tensor(_text(400, seed=1))
+    text = torch.tensor(chain(400, seed=1))
     first = torch.randint(400 - time, (batch, 1), generator=torch.Generator().manual_seed(seed))
     return text[first + torch.arange(time)]
 
@@ -93,10 +58,12 @@ def _reach(config):
     return max(before)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("chunks", [[1] * 13, [5, 1, 7], [12, 1], [2, 11]])
-def test_chunks_equal_one_pass(kind, chunks):
-    model = _model(**kind)
+CHUNKS = ([1] * 13, [5, 1, 7], [12, 1], [2, 11])
+
+
+@pytest.mark.parametrize("n", range(len(KINDS)))
+def test_chunks_equal_one_pass(n):
+    model, chunks = _model(**KINDS[n]), CHUNKS[n % 4]
     tokens = _tokens(2, 13)
     whole = model.routed(tokens)
     state, parts = None, []
@@ -149,7 +116,7 @@ def test_the_future_changes_neither_outputs_nor_addresses_nor_routes(kind):
 @pytest.mark.parametrize("block", [None, 0, 2])
 def test_what_is_looked_up_is_what_the_loop_counted(place, block):
     model = _only(_model(), place)
-    tokens, text = _tokens(2, 13), _text(400)
+    tokens, text = _tokens(2, 13), chain(400)
     left_out = None if block is None else torch.tensor([block, 1])
     got = model.routed(tokens, None, left_out).logits
     counts = [reference.grams(text, n) for n in range(1, ORDER + 1)]
@@ -179,7 +146,7 @@ def test_the_network_is_told_what_the_tables_say():
     features, _, _ = model.network.features(tokens, None, told)
     torch.testing.assert_close(before, F.log_softmax(model.network.head(features), dim=-1))
     # only what is told differs
-    model.memory = ContextMemory(torch.tensor(_text(400, seed=9)), ORDER, VOCAB, 0, torch.float64)
+    model.memory = ContextMemory(torch.tensor(chain(400, seed=9)), ORDER, VOCAB, 0, torch.float64)
     assert not torch.allclose(model(tokens), before)
     torch.nn.init.zeros_(model.told.weight)
     torch.testing.assert_close(model(tokens), F.log_softmax(model.network(tokens), dim=-1))
@@ -267,7 +234,7 @@ def test_an_echo_that_is_dropped_says_what_the_one_that_it_asks_says(name):
 
 def test_a_model_with_echoes_reads_them_off_the_text_itself():
     model = _only(_model(words=True, echoes=True), ORDER + 4 + 1)
-    tokens = torch.tensor([_text(700, seed=1)])
+    tokens = torch.tensor([chain(700, seed=1)])
     got, places = model(tokens)[0].exp(), model.known(tokens)[0, :, -2:]
     lower = model.read(tokens).probabilities[0, :, ORDER - 1]  # of four orders, the longest
     for t in range(0, 700, 7):
@@ -309,7 +276,7 @@ def test_places_are_the_tables_and_the_network():
 @pytest.mark.parametrize("echoes", [False, True])
 def test_a_long_text_in_pieces_knows_what_one_pass_knows(echoes):
     model = _model(network=None, words=True, echoes=echoes)
-    tokens = torch.tensor([_text(700, seed=n) for n in (1, 2, 3)])
+    tokens = torch.tensor([chain(700, seed=n) for n in (1, 2, 3)])
     whole = model.routed(tokens)
     state, parts = None, []
     for part in tokens.split([1, 90, 3, 77, 85, 257, 100, 87], dim=1):
@@ -372,7 +339,7 @@ def test_gradients_reach_all_that_is_learned_and_forward_writes_nothing(kind):
 
 def test_a_fresh_network_is_not_told_anything_and_tables_are_no_parameters():
     config = LookupConfig(VOCAB, ORDER, 0, network=NETWORK)
-    memory = ContextMemory(torch.tensor(_text(400)), ORDER, VOCAB, 0)
+    memory = ContextMemory(torch.tensor(chain(400)), ORDER, VOCAB, 0)
     torch.manual_seed(0)
     model = LookupLM(config, memory).eval()
     assert not model.told.weight.any()
@@ -387,52 +354,10 @@ def test_a_fresh_network_is_not_told_anything_and_tables_are_no_parameters():
     assert alone.routed_layers() == []
 
 
-def test_bad_arguments_are_named():
-    for name in ("vocab_size", "order", "hidden"):
-
-        def changed(value, name=name) -> dict[str, Any]:
-            return {name: value}
-
-        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
-            LookupConfig(**changed(0))
-        with pytest.raises(TypeError, match=f"{name} must be an integer, got 1.5"):
-            LookupConfig(**changed(1.5))
-    with pytest.raises(ValueError, match=r"gate must be one of \('routed', 'fixed'\), got 'open'"):
-        LookupConfig(gate="open")
-    with pytest.raises(ValueError, match="network must have 65 characters, got 11"):
-        LookupConfig(network=NETWORK)
-    text = torch.tensor(_text(400))
-    for order, vocab_size in ((3, VOCAB), (ORDER, VOCAB + 1)):
-        with pytest.raises(
-            ValueError, match=f"order 4 and 11 characters, got {order} and {vocab_size}"
-        ):
-            LookupLM(LookupConfig(VOCAB, ORDER), ContextMemory(text, order, vocab_size))
-    model = _model()
-    with pytest.raises(ValueError, match=r"\[batch, time\], got \[5\]"):
-        model(text[:5])
-    with pytest.raises(ValueError, match="0 … 10, got 3 … 11"):
-        model(torch.tensor([[3, 11]]))
-    for table in ("order 0", "order 5", "word", "network"):
-        with pytest.raises(ValueError, match=f"one of .*'order 4'.*, got '{table}'"):
-            model.drop(table)
-        with pytest.raises(ValueError, match=f"one of .*'order 4'.*, got '{table}'"):
-            model.restore(table)
-    config, memory = LookupConfig(VOCAB, 4), ContextMemory(text, 4, VOCAB)
-    words = WordMemory(text, letters_of(ALPHABET + "z"))
-    with pytest.raises(ValueError, match="if and only if words=True, got None"):
-        LookupLM(dataclasses.replace(config, words=True), memory)
-    with pytest.raises(ValueError, match="if and only if words=True, got <"):
-        LookupLM(config, memory, words)
-    with pytest.raises(ValueError, match="words must have 11 characters, got 12"):
-        LookupLM(dataclasses.replace(config, words=True), memory, words)
-    with pytest.raises(ValueError, match="left_out needs a memory with folds"):
-        _model(folds=0).routed(_tokens(1, 5), None, torch.tensor([0]))
-
-
 @pytest.fixture(scope="module")
 def trained():
     """Tables and a gate, learned with and without blocks left out; and a text they never saw."""
-    text = torch.tensor(_text(5000, 13, seed=4))
+    text = torch.tensor(chain(5000, 13, seed=4))
     seen, unseen = text[:4000], text[4000:]
     config = TrainConfig(steps=120, batch=16, context=32, lr=1e-2, warmup=10)
     found = {}
@@ -458,7 +383,7 @@ def test_without_leaving_one_out_the_router_trusts_the_longest_order_too_much(tr
 def test_a_gate_that_learned_is_better_than_any_one_order(trained):
     model, _, loss, _ = trained[8]
     assert loss < math.log(13) - 0.5
-    text = torch.tensor(_text(5000, 13, seed=4))[4000:]
+    text = torch.tensor(chain(5000, 13, seed=4))[4000:]
     rows, targets = text[:-1].view(-1, 27), text[1:].view(-1, 27)
     said = model.memory.read(model.memory.addresses(rows)).probabilities
     index = targets[..., None, None].expand(*targets.shape, 6, 1)

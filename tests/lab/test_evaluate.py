@@ -5,13 +5,7 @@ import torch
 
 from tests import reference
 from trix.counts.ngram import CountTables
-from trix.lab.evaluate import (
-    Evaluation,
-    evaluate,
-    evaluate_streaming,
-    model_log_probs,
-    table_log_probs,
-)
+from trix.lab.evaluate import Evaluation, evaluate, model_log_probs, table_log_probs
 from trix.models.charlm import CharLM, LMConfig
 
 
@@ -76,27 +70,11 @@ def test_a_block_sees_nothing_of_the_one_before():
     assert abs(uncut.nats - whole.nats) > 1e-3
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 28, 100])
-def test_streaming_equals_one_uncut_pass(chunk):
-    model, data = _model(), _data(29)
-    uncut = evaluate(model_log_probs(model), data, block=28)
-    streamed = evaluate_streaming(model, data, chunk)
-    assert streamed.tokens == uncut.tokens == 28
-    assert streamed.nats == pytest.approx(uncut.nats, abs=1e-5)
-
-
-def test_streaming_past_the_positions_is_refused():
-    with pytest.raises(ValueError, match="at most 16 positions, got 20"):
-        evaluate_streaming(_model(positions=16), _data(40), 10)
-    assert evaluate_streaming(_model(positions=0), _data(40), 10).tokens == 39
-
-
 def test_dropout_is_off_and_the_mode_is_kept():
     model, data = _model(dropout=0.5), _data(29)
     expected = evaluate(model_log_probs(model.eval()), data, 7)
     model.train()
     assert evaluate(model_log_probs(model), data, 7) == expected
-    assert evaluate_streaming(model, data) == evaluate_streaming(model, data)
     assert model.training
 
 
@@ -106,19 +84,15 @@ def test_units():
     assert score.bits == pytest.approx(3)
 
 
-@pytest.mark.parametrize("data", [torch.zeros(1, dtype=torch.int64), torch.zeros(2, 5).long()])
-def test_too_little_text_is_refused(data):
-    with pytest.raises(ValueError, match="length >= 2"):
-        evaluate(model_log_probs(_model()), data, 5)
-    with pytest.raises(ValueError, match="length >= 2"):
-        evaluate_streaming(_model(), data)
-
-
-@pytest.mark.parametrize("bad", [0, -3])
-def test_negative_blocks_are_refused(bad):
-    with pytest.raises(ValueError, match=f"block must be at least 1, got {bad}"):
-        evaluate(model_log_probs(_model()), _data(9), bad)
-    with pytest.raises(ValueError, match=f"batch must be at least 1, got {bad}"):
-        evaluate(model_log_probs(_model()), _data(9), 4, bad)
-    with pytest.raises(ValueError, match=f"chunk must be at least 1, got {bad}"):
-        evaluate_streaming(_model(), _data(9), bad)
+@pytest.mark.parametrize(
+    ("data", "sizes", "message"),
+    [
+        (torch.zeros(1).long(), (5,), "length >= 2"),
+        (torch.zeros(2, 5).long(), (5,), "length >= 2"),
+        (_data(9), (0,), "block must be at least 1, got 0"),
+        (_data(9), (4, -3), "batch must be at least 1, got -3"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(data, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(model_log_probs(_model()), data, *sizes)

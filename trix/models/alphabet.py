@@ -1,0 +1,59 @@
+"""Text as numbers: a character's number is its place in an alphabet, a string without repeats."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trix.checks import integers, place, shape
+
+
+def encode(text: str, alphabet: str, whose: str) -> Tensor:
+    """Return the number of each character, int64 `[len(text)]`.
+
+    Args:
+        text: what to encode.
+        alphabet: characters in any order.
+        whose: says in an error whose alphabet it is, as "of corpus 'plays'".
+
+    Raises:
+        TypeError: the text is no `str`.
+        ValueError: a character is not in the alphabet; it is named.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"expected a str, got {text!r}")
+    wanted, known = _code_points(text), _code_points(alphabet)
+    order = np.argsort(known)
+    found = np.searchsorted(known, wanted, sorter=order)
+    numbers = order[np.minimum(found, len(known) - 1)]
+    unknown = np.flatnonzero(known[numbers] != wanted)
+    if unknown.size:
+        at = int(unknown[0])
+        raise ValueError(
+            f"character {text[at]!r} at {at} is not among the {len(alphabet)} {whose}: {alphabet!r}"
+        )
+    return torch.from_numpy(numbers)
+
+
+def decode(numbers: Tensor | Sequence[int], alphabet: str) -> str:
+    """Return the text whose characters have these numbers, `[length]`; undoes `encode`.
+
+    Raises:
+        TypeError: they are not whole numbers.
+        ValueError: they do not lie in a row.
+        IndexError: one of them is no character's number.
+    """
+    row = torch.as_tensor(numbers)
+    shape("numbers", row, "length")
+    if row.numel() == 0:
+        return ""
+    integers("numbers", row)
+    numbers = row.tolist()
+    for number in (min(numbers), max(numbers)):
+        place("number", number, len(alphabet))
+    return "".join(alphabet[number] for number in numbers)
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
