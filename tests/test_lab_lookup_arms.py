@@ -1,13 +1,10 @@
 import json
 import math
-import sys
-from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 
-from tests import reference
 from trix.counts.match import ECHOES
 from trix.counts.words import ADDRESSES
 from trix.experiments import lookup as lookup_arms
@@ -22,7 +19,7 @@ from trix.experiments.lookup import (
 )
 from trix.lab import recipes as presets
 from trix.lab.corpus import Corpus
-from trix.lab.evaluate import Evaluation, evaluate, evaluate_dynamic, model_log_probs
+from trix.lab.evaluate import evaluate_dynamic, model_log_probs
 from trix.lab.optimize import TrainConfig
 from trix.lab.recipes import PRESETS, Preset, preset
 from trix.models.charlm import LMConfig
@@ -208,57 +205,6 @@ def test_losses_without_a_place_leave_the_model_as_it_was(network):
     assert len({round(loss, 6) for loss in got.values()}) == len(got)
 
 
-@pytest.mark.parametrize(("counted", "block", "length"), [(20, 7, 100), (5, 7, 22), (21, 7, 64)])
-def test_dynamic_evaluation_counts_what_it_has_read_and_no_more(
-    counted, block, length, monkeypatch
-):
-    monkeypatch.setattr(lookup_arms, "_COUNTED", counted)
-    # a model that says what the longest address says
-    model = _model(network=False)
-    torch.nn.init.zeros_(model.gate.score.weight)
-    torch.nn.init.zeros_(model.gate.score.bias)
-    model.gate.forbid(0)
-    model.gate.forbid(1)
-    memory = model.memory
-    train = CORPUS.train.tolist()
-    # words that the training text does not have, again and again
-    text = CORPUS.encode("gone, so many only. " * 9)[:length].tolist()
-    part = {20: 21, 5: 7, 21: 21}[counted]  # whole blocks
-    total = 0.0
-    for t in range(length - 1):
-        read = [text[first : first + part] for first in range(0, t // part * part, part)]
-        counts = [
-            sum((reference.grams(piece, n) for piece in [train, *read]), Counter())
-            for n in range(1, ORDER + 1)
-        ]
-        tables = reference.continuations(counts)
-        taken = [reference.chen_goodman(table) for table in tables]
-        row = text[t // block * block : t + 1]
-        p = reference.kneser_ney(tables, taken, row, VOCAB)[-1]
-        total -= math.log(p[text[t + 1]])
-    got = evaluate_dynamic(model, torch.tensor(text), block)
-    assert got.nats == pytest.approx(total / (length - 1), abs=1e-5)
-    assert got.tokens == length - 1
-    assert model.memory is memory
-    assert got.nats < _slow_loss(model_log_probs(model), torch.tensor(text), block)
-
-
-def test_words_are_counted_on_as_well(monkeypatch):
-    model, text = _model(network=False, words=True), CORPUS.encode("gone, so many only. " * 9)
-    kept = model.words
-    model.memory.with_text = lambda tokens: model.memory  # n-grams stay as they are
-    plain = evaluate(model_log_probs(model), text, BLOCK).nats
-    monkeypatch.setattr(lookup_arms, "_COUNTED", 2 * BLOCK)
-    assert evaluate_dynamic(model, text, BLOCK).nats != pytest.approx(plain, abs=1e-4)
-    assert model.words is kept
-
-
-def test_dynamic_evaluation_of_a_text_too_short_to_count_is_the_plain_one():
-    model, text = _model(), CORPUS.val[:70]
-    loss = _slow_loss(model_log_probs(model), text, BLOCK)
-    assert evaluate_dynamic(model, text, BLOCK).nats == pytest.approx(loss, abs=1e-5)
-
-
 def test_a_character_takes_the_median_on_one_thread(monkeypatch):
     ticks = iter([0.0, 9.0, 10.0, 11.0, 20.0, 22.0])
     used = []
@@ -314,21 +260,3 @@ def test_the_experiments_are_plain_and_their_parts_differ_in_what_they_say():
     assert parts["no-routed-memory"] == changed
     assert parts["no-tables"]["model"] == whole["model"]["network"]
     assert parts["no-tables"]["train"].items() <= whole["train"].items()
-
-
-def test_the_memory_is_put_back_when_dynamic_evaluation_breaks_off(monkeypatch):
-    monkeypatch.setattr(lookup_arms, "_COUNTED", 7)
-    model = _model(network=False)
-    memory = model.memory
-    calls = []
-
-    def fail(*_):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return Evaluation(1.0, 7)
-
-    monkeypatch.setattr(sys.modules["trix.lab.evaluate"], "evaluate", fail)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_dynamic(model, CORPUS.val[:40], 7)
-    assert model.memory is memory

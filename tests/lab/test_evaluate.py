@@ -1,11 +1,22 @@
+"""Every measure of a loss is that of a loop, one prediction at a time."""
+
+import importlib
 import math
+from collections import Counter
 
 import pytest
 import torch
 
 from tests import reference
+from tests.models.small import ORDER, VOCAB, chain, lookup_model
 from trix.counts.ngram import CountTables
-from trix.lab.evaluate import Evaluation, evaluate, model_log_probs, table_log_probs
+from trix.lab.evaluate import (
+    Evaluation,
+    evaluate,
+    evaluate_dynamic,
+    model_log_probs,
+    table_log_probs,
+)
 from trix.models.charlm import CharLM, LMConfig
 
 
@@ -96,3 +107,77 @@ def test_units():
 def test_what_cannot_be_measured_is_refused(data, sizes, message):
     with pytest.raises(ValueError, match=message):
         evaluate(model_log_probs(_model()), data, *sizes)
+
+
+# While the tables go on counting
+
+module = importlib.import_module("trix.lab.evaluate")  # the package has a function of that name
+
+
+@pytest.mark.parametrize(("counted", "block", "length"), [(20, 7, 100), (5, 7, 22), (21, 7, 64)])
+def test_dynamic_evaluation_counts_what_it_has_read_and_no_more(
+    counted, block, length, monkeypatch
+):
+    monkeypatch.setattr(module, "_COUNTED", counted)
+    seen, text = chain(400), chain(length, seed=7)
+    # a model that says what the longest address says
+    model = lookup_model(seen, torch.float64)
+    torch.nn.init.zeros_(model.gate.score.weight)
+    torch.nn.init.zeros_(model.gate.score.bias)
+    for place in range(ORDER - 1):
+        model.gate.forbid(place)
+    memory = model.memory
+    part = {20: 21, 5: 7, 21: 21}[counted]  # whole blocks
+    total = 0.0
+    for t in range(length - 1):
+        read = [text[first : first + part] for first in range(0, t // part * part, part)]
+        counts = [
+            sum((reference.grams(piece, n) for piece in [seen, *read]), Counter())
+            for n in range(1, ORDER + 1)
+        ]
+        tables = reference.continuations(counts)
+        taken = [reference.chen_goodman(table) for table in tables]
+        row = text[t // block * block : t + 1]
+        p = reference.kneser_ney(tables, taken, row, VOCAB)[-1]
+        total -= math.log(p[text[t + 1]])
+    got = evaluate_dynamic(model, torch.tensor(text), block)
+    assert got.nats == pytest.approx(total / (length - 1), abs=1e-6)
+    assert got.tokens == length - 1
+    assert model.memory is memory
+    plain = evaluate(model_log_probs(model), torch.tensor(text), block).nats
+    assert got.nats < plain
+    monkeypatch.undo()  # too short a text to go on counting
+    assert evaluate_dynamic(model, torch.tensor(text), block).nats == pytest.approx(plain)
+
+
+def test_words_are_counted_on_as_well(monkeypatch):
+    model, text = lookup_model(words=True), torch.tensor(chain(150, seed=3))
+    kept = model.words
+    model.memory.with_text = lambda tokens: model.memory  # n-grams stay as they are
+    plain = evaluate(model_log_probs(model), text, 13).nats
+    monkeypatch.setattr(module, "_COUNTED", 26)
+    assert evaluate_dynamic(model, text, 13).nats != pytest.approx(plain, abs=1e-4)
+    assert model.words is kept
+
+
+def test_the_memories_are_put_back_when_it_breaks_off(monkeypatch):
+    monkeypatch.setattr(module, "_COUNTED", 7)
+    model, calls = lookup_model(words=True), []
+    kept = model.memory, model.words
+
+    def fail(*_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return Evaluation(1.0, 7)
+
+    monkeypatch.setattr(module, "evaluate", fail)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_dynamic(model, torch.tensor(chain(40)), 7)
+    assert (model.memory, model.words) == kept
+
+
+@pytest.mark.parametrize(("length", "block"), [(1, 7), (40, 0)])
+def test_a_text_that_cannot_be_measured_is_refused(length, block):
+    with pytest.raises(ValueError, match="got"):
+        evaluate_dynamic(lookup_model(), torch.zeros(length).long(), block)

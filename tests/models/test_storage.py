@@ -11,7 +11,7 @@ from tests.models.test_checkpoint import contents, flip, truncate
 from trix.counts.context import ContextMemory
 from trix.counts.words import ADDRESSES, WordMemory, letters_of
 from trix.experiments.lookup import sizes
-from trix.models.charlm import CharLM
+from trix.models.charlm import CharLM, LMConfig
 from trix.models.storage import (
     FORMAT,
     INDEX,
@@ -35,7 +35,7 @@ def _text(length=300, vocab_size=VOCAB, seed=0):
     return (drawn**3 * vocab_size).long()
 
 
-def _model(network=NETWORK, **changes):
+def _model(network: LMConfig | None = NETWORK, **changes):
     return lookup_model(_text(), network=network, **changes)
 
 
