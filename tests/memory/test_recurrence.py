@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from trix.memory.parts import SlotKeys
 from trix.memory.recurrence import MAX_DECAY, delta_scan, slot_scan
 
 BATCH, HEADS, SLOTS, FEATURES = 2, 3, 5, 7
-CHUNKS = [1, 4, 5, 13, 32, None]
+ONES = torch.ones(BATCH, HEADS, 5, 1, dtype=torch.float64)
+CHUNKS = [(1, None), (5, 1), (5, 4), (5, None), (13, 5), (13, 13), (37, 4), (37, 32), (37, None)]
+"""Tokens, and how many of them at once."""
 
 
 def _case(time, decay, dtype=torch.float64):
@@ -28,23 +31,15 @@ def _case(time, decay, dtype=torch.float64):
     return [t.requires_grad_() for t in (read, write, value, state)], fade
 
 
-def _slot_loop(read, write, value, state, decay):
+def _loop(read, write, value, strength, state, decay=None):
+    # by the delta rule, or by adding up where no strength is given
     outputs = []
     for t in range(write.shape[2]):
         if decay is not None:
             state = state * decay[:, :, t, :, None].exp()
-        state = state + write[:, :, t, :, None] * value[:, :, t, None, :]
-        outputs.append((read[:, :, t, :, None] * state).sum(2))
-    return torch.stack(outputs, 2), state
-
-
-def _delta_loop(read, write, value, strength, state, decay=None):
-    outputs = []
-    for t in range(write.shape[2]):
-        if decay is not None:
-            state = state * decay[:, :, t, :, None].exp()
-        held = (write[:, :, t, :, None] * state).sum(2)
-        change = strength[:, :, t] * (value[:, :, t] - held)
+        change = value[:, :, t]
+        if strength is not None:
+            change = strength[:, :, t] * (change - (write[:, :, t, :, None] * state).sum(2))
         state = state + write[:, :, t, :, None] * change[:, :, None, :]
         outputs.append((read[:, :, t, :, None] * state).sum(2))
     return torch.stack(outputs, 2), state
@@ -61,8 +56,7 @@ def _agree(found, expected, inputs):
     torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("time", [1, 5, 13, 37])
-@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize(("time", "chunk"), CHUNKS)
 @pytest.mark.parametrize("decay", ["none", "head", "slot"])
 def test_chunks_equal_single_steps_in_outputs_state_and_gradients(time, chunk, decay):
     inputs, fade = _case(time, decay)
@@ -70,11 +64,10 @@ def test_chunks_equal_single_steps_in_outputs_state_and_gradients(time, chunk, d
         inputs.append(fade.requires_grad_())
     read, write, value, state = inputs[:4]
     found = slot_scan(read, write, value, state, fade, chunk=chunk)
-    _agree(found, _slot_loop(read, write, value, state, fade), inputs)
+    _agree(found, _loop(read, write, value, None, state, fade), inputs)
 
 
-@pytest.mark.parametrize("time", [1, 5, 13, 37])
-@pytest.mark.parametrize("chunk", [1, 4, 5, 13, 32])
+@pytest.mark.parametrize(("time", "chunk"), CHUNKS)
 @pytest.mark.parametrize("decay", ["none", "head"])
 def test_the_delta_rule_in_chunks_equals_single_steps(time, chunk, decay):
     (read, write, value, state), fade = _case(time, decay)
@@ -83,8 +76,8 @@ def test_the_delta_rule_in_chunks_equals_single_steps(time, chunk, decay):
     inputs = [read, write, value, strength, state]
     if fade is not None:
         inputs.append(fade.requires_grad_())
-    found = delta_scan(read, write, value, strength, state, fade, chunk=chunk)
-    _agree(found, _delta_loop(read, write, value, strength, state, fade), inputs)
+    found = delta_scan(read, write, value, strength, state, fade, chunk=chunk or 64)
+    _agree(found, _loop(read, write, value, strength, state, fade), inputs)
 
 
 @pytest.mark.parametrize("decay", ["none", "head", "slot"])
@@ -106,28 +99,37 @@ def test_the_strongest_fading_stays_finite_and_right_in_float32():
     fade = torch.full((BATCH, HEADS, 64, SLOTS), -MAX_DECAY)
     fade[..., ::2] = 0
     found = slot_scan(read, write, value, state, fade)
-    expected = _slot_loop(read, write, value, state, fade)
+    expected = _loop(read, write, value, None, state, fade)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_bad_shapes_are_named():
-    (read, write, value, state), fade = _case(5, "head")
-    assert fade is not None
-    with pytest.raises(ValueError, match="time >= 1"):
-        slot_scan(read[:, :, :0], write[:, :, :0], value[:, :, :0], state)
-    with pytest.raises(ValueError, match=r"state must be \[2, 3, 5, 7\], got \[2, 3, 5, 6\]"):
-        slot_scan(read, write, value, state[..., :6])
-    with pytest.raises(ValueError, match="value as long"):
-        slot_scan(read, write, value[:, :, :4], state)
-    with pytest.raises(ValueError, match="decay must be"):
-        slot_scan(read, write, value, state, fade[:, :, :4])
-    with pytest.raises(ValueError, match="strength must be"):
-        delta_scan(read, write, value, torch.ones(BATCH, HEADS, 5), state)
-    each = fade.expand(-1, -1, -1, SLOTS)
-    with pytest.raises(ValueError, match=r"decay must be \[2, 3, 5, 1\], got \[2, 3, 5, 5\]"):
-        delta_scan(read, write, value, torch.ones(BATCH, HEADS, 5, 1), state, each)
-    with pytest.raises(ValueError, match="state must be"):
-        delta_scan(read, write, value, torch.ones(BATCH, HEADS, 5, 1), state[:1])
+@pytest.mark.parametrize(
+    ("arguments", "decay", "match"),
+    [
+        (lambda r, w, v, s: (r[:, :, :0], w[:, :, :0], v[:, :, :0], s), None, "time >= 1"),
+        (
+            lambda r, w, v, s: (r, w, v, s[..., :6]),
+            None,
+            r"state must be \[2, 3, 5, 7\], got .*6\]",
+        ),
+        (lambda r, w, v, s: (r, w, v[:, :, :4], s), None, "value as long"),
+        (lambda r, w, v, s: (r[..., :4], w, v, s), None, r"got \[2, 3, 5, 4\], \[2, 3, 5, 5\]"),
+        (lambda r, w, v, s: (r, w, v, s), (2, 3, 4, 1), "decay must be"),
+        (lambda r, w, v, s: (r, w, v, s), (2, 3, 5, 2), "decay must be"),
+        (lambda r, w, v, s: (r, w, v, ONES[..., 0], s), None, "strength must be"),
+        (
+            lambda r, w, v, s: (r, w, v, ONES, s),
+            (2, 3, 5, 5),
+            r"\[2, 3, 5, 1\], got \[2, 3, 5, 5\]",
+        ),
+        (lambda r, w, v, s: (r, w, v, ONES, s[:1]), None, "state must be"),
+    ],
+)
+def test_bad_shapes_are_named(arguments, decay, match):
+    given = arguments(*_case(5, "none")[0])
+    scan: Any = slot_scan if len(given) == 4 else delta_scan
+    with pytest.raises(ValueError, match=match):
+        scan(*given, None if decay is None else torch.zeros(decay))
 
 
 def _reference(path):

@@ -1,0 +1,96 @@
+"""What comes back of each token, against a loop over slots and against the memory itself."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.memory.mixers import DIM, MEMORIES, close, made, text
+from trix.memory.recurrence import slot_scan
+from trix.memory.slots import memory_reading
+
+PLAIN = ("memory", "memory, two slots", "bare memory", "decay alone", "gate alone")
+
+
+def _seen(layer, x):
+    return x if layer.convolution is None else layer.convolution(x)[0]
+
+
+def _loop(layer, write, read, seen):
+    # the definition: one pair of tokens at a time
+    back = torch.zeros(*write.shape[:-1], write.shape[2], dtype=write.dtype)
+    kept = torch.ones_like(back[..., 0])
+    if layer.decay is not None:
+        kept = layer.decay(seen).squeeze(-1).exp()
+    for b, h, t in torch.cartesian_prod(*(torch.arange(n) for n in write.shape[:-1])).tolist():
+        for s in range(t + 1):
+            left = kept[b, h, s + 1 : t + 1].prod()
+            for m in range(layer.slots):
+                back[b, h, t, s] += read[b, h, t, m] * left * write[b, h, s, m]
+    return back
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@torch.no_grad()
+def test_what_comes_back_is_the_loop_over_pairs_and_slots(name):
+    layer, x = made(name, 0.3), text(9)
+    write, read, back = memory_reading(layer, x)
+    seen = _seen(layer, x)
+    torch.testing.assert_close((write, read), layer.addresses(seen), atol=0, rtol=0)
+    torch.testing.assert_close(back, _loop(layer, write, read, seen))
+
+
+@pytest.mark.parametrize("time", [1, 65])  # below and above the chunk of the scan
+@pytest.mark.parametrize("name", MEMORIES)
+@torch.no_grad()
+def test_the_map_times_the_values_is_what_is_read(name, time):
+    layer, x = made(name, 0.3), text(time)
+    write, read, back = memory_reading(layer, x)
+    seen = _seen(layer, x)
+    value = layer._heads(seen @ layer.value.T)
+    found, _ = layer.remember(seen, layer.initial_state(2).slots)
+    close(back @ value, found, 1e-10)
+    if name in PLAIN:
+        decay = None if layer.decay is None else layer.decay(seen)
+        empty = layer.initial_state(2).slots
+        torch.testing.assert_close(found, slot_scan(read, write, value, empty, decay)[0])
+    # and so the layer's output can be had from the map
+    found = F.rms_norm(back @ value, (layer.width,), eps=1e-6).transpose(1, 2).flatten(2)
+    gate = 1 if layer.gate is None else layer.gate(seen)
+    torch.testing.assert_close(layer.out(found * layer.norm * gate), layer(x)[0])
+
+
+@torch.no_grad()
+def test_nothing_comes_back_of_the_future():
+    layer, x = made("memory", 0.3), text(70)
+    back = memory_reading(layer, x).back
+    assert back.triu(1).count_nonzero() == 0
+    assert (back.tril() > 0).sum() == 2 * 3 * 70 * 71 // 2
+    changed = x.clone()
+    changed[:, 40:] += 1
+    later = memory_reading(layer, changed).back
+    close(later[:, :, :40], back[:, :, :40], 0)
+    assert not torch.equal(later[:, :, 40:], back[:, :, 40:])
+
+
+@torch.no_grad()
+def test_where_addresses_are_even_all_comes_back_alike():
+    layer = made("bare memory")
+    layer.query.zero_()
+    back = memory_reading(layer, text(7)).back
+    expected = torch.full((7, 7), 1 / layer.slots, dtype=torch.float64).tril()
+    torch.testing.assert_close(back, expected.expand(2, 3, 7, 7))
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "error", "match"),
+    [
+        ("attention", text(5), TypeError, "layer must be a RoutedMemory, got a CausalAttention"),
+        ("memory", torch.zeros(2, 5, DIM).long(), TypeError, "x must be floating"),
+        ("memory", text(5)[:, :0], ValueError, "x must have shape"),
+        ("memory", text(5)[0], ValueError, "x must have shape"),
+        ("memory", text(5)[..., :7], ValueError, "x must have shape"),
+    ],
+)
+def test_bad_arguments_are_named(name, x, error, match):
+    with pytest.raises(error, match=match):
+        memory_reading(made(name), x)
