@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.jobs < 1:
         parser.error(f"--jobs: expected at least 1, got {options.jobs}")
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"  # without a path
     with alone(ROOT / "_build"):
         return build(options.budget, options.jobs)
 

@@ -138,7 +138,8 @@ def test_each_thing_that_matters_is_named_when_it_changes(tmp_path, path, name):
     for file in ("trix/a.py", "trix/show/w.js", "constraints.txt", "book/claims/claims.toml"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("old")
-    corpus, quick = ("plays", "abc"), {"budget": "quick"}
+    corpus = ("plays", "abc")
+    quick: dict[str, object] = {"budget": "quick"}
     before = keys.shared(tmp_path, quick, corpus)
     (tmp_path / "trix" / "__pycache__").mkdir()
     (tmp_path / "trix" / "__pycache__" / "a.pyc").write_text("noise")
