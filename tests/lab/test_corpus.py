@@ -226,7 +226,7 @@ class TestTinyShakespeare:
         monkeypatch.undo()
         monkeypatch.delenv("TRIX_DATA", raising=False)
         monkeypatch.setitem(sys.modules, "pooch", None)
-        with pytest.raises(ModuleNotFoundError, match=r'pip install "trix-routing\[lab\]"'):
+        with pytest.raises(ModuleNotFoundError, match=r'pip install "\.\[lab\]"'):
             corpus.load_corpus("auto")
 
 
@@ -318,7 +318,7 @@ class TestPlays:
 
     def test_the_package_missing(self, monkeypatch):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(ModuleNotFoundError, match=r'pip install "trix-routing\[lab\]"'):
+        with pytest.raises(ModuleNotFoundError, match=r'pip install "\.\[lab\]"'):
             texts.tinyshakespeare_plays()
 
     def test_the_package_changed(self, monkeypatch, tmp_path):

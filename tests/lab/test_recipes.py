@@ -1,6 +1,8 @@
+import builtins
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,6 +65,16 @@ def test_the_book_shows_the_sizes_that_the_code_uses():
     assert shown
     for name, key in shown:
         assert declared[name][key] == _settings(name)[names[key]], (name, key)
+
+
+def test_a_parameter_that_papermill_was_given_and_no_chapter_has_is_refused(monkeypatch):
+    run = ["", 'budget = "quick"', '# Parameters\nbudget = "full"\nseed = 1\n', "bugdet = 1"]
+    shell = SimpleNamespace(user_ns={"In": run})
+    monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)
+    check_parameters("full", 1)
+    run[2] += 'bugdet = "full"\n'
+    with pytest.raises(ValueError, match=r"parameters must be among .*'text'.*, got \['bugdet'\]"):
+        check_parameters("full", 1)
 
 
 def test_each_budget_gets_its_own_value():

@@ -160,7 +160,7 @@ def load_corpus(name: str | os.PathLike[str] = "auto", least: int = 0) -> Corpus
         ValueError: there is no such corpus or file; the file is empty, too short, or not text; or a
             copy of TinyShakespeare has the wrong SHA-256.
         Unavailable: TinyShakespeare is neither on this machine nor to be downloaded.
-        ModuleNotFoundError: a package of `trix-routing[lab]` is missing.
+        ModuleNotFoundError: a package of the extra `lab` is missing.
     """
     if not isinstance(name, str | os.PathLike):
         raise TypeError(f"expected the name of a corpus or a path, got {name!r}")

