@@ -1,4 +1,4 @@
-"""A chapter runs in a real JupyterLab, and its widgets respond there."""
+"""Widgets in a real JupyterLab: they respond, and keep their keys to themselves."""
 
 import contextlib
 import json
@@ -13,25 +13,80 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.chromium import open_page
+from tests.browser.made import MAKERS, TOUCHES
+from tests.chromium import Visit, open_page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTER = ROOT / "notebooks" / "01-routing-is-addressing.ipynb"
 TOKEN = "for-this-test-only"
 
 
-@pytest.fixture
-def notebook(tmp_path):
-    """A copy of the chapter up to its last control: what follows only trains and draws."""
+def write_notebooks(folder: Path) -> None:
+    """A chapter up to its last control (what follows only trains and draws), and all widgets."""
     content = nbformat.read(CHAPTER, as_version=4)
     controls = [i for i, cell in enumerate(content.cells) if "live(" in cell.source]
     content.cells = content.cells[: controls[-1] + 1]
-    path = tmp_path / "work" / "chapter.ipynb"
-    path.parent.mkdir()
-    nbformat.write(content, path)
-    return path
+    nbformat.write(content, folder / "chapter.ipynb")
+    begin = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    begin += "from tests.browser.made import everything; made = everything()"
+    sources = [begin, *(f"made[{name!r}]" for name in MAKERS)]
+    content.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(content, folder / "widgets.ipynb")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a running JupyterLab."""
+    folder, settings = (tmp_path_factory.mktemp(name) for name in ("work", "settings"))
+    write_notebooks(folder)
+    with jupyter_lab(folder, settings) as address:
+        yield address
+
+
+def run_all(visit: Visit, address: str, notebook: str) -> None:
+    """Open a notebook and run its cells."""
+    page = visit.page
+    page.set_default_timeout(300_000)
+    page.goto(f"{address}/lab/tree/{notebook}?token={TOKEN}")
+    page.locator(".jp-Notebook").wait_for()
+    page.locator(".jp-Toolbar-kernelStatus, .jp-Notebook-ExecutionIndicator").first.wait_for()
+    page.get_by_text("| Idle").wait_for()  # the menus are not whole before
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+@pytest.fixture(scope="module")
+def notebook(chromium, lab):
+    """The notebook of all widgets, run."""
+    with open_page(chromium, height=1400) as visit:
+        run_all(visit, lab, "widgets.ipynb")
+        for cell in range(1, len(MAKERS) + 1):
+            visit.page.locator(".jp-Cell").nth(cell).scroll_into_view_if_needed()
+            visit.page.locator(".jp-Cell").nth(cell).locator(".trix-kit").wait_for()
+        yield visit
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_keys_that_a_widget_hears_do_nothing_to_the_notebook(notebook, name):
+    """In Jupyter `x` cuts a cell, `a` inserts one, `d d` deletes one; arrows go to another cell."""
+    page = notebook.page
+    cells, selector = page.locator(".jp-Cell"), TOUCHES[name][0]
+    sources = "all => all.map((one) => one.textContent)"
+    control = cells.nth(1 + list(MAKERS).index(name)).locator(f".trix-kit {selector}").first
+    control.scroll_into_view_if_needed()
+    control.focus()
+    count = cells.count()
+    written = page.locator(".jp-InputArea-editor").evaluate_all(sources)
+    for key in ("x", "a", "d", "d", "ArrowDown"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(300)
+    assert cells.count() == count
+    assert page.locator(".jp-InputArea-editor").evaluate_all(sources) == written
+    focused = "document.activeElement.closest('.trix-kit')?.getAttribute('aria-label')"
+    figure = cells.nth(1 + list(MAKERS).index(name)).locator(".trix-kit")
+    assert page.evaluate(focused) == figure.get_attribute("aria-label")
 
 
 @contextlib.contextmanager
@@ -68,7 +123,7 @@ def jupyter_lab(folder: Path, settings: Path):
 
 def _address(server: subprocess.Popen, runtime: Path, log: Path) -> str:
     """Wait until the server answers and return its address."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end and server.poll() is None:
         for info in runtime.glob("jpserver-*.json"):
             with contextlib.suppress(ValueError, OSError):
@@ -79,19 +134,10 @@ def _address(server: subprocess.Popen, runtime: Path, log: Path) -> str:
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
 
 
-def test_a_chapter_runs_and_its_widgets_respond(chromium, notebook, tmp_path):
-    settings = tmp_path / "settings"
-    settings.mkdir()
-    with jupyter_lab(notebook.parent, settings) as address, open_page(chromium) as visit:
+def test_a_chapter_runs_and_its_widgets_respond(chromium, lab):
+    with open_page(chromium) as visit:
+        run_all(visit, lab, "chapter.ipynb")
         page = visit.page
-        page.set_default_timeout(60_000)
-        page.goto(f"{address}/lab/tree/{notebook.name}?token={TOKEN}")
-        page.locator(".jp-Notebook").wait_for()
-        page.locator(".jp-Toolbar-kernelStatus, .jp-Notebook-ExecutionIndicator").first.wait_for()
-        page.get_by_text("| Idle").wait_for()  # the menus are not whole before
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-
         plane = page.locator(".trix-address-plane")
         plane.wait_for()
         arrow = plane.locator(".arrow").first

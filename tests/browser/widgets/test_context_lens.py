@@ -343,18 +343,6 @@ def test_slider_keys_and_strip_choose_the_order(chromium, tmp_path):
         opened.expect_quiet()
 
 
-def test_two_views_move_together(chromium, tmp_path):
-    made = lens()
-    with visit(chromium, tmp_path, made, made) as opened:
-        passage_of(opened).nth(1).press("End")
-        assert place_of(opened, 0) == place_of(opened, 1) == len(PASSAGE) - 1
-        sliders = opened.page.get_by_role("slider", name="Order")
-        sliders.nth(0).fill("5")
-        assert sliders.nth(1).input_value() == "5"
-        names = opened.page.locator("input").evaluate_all("inputs => inputs.map(one => one.id)")
-        assert len(set(names)) == 2
-
-
 # ------------------------------------------------------------------ how it looks
 
 

@@ -13,7 +13,6 @@ from tests.chromium import Visit
 from tests.static_page import visit
 from trix.address.losses import diversity, sparsity, ternary_pull
 from trix.address.ternary import row_scale, ternarize, ternary_fraction
-from trix.show.figures.style import PALETTE, contrast
 from trix.show.widgets.island_plane import IslandPlane
 
 pytestmark = pytest.mark.browser
@@ -325,24 +324,6 @@ def test_the_keyboard_turns_weights_and_presses_buttons(chromium, tmp_path):
         opened.expect_quiet()
 
 
-def test_reset_goes_back_to_the_start(chromium, tmp_path):
-    with visit(chromium, tmp_path, island_plane(seed=4, weights=(0.2, 0.33, 0.1))) as opened:
-
-        def all_of_it():
-            values = opened.page.locator(".trix-ip input").evaluate_all(
-                "inputs => inputs.map(input => input.value)"
-            )
-            return values, numbers_of(opened), cells_of(opened)
-
-        start = all_of_it()
-        assert start[0] == ["0.2", "0.33", "0.1"]
-        opened.page.get_by_role("button", name="New random start").click()
-        choose(opened, 1, 0, 0.5)
-        assert all(now != then for now, then in zip(all_of_it(), start, strict=True))
-        opened.page.get_by_role("button", name="Reset").click()
-        assert all_of_it() == start
-
-
 def test_what_the_reader_comes_to_rest_at_is_said_once(chromium, tmp_path):
     with visit(chromium, tmp_path, island_plane()) as opened:
         status = opened.page.locator(".trix-ip [aria-live=polite]")
@@ -362,88 +343,3 @@ def test_what_the_reader_comes_to_rest_at_is_said_once(chromium, tmp_path):
         label = opened.page.get_by_role("img").nth(1).get_attribute("aria-label") or ""
         shown = re.findall(r"\d to ([−\d]+) ([−\d]+)", label)
         assert [[int(n.replace("−", "-")) for n in pair] for pair in shown] == cuts.tolist()
-
-
-def test_two_views_of_one_model_agree(chromium, tmp_path):
-    made = island_plane()
-    with visit(chromium, tmp_path, made, made) as opened:
-        figure(opened, 1).get_by_role("slider", name="Sparsity").fill("0.6")
-        figure(opened, 0).get_by_role("button", name="New random start").click()
-        assert numbers_of(opened, 0) == numbers_of(opened, 1)
-        assert figure(opened, 0).get_by_role("slider", name="Sparsity").input_value() == "0.6"
-        assert figure(opened, 1).locator(".trix-ip-buttons strong").text_content() == "1"
-
-
-# ------------------------------------------------------------------ how it looks
-
-
-def hexadecimal(colour: str) -> str:
-    """`rgb(…)` or `color(srgb …)` as `style.contrast` wants it."""
-    parts = [float(n) for n in re.findall(r"[\d.]+", colour.replace("srgb", ""))[:3]]
-    scale = 255 if colour.startswith("color(") else 1
-    return "#" + "".join(f"{round(scale * part):02X}" for part in parts)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_ink_and_marks_stand_out_from_the_ground(chromium, tmp_path, theme):
-    with visit(chromium, tmp_path, island_plane(signatures=8)) as opened:
-        opened.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-
-        def colours(selector: str, what: str) -> list[str]:
-            found = opened.page.locator(f".trix-ip {selector}").evaluate_all(
-                f"parts => parts.map(part => getComputedStyle(part).{what})"
-            )
-            assert found, selector
-            return [hexadecimal(colour) for colour in found]
-
-        ground = {"light": "#FFFFFF", "dark": "#14181E"}[theme]
-        sector = colours(".trix-ip-plane .trix-ip-sector", "fill")[0]
-        assert 1 < contrast(sector, ground) < 1.3
-        assert set(colours(".trix-ip-disc", "fill")) == {ground}
-        for selector, what, least in (
-            (".trix-ip-heading", "color", 4.5),
-            (".trix-ip-legend", "color", 4.5),
-            (".trix-ip-note", "color", 4.5),
-            (":is(th, td)", "color", 4.5),
-            (".trix-ip-number", "fill", 4.5),
-            (".trix-ip-target", "stroke", 4.5),
-            (".trix-ip-end", "stroke", 3),
-            (".trix-ip-start", "stroke", 3),
-            (".trix-ip-disc", "stroke", 3),
-        ):
-            assert min(contrast(one, ground) for one in colours(selector, what)) >= least, selector
-        assert colours(".trix-ip-plane:first-of-type .trix-ip-end", "stroke")[:8] == list(PALETTE)
-
-
-@pytest.mark.parametrize("width", [320, 360, 1000])
-def test_nothing_is_wider_than_the_page_and_nothing_jumps(chromium, tmp_path, width):
-    with visit(chromium, tmp_path, island_plane(signatures=8), width=width) as opened:
-        edge = opened.page.evaluate("document.documentElement.clientWidth")
-        tops = set()
-        for weights in CASES:
-            choose(opened, *weights)
-            assert opened.sideways_scroll() == 0
-            parts = "text, circle, input, button, label, p:not([aria-live]), th, td, svg"
-            for left, right in opened.page.locator(f".trix-ip :is({parts})").evaluate_all(
-                """parts => parts.map(part => part.getBoundingClientRect())
-                    .map(({ left, right }) => [left, right])"""
-            ):
-                assert left >= 0
-                assert right <= edge
-            boxes = [opened.page.locator(".trix-ip-plane").nth(i).bounding_box() for i in (0, 1)]
-            tops.add(tuple(round(box["y"]) for box in boxes if box))
-        (pair,) = tops
-        assert (pair[0] == pair[1]) == (width == 1000)  # one above the other on a phone
-        opened.expect_quiet()
-
-
-def test_targets_are_large_enough_for_a_finger(chromium, tmp_path):
-    with visit(chromium, tmp_path, island_plane(), width=375, touch=True) as opened:
-        opened.page.get_by_role("button", name="New random start").tap()
-        assert opened.page.locator(".trix-ip-buttons strong").text_content() == "1"
-        sizes = opened.page.locator(".trix-ip :is(input, button)").evaluate_all(
-            "parts => parts.map(part => part.getBoundingClientRect())"
-            ".map(({ width, height }) => Math.min(width, height))"
-        )
-        assert len(sizes) == 5
-        assert min(sizes) >= 24

@@ -312,7 +312,7 @@ def test_without_a_kernel_nothing_can_be_typed(chromium, tmp_path):
 
 def test_where_somebody_listens_a_line_can_be_typed(chromium, tmp_path):
     made = lens()
-    made.heard = "i"  # what this page calls itself: a half, to base 36
+    made.heard = "trix-i"  # what this page calls itself: a half, to base 36
     made.refused = "line: expected better"
     generator = "<script>Math.random = () => 0.5</script>"
     with visit(chromium, tmp_path, made, extra=generator, width=390) as opened:

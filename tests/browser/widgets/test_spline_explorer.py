@@ -11,7 +11,6 @@ import torch
 from tests.chromium import Visit
 from tests.static_page import visit
 from trix.address.ternary import row_scale, ternarize
-from trix.show.figures.style import contrast
 from trix.show.widgets.spline_explorer import STEPS, SplineExplorer
 
 pytestmark = pytest.mark.browser
@@ -368,16 +367,6 @@ def test_what_the_reader_comes_to_rest_at_is_said(chromium, tmp_path):
         assert opened.page.get_by_role("group", name="Curves and cells.").count() == 1
 
 
-def test_two_views_of_one_model_agree(chromium, tmp_path):
-    made = explorer()
-    with visit(chromium, tmp_path, made, made) as opened:
-        figure(opened, 1).get_by_role("radio", name="ternary").check()
-        figure(opened, 1).get_by_role("radio", name="16", exact=True).first.check()
-        figure(opened, 0).get_by_role("slider", name="Cell 3, left end").press("PageUp")
-        assert numbers_of(opened, 0) == numbers_of(opened, 1)
-        assert len(numbers_of(opened, 0)["lines"]) == 16
-
-
 # ------------------------------------------------------------------ how it looks
 
 
@@ -421,47 +410,6 @@ def test_what_is_drawn_is_what_is_read(chromium, tmp_path):
                 )
 
 
-def hexadecimal(colour: str) -> str:
-    """`rgb(…)` or `color(srgb …)` as `style.contrast` wants it."""
-    parts = [float(n) for n in re.findall(r"[\d.]+", colour.replace("srgb", ""))[:3]]
-    scale = 255 if colour.startswith("color(") else 1
-    return "#" + "".join(f"{round(scale * part):02X}" for part in parts)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_ink_and_marks_stand_out_from_the_ground(chromium, tmp_path, theme):
-    with visit(chromium, tmp_path, explorer(kind="ternary")) as opened:
-        opened.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-        ground = {"light": "#FFFFFF", "dark": "#14181E"}[theme]
-
-        def colours(selector: str, what: str) -> list[str]:
-            found = opened.page.locator(f".trix-sp {selector}").evaluate_all(
-                f"parts => parts.map(part => getComputedStyle(part).{what})"
-            )
-            assert found, selector
-            return [hexadecimal(colour) for colour in found]
-
-        for selector, what, least in (
-            ("dt", "color", 4.5),
-            ("dd", "color", 4.5),
-            (".trix-sp-hint", "color", 4.5),
-            (".trix-sp-legend", "color", 4.5),
-            ("select", "color", 4.5),
-            (".trix-sp-picture text", "fill", 4.5),
-            (".trix-sp-target", "stroke", 4.5),
-            (".trix-sp-half", "stroke", 4.5),
-            (".trix-sp-read", "stroke", 3),
-            (".trix-sp-raw", "stroke", 3),
-            (".trix-sp-drop", "stroke", 3),
-            (".trix-sp-here", "fill", 3),
-        ):
-            assert min(contrast(one, ground) for one in colours(selector, what)) >= least, selector
-        assert set(colours(".trix-sp-half", "fill")) == {ground}
-        chosen = "label:has(:checked)"
-        pair = colours(chosen, "color")[0], colours(chosen, "backgroundColor")[0]
-        assert contrast(*pair) >= 4.5
-
-
 @pytest.mark.parametrize("width", [320, 360, 800])
 def test_nothing_is_wider_than_the_page_no_label_overlaps_and_nothing_jumps(
     chromium, tmp_path, width
@@ -496,17 +444,3 @@ def test_nothing_is_wider_than_the_page_no_label_overlaps_and_nothing_jumps(
             tops.add(round(box["y"]))
         assert len(tops) == 1
         opened.expect_quiet()
-
-
-def test_targets_are_large_enough_for_a_finger(chromium, tmp_path):
-    made = explorer(kind="ternary")
-    with visit(chromium, tmp_path, made, width=360, touch=True) as opened:
-        radio(opened, "Cells", "4").tap()
-        assert radio(opened, "Cells", "4").is_checked()
-        parts = ":is(input, button, select, label:has(input), .trix-sp-grasp)"
-        sizes = opened.page.locator(f".trix-sp {parts}").evaluate_all(
-            "parts => parts.map(part => part.getBoundingClientRect())"
-            ".map(({ width, height }) => Math.min(width, height))"
-        )
-        assert len(sizes) > 20
-        assert min(sizes) >= 24

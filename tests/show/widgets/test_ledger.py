@@ -1,9 +1,6 @@
 """What `Ledger` checks and sends; what the page makes of it is tested in a browser."""
 
-import json
-
 import pytest
-from ipywidgets.embed import dependency_state
 
 from trix.ledger.claims import Claim, settle
 from trix.ledger.records import Record
@@ -115,25 +112,3 @@ def test_parts_marks_and_orders_are_sent_in_order():
 
 def test_every_verdict_has_a_mark():
     assert set(MARKS) == set(VERDICTS)
-
-
-def test_what_is_not_as_described_is_refused():
-    one = settle(claim(), [])
-    for rows in ([], [one, one]):
-        with pytest.raises(ValueError, match="rows: expected different claims, at least one"):
-            Ledger(rows, alt="None.")
-    with pytest.raises(ValueError, match="alt: expected a description"):
-        Ledger([one], alt=" ")
-    made = Ledger([one], alt="One.")
-    for name, value, message in (
-        ("part", "B", r"part: expected '' or one of \['A'\], received 'B'"),
-        ("order", "chance", "order"),
-        ("verdicts", ["maybe"], "verdicts"),
-    ):
-        with pytest.raises(Exception, match=message):
-            setattr(made, name, value)
-
-
-def test_the_state_is_plain_json():
-    made = Ledger([settle(claim(), planted())], alt="One claim.")
-    json.dumps(dependency_state([made], drop_defaults=False), allow_nan=False)

@@ -1,7 +1,6 @@
 """What `MemoryReader` checks and sends; what the page makes of it is tested in a browser."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -10,7 +9,8 @@ from ipywidgets.embed import dependency_state
 
 from trix.memory.slots import RoutedMemory, memory_reading
 from trix.models.charlm import CharLM, LMConfig
-from trix.show.widgets.memory_reader import MOST_CHARACTERS, MemoryReader, Numbers
+from trix.show.widgets.base import Numbers
+from trix.show.widgets.memory_reader import MOST_CHARACTERS, MemoryReader
 
 TEXT, LAYERS, HEADS, SLOTS = "so sad\n", 2, 3, 5
 N = len(TEXT)
@@ -158,47 +158,3 @@ def test_models_that_cannot_be_shown_are_named():
     assert lm.training
     with pytest.raises(TypeError, match="model: expected a CharLM, received Linear"):
         MemoryReader.from_model(torch.nn.Linear(2, 2), tokens, TEXT, alt="A model.")  # pyright: ignore[reportArgumentType]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"text": ""}, "text: expected 1 to 100 characters, received 0"),
-        ({"text": "x" * 101}, "text: .* received 101"),
-        ({"text": None}, "text: .* received None"),
-        ({"text": TEXT + "x"}, r"write: expected shape \[any, any, 8, any\], received \[2, 3, 7"),
-        ({"read": READ[..., :4]}, r"read: .* \[2, 3, 7, 5\], received \[2, 3, 7, 4\]"),
-        ({"write": WRITE[0]}, r"write: expected shape .* received \[3, 7, 5\]"),
-        ({"write": WRITE[..., :0]}, r"write: expected shape .* received \[2, 3, 7, 0\]"),
-        ({"write": WRITE * 2}, "write: expected numbers from 0 to 1, received 1"),
-        ({"read": WRITE - 1}, "read: expected finite numbers of at least 0, received .*-"),
-        ({"read": np.full_like(READ, math.nan)}, "read: expected finite .* received .*nan"),
-        ({"write": "many"}, "write: expected numbers of shape"),
-        ({"back": BACK[..., :6]}, r"back: expected shape \[2, 3, 7, 7\], .* \[2, 3, 7, 6\]"),
-        ({"back": BACK.swapaxes(-1, -2)}, "back: expected zeros where s comes after t"),
-        ({"back": -BACK}, "back: expected finite numbers of at least 0"),
-        ({"layers": (1,)}, r"layers: expected 2 whole numbers, received \[1\]"),
-        ({"layers": (1, 2.5)}, r"layers: .* received \[1, 2\.5\]"),
-        ({"alt": " "}, "alt: expected a description of the figure, received ' '"),
-    ],
-)
-def test_bad_arguments_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        reader(**options)
-
-
-def test_too_many_slots_are_refused():
-    many = shares(4, 4, 1, 65)
-    with pytest.raises(ValueError, match=r"at most 1024 slots .* received 4 × 4 × 65"):
-        reader("x", many, many, np.ones((4, 4, 1, 1)))
-
-
-def test_what_is_chosen_stays_within_bounds():
-    made = reader()
-    assert (made.position, made.layer, made.head) == (N // 2, 0, 0)
-    for name, size in (("position", N), ("layer", LAYERS), ("head", HEADS)):
-        setattr(made, name, size - 1)
-        for wrong in (-1, size):
-            with pytest.raises(ValueError, match=f"{name}: expected 0 to {size - 1}, received"):
-                setattr(made, name, wrong)
-        assert getattr(made, name) == size - 1

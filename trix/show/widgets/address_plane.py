@@ -8,29 +8,25 @@ the reader chose comes back in `signatures`, `soft`, `temperature` and `ternary`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import anywidget
-import numpy as np
 import torch
 import traitlets
-from numpy.typing import ArrayLike
 
 from trix.address.ternary import ternarize
 from trix.show.figures.style import PALETTE
+from trix.show.widgets import base
 
 MOST_POINTS = 5000
 """More points than this make dragging stutter."""
 
+TEMPERATURES = (0.05, 10.0)
+"""The ends of the slider."""
+
 MOST_CLASSES = 4
 """A class of points is told by its mark's shape: circle, square, triangle, diamond."""
 
-_HERE = Path(__file__).parent
-_VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}
 
-
-class AddressPlane(anywidget.AnyWidget):
+class AddressPlane(base.Widget):
     """A plane of tokens, coloured by the tile that reads them.
 
     Each signature is an arrow from the origin, moved with the pointer or, once it has the focus,
@@ -47,12 +43,11 @@ class AddressPlane(anywidget.AnyWidget):
         labels: a character a token, or nothing.
         classes: a class name a token, or nothing.
         palette: a colour a tile.
-        alt: what the plane shows, for whoever cannot see it.
         start: what the reset button goes back to.
     """
 
-    _esm = _HERE / "address_plane.js"
-    _css = _HERE / "address_plane.css"
+    _esm = base.script("address_plane", "plane")
+    _css = base.style("address_plane")
 
     points = traitlets.Bytes().tag(sync=True)
     signatures = traitlets.List().tag(sync=True)
@@ -62,13 +57,12 @@ class AddressPlane(anywidget.AnyWidget):
     labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
     classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
     palette = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
     start = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
-        points: ArrayLike | torch.Tensor,
-        signatures: ArrayLike | torch.Tensor,
+        points: base.Numbers,
+        signatures: base.Numbers,
         *,
         alt: str,
         labels: Sequence[str] = (),
@@ -90,23 +84,22 @@ class AddressPlane(anywidget.AnyWidget):
             ternary: start with signatures cut to -1, 0 and 1.
 
         Raises:
+            TypeError: if `temperature` is no number.
             ValueError: if a shape, a length, a number or a text is not as described.
         """
-        tokens = _pairs("points", points, most=MOST_POINTS)
-        tiles = _pairs("signatures", signatures, most=len(PALETTE))
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt: expected a description of the plane, received {alt!r}")
+        tokens = base.floats("points", points, (range(1, MOST_POINTS + 1), 2))
+        tiles = base.floats("signatures", signatures, (range(1, len(PALETTE) + 1), 2))
         if ternary:
             tiles = ternarize(torch.from_numpy(tiles)).numpy()
         choices = {
             "signatures": tiles.tolist(),
             "soft": bool(soft),
-            "temperature": _temperature(temperature),
+            "temperature": base.number("temperature", temperature, *TEMPERATURES),
             "ternary": bool(ternary),
         }
         super().__init__(
-            points=tokens.tobytes(),
-            labels=_labels(labels, len(tokens)),
+            points=base.packed(tokens),
+            labels=base.labels(labels, len(tokens), 1),
             classes=_classes(classes, len(tokens)),
             palette=list(PALETTE[: len(tiles)]),
             alt=alt,
@@ -114,50 +107,12 @@ class AddressPlane(anywidget.AnyWidget):
             **choices,
         )
 
-    @traitlets.validate("signatures")
-    def _check_signatures(self, proposal: Any) -> list[list[float]]:
-        tiles = _pairs("signatures", proposal["value"], most=len(PALETTE))
-        if self.palette and len(tiles) != len(self.palette):
-            raise ValueError(
-                f"signatures: expected {len(self.palette)}, one a tile, received {len(tiles)}"
-            )
-        return tiles.tolist()
-
-    @traitlets.validate("temperature")
-    def _check_temperature(self, proposal: Any) -> float:
-        return _temperature(proposal["value"])
-
-
-def _pairs(name: str, values: ArrayLike | torch.Tensor, most: int) -> np.ndarray:
-    """`values` as float32 `[1 … most, 2]`, little-endian, or a ValueError."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().float().numpy()
-    try:
-        pairs = np.asarray(values, dtype="<f4")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected numbers of shape [n, 2], received {error}") from error
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or not 1 <= len(pairs) <= most:
-        raise ValueError(
-            f"{name}: expected shape [n, 2] with n from 1 to {most}, received {list(pairs.shape)}"
-        )
-    if not np.isfinite(pairs).all():
-        raise ValueError(f"{name}: expected finite numbers, received {pairs[~np.isfinite(pairs)]}")
-    return pairs
-
-
-def _temperature(value: float) -> float:
-    if not 0.05 <= value <= 10:
-        raise ValueError(f"temperature: expected a number from 0.05 to 10, received {value!r}")
-    return float(value)
-
-
-def _labels(labels: Sequence[str], tokens: int) -> list[str]:
-    if len(labels) not in (0, tokens):
-        raise ValueError(f"labels: expected none or {tokens}, received {len(labels)}")
-    for label in labels:
-        if not isinstance(label, str) or len(label) != 1:
-            raise ValueError(f"labels: expected single characters, received {label!r}")
-    return [_VISIBLE.get(label, label) for label in labels]
+    _signatures = base.checked(
+        "signatures",
+        lambda *given: base.floats(*given).tolist(),
+        lambda self: (len(self.palette), 2),
+    )
+    _temperature = base.checked("temperature", base.number, *TEMPERATURES)
 
 
 def _classes(classes: Sequence[str], tokens: int) -> list[str]:
@@ -168,7 +123,4 @@ def _classes(classes: Sequence[str], tokens: int) -> list[str]:
         raise ValueError(
             f"classes: expected at most {MOST_CLASSES} different ones, received {names}"
         )
-    for name in names:
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"classes: expected names, received {name!r}")
-    return list(classes)
+    return [base.named("classes", name) for name in classes]

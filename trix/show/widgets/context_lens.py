@@ -7,17 +7,15 @@ comes back in `order` and `position`.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import anywidget
-import numpy as np
 import torch
 import traitlets
 from torch import Tensor
 
 from trix.counts.ngram import CountTables
 from trix.show.figures.style import NAMED
+from trix.show.widgets import base
 
 MOST_CHARACTERS = 600
 """A longer passage is not taken in at a glance."""
@@ -28,15 +26,8 @@ MOST_LETTERS = 2**16
 SHOWN = 6
 """How many of the likeliest characters are listed."""
 
-_HERE = Path(__file__).parent
 
-
-def lens_code(name: str) -> str:
-    """Return the code of a lens, `name` in this folder, and before it what all lenses share."""
-    return "\n".join((_HERE / part).read_text(encoding="utf-8") for part in ("passage.js", name))
-
-
-class ContextLens(anywidget.AnyWidget):
+class ContextLens(base.Widget):
     """A passage of text as count tables see it, one character and one order at a time.
 
     The reader picks the character to be predicted and the order of the table. The address, the
@@ -60,11 +51,10 @@ class ContextLens(anywidget.AnyWidget):
             `[characters, orders]` with n from 0, in bytes.
         distincts: how many different characters did, likewise.
         colours: of surprise and of what is read.
-        alt: what the figure shows, for whoever cannot see it.
     """
 
-    _esm = lens_code("context_lens.js")
-    _css = _HERE / "context_lens.css"
+    _esm = base.script("context_lens", "passage")
+    _css = base.style("context_lens", "passage")
 
     passage = traitlets.Unicode().tag(sync=True)
     alphabet = traitlets.Unicode().tag(sync=True)
@@ -77,7 +67,6 @@ class ContextLens(anywidget.AnyWidget):
     totals = traitlets.Bytes().tag(sync=True)
     distincts = traitlets.Bytes().tag(sync=True)
     colours = traitlets.Dict().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self, tables: CountTables, alphabet: str, passage: str, *, alt: str, order: int = 3
@@ -102,48 +91,34 @@ class ContextLens(anywidget.AnyWidget):
         """
         if not isinstance(tables, CountTables):
             raise TypeError(f"tables: expected CountTables, received {type(tables).__name__}")
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
         read = _read(tables, encoded(passage, alphabet, tables.vocab_size))
         super().__init__(
             passage=passage,
             alphabet=alphabet,
-            order=_order(order, tables.order),
+            order=base.whole("order", order, range(1, tables.order + 1)),
             position=len(passage) // 2,
             orders=tables.order,
-            costs=read.costs.astype("<f4").tobytes(),
-            likeliest=read.likeliest.astype("<u2").tobytes(),
-            shares=read.shares.astype("<f4").tobytes(),
-            totals=read.totals.astype("<u4").tobytes(),
-            distincts=read.distincts.astype("<u4").tobytes(),
+            costs=base.packed(read.costs),
+            likeliest=base.packed(read.likeliest, "<u2"),
+            shares=base.packed(read.shares),
+            totals=base.packed(read.totals, "<u4"),
+            distincts=base.packed(read.distincts, "<u4"),
             colours={"surprise": NAMED["orange"], "read": NAMED["teal"]},
             alt=alt,
         )
 
-    # While the widget is being made, `orders` and `passage` may not stand yet.
-
-    @traitlets.validate("order")
-    def _check_order(self, proposal: Any) -> int:
-        return _order(proposal["value"], self.orders) if self.orders else proposal["value"]
-
-    @traitlets.validate("position")
-    def _check_position(self, proposal: Any) -> int:
-        position = proposal["value"]
-        if self.passage and not 0 <= position < len(self.passage):
-            raise ValueError(
-                f"position: expected 0 to {len(self.passage) - 1}, received {position!r}"
-            )
-        return position
+    _order = base.checked("order", base.whole, lambda self: range(1, self.orders + 1))
+    _position = base.index("position", "passage")
 
 
 class _Reading(NamedTuple):
     """What the tables say of a passage; see `ContextLens` for the shapes."""
 
-    costs: np.ndarray
-    likeliest: np.ndarray
-    shares: np.ndarray
-    totals: np.ndarray
-    distincts: np.ndarray
+    costs: Tensor
+    likeliest: Tensor
+    shares: Tensor
+    totals: Tensor
+    distincts: Tensor
 
 
 def _read(tables: CountTables, tokens: Tensor) -> _Reading:
@@ -162,8 +137,7 @@ def _read(tables: CountTables, tokens: Tensor) -> _Reading:
     evidence = []
     for first, rest in zip(tables.evidence(tokens[None, :1]), tables.evidence(before), strict=True):
         evidence.append(torch.cat([first[0].masked_fill(no_address, 0), rest[0]]))
-    stacked = [torch.stack(parts) for parts in (costs, likeliest, shares)]
-    return _Reading(*(tensor.numpy() for tensor in (*stacked, *evidence)))
+    return _Reading(*map(torch.stack, (costs, likeliest, shares)), *evidence)
 
 
 def encoded(passage: str, alphabet: str, vocab_size: int) -> Tensor:
@@ -182,22 +156,10 @@ def encoded(passage: str, alphabet: str, vocab_size: int) -> Tensor:
         raise ValueError(f"alphabet: expected no character twice, received {alphabet!r}")
     if vocab_size > MOST_LETTERS:
         raise ValueError(f"alphabet: expected at most {MOST_LETTERS}, received {vocab_size}")
-    if not isinstance(passage, str) or not 1 <= len(passage) <= MOST_CHARACTERS:
-        raise ValueError(
-            f"passage: expected 1 to {MOST_CHARACTERS} characters, received "
-            + (f"{len(passage)}" if isinstance(passage, str) else f"{passage!r}")
-        )
+    base.text("passage", passage, 1, MOST_CHARACTERS)
     for character in passage:
         if character not in place:
             raise ValueError(
                 f"passage: expected characters of the alphabet, received {character!r}"
             )
     return torch.tensor([place[character] for character in passage], dtype=torch.int64)
-
-
-def _order(order: int, most: int) -> int:
-    if isinstance(order, bool) or not isinstance(order, int):
-        raise TypeError(f"order: expected an int, received {order!r}")
-    if not 1 <= order <= most:
-        raise ValueError(f"order: expected 1 to {most}, received {order}")
-    return order

@@ -8,16 +8,14 @@ chose comes back in `position` and `tiles_on`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import anywidget
 import numpy as np
 import torch
 import traitlets
-from numpy.typing import ArrayLike
 
 from trix.show.figures.style import NAMED
+from trix.show.widgets import base
 
 MOST_TOKENS, MOST_DIM = 400, 128
 """More tokens are not taken in at a glance; more bars are too thin to be told apart."""
@@ -30,11 +28,6 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+"
 
 BARS = 4
 """How many tiles are listed for a token."""
-
-_HERE = Path(__file__).parent
-
-Numbers = ArrayLike | torch.Tensor
-"""What can be read as an array of numbers."""
 
 
 _Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]
@@ -49,12 +42,12 @@ class Squeezed(NamedTuple):
         exact: `[n, dim]`: what it would have given without rounding, if that is known.
     """
 
-    points: Numbers
-    outputs: Numbers
-    exact: Numbers | None = None
+    points: base.Numbers
+    outputs: base.Numbers
+    exact: base.Numbers | None = None
 
 
-class Funnel(anywidget.AnyWidget):
+class Funnel(base.Widget):
     """A text whose characters go through a funnel: many numbers, a tile, two numbers, one entry.
 
     The reader picks a character and sees the numbers that stand for it, the tile that they are
@@ -79,11 +72,10 @@ class Funnel(anywidget.AnyWidget):
             are empty.
         largest: what the tallest bar stands for, of each token's inputs ("in") and outputs ("out").
         colours: of numbers above and below 0.
-        alt: what the figure shows, for whoever cannot see it.
     """
 
-    _esm = _HERE / "funnel.js"
-    _css = _HERE / "funnel.css"
+    _esm = base.script("funnel")
+    _css = base.style("funnel")
 
     position = traitlets.Int().tag(sync=True)
     tiles_on = traitlets.Bool(True).tag(sync=True)
@@ -96,19 +88,18 @@ class Funnel(anywidget.AnyWidget):
     views = traitlets.Dict().tag(sync=True)
     largest = traitlets.Dict().tag(sync=True)
     colours = traitlets.Dict().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self,
         text: str,
-        inputs: Numbers,
-        tile: Numbers,
+        inputs: base.Numbers,
+        tile: base.Numbers,
         tiled: Squeezed,
         free: Squeezed,
         *,
         alt: str,
         levels: int = 16,
-        scores: Numbers | None = None,
+        scores: base.Numbers | None = None,
     ) -> None:
         """Check everything and round it.
 
@@ -130,13 +121,9 @@ class Funnel(anywidget.AnyWidget):
             TypeError: if `levels` or a tile is no integer, or a funnel's numbers no `Squeezed`.
             ValueError: if a shape, a number or a text is not as described.
         """
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
-        tokens = _tokens(text)
-        taken = _array("inputs", inputs, [tokens, None])
+        tokens = len(base.text("text", text, 2, MOST_TOKENS + 1)) - 1
+        taken = base.array("inputs", inputs, (tokens, range(1, MOST_DIM + 1)))
         dim = taken.shape[1]
-        if not 1 <= dim <= MOST_DIM:
-            raise ValueError(f"inputs: expected 1 to {MOST_DIM} numbers a token, received {dim}")
         read_by = _tiles(tile, tokens)
         made = {
             "on": _squeezed("tiled", tiled, tokens, dim),
@@ -148,7 +135,7 @@ class Funnel(anywidget.AnyWidget):
         super().__init__(
             position=tokens // 2,
             text=text,
-            levels=_levels(levels),
+            levels=base.whole("levels", levels, range(2, MOST_LEVELS + 1)),
             tile=read_by.tolist(),
             best=_best(read_by, scores),
             measure="tokens" if scores is None else "score",
@@ -159,34 +146,10 @@ class Funnel(anywidget.AnyWidget):
             alt=alt,
         )
 
-    @traitlets.validate("position")
-    def _check_position(self, proposal: Any) -> int:
-        # while the widget is being made, `tile` may not stand yet
-        position = proposal["value"]
-        if self.tile and not 0 <= position < len(self.tile):
-            raise ValueError(f"position: expected 0 to {len(self.tile) - 1}, received {position}")
-        return position
+    _position = base.index("position", "tile")
 
 
-def _tokens(text: str) -> int:
-    """How many tokens the text has, or a ValueError."""
-    if not isinstance(text, str) or not 2 <= len(text) <= MOST_TOKENS + 1:
-        raise ValueError(
-            f"text: expected 2 to {MOST_TOKENS + 1} characters, received "
-            + (f"{len(text)}" if isinstance(text, str) else f"{text!r}")
-        )
-    return len(text) - 1
-
-
-def _levels(levels: int) -> int:
-    if isinstance(levels, bool) or not isinstance(levels, int):
-        raise TypeError(f"levels: expected an int, received {levels!r}")
-    if not 2 <= levels <= MOST_LEVELS:
-        raise ValueError(f"levels: expected 2 to {MOST_LEVELS}, received {levels}")
-    return levels
-
-
-def _tiles(tile: Numbers, tokens: int) -> np.ndarray:
+def _tiles(tile: base.Numbers, tokens: int) -> np.ndarray:
     """`tile` as integers `[tokens]`, or an error."""
     values = tile.detach().cpu().numpy() if isinstance(tile, torch.Tensor) else np.asarray(tile)
     if values.dtype.kind not in "iu":
@@ -198,54 +161,26 @@ def _tiles(tile: Numbers, tokens: int) -> np.ndarray:
     return values
 
 
-def _array(name: str, values: Numbers, shape: list[int | None]) -> np.ndarray:
-    """`values` as finite float64 of this shape (None for any length), or a ValueError."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().double().numpy()
-    wanted = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected numbers of shape {wanted}, received {error}") from error
-    fits = [size in (None, have) for size, have in zip(shape, array.shape, strict=False)]
-    if array.ndim != len(shape) or not all(fits):
-        raise ValueError(f"{name}: expected shape {wanted}, received {list(array.shape)}")
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f"{name}: expected finite numbers, received {array[~np.isfinite(array)][:5]}"
-        )
-    return array
-
-
-def _points(name: str, values: Numbers, tokens: int) -> np.ndarray:
-    """`values` as float32 `[tokens, 2]` from -1 to 1, little-endian, or a ValueError."""
-    points = _array(name, values, [tokens, 2])
-    outside = points[np.abs(points) > 1]
-    if len(outside):
-        raise ValueError(f"{name}: expected numbers from -1 to 1, received {outside[:5]}")
-    return points.astype("<f4")
-
-
 def _squeezed(name: str, made: Squeezed, tokens: int, dim: int) -> _Arrays:
     """The funnel's numbers as arrays, or an error."""
     if not isinstance(made, Squeezed):
         raise TypeError(f"{name}: expected Squeezed, received {type(made).__name__}")
     exact = made.exact
     return (
-        _points(f"{name}.points", made.points, tokens),
-        _array(f"{name}.outputs", made.outputs, [tokens, dim]),
-        None if exact is None else _array(f"{name}.exact", exact, [tokens, dim]),
+        base.array(f"{name}.points", made.points, (tokens, 2), -1, 1),
+        base.array(f"{name}.outputs", made.outputs, (tokens, dim)),
+        None if exact is None else base.array(f"{name}.exact", exact, (tokens, dim)),
     )
 
 
-def _best(tile: np.ndarray, scores: Numbers | None) -> list[list[list[float]]]:
+def _best(tile: np.ndarray, scores: base.Numbers | None) -> list[list[list[float]]]:
     """Of each token the `BARS` largest `[tile, number]`, the last giving way to its own tile."""
     if scores is None:
         names, counts = np.unique(tile, return_counts=True)
         numbers = np.broadcast_to(counts, (len(tile), len(names)))
         own = np.searchsorted(names, tile)
     else:
-        numbers = _array("scores", scores, [len(tile), None])
+        numbers = base.array("scores", scores, (len(tile), "tiles"))
         names, own = np.arange(numbers.shape[1]), tile
         if tile.max() >= len(names):
             raise ValueError(
@@ -264,7 +199,7 @@ def _best(tile: np.ndarray, scores: Numbers | None) -> list[list[list[float]]]:
 def _view(made: _Arrays, tallest: np.ndarray) -> dict[str, Any]:
     """What the page needs of a funnel."""
     points, outputs, exact = made
-    view = {"points": points.tobytes(), "outputs": _letters(outputs, tallest)}
+    view = {"points": base.packed(points), "outputs": _letters(outputs, tallest)}
     if exact is None:
         return {**view, "exact": "", "moved": []}
     # of an output that is nothing no distance is a share

@@ -8,17 +8,11 @@ is a kernel, what the reader chose comes back in `weights` and `seed`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
-from pathlib import Path
-from typing import Any
 
-import anywidget
-import numpy as np
-import torch
 import traitlets
-from numpy.typing import ArrayLike
 
 from trix.show.figures.style import PALETTE
+from trix.show.widgets import base
 
 MOST_POINTS = 2000
 """More points than this make the sliders stutter: each is looked at in every step."""
@@ -29,10 +23,8 @@ LOSSES = ("ternary pull", "sparsity", "diversity")
 SEEDS = 2**32
 """Seeds are below this, which is all that the generator takes in."""
 
-_HERE = Path(__file__).parent
 
-
-class IslandPlane(anywidget.AnyWidget):
+class IslandPlane(base.Widget):
     """Two planes of signatures, trained by the same losses: one with tokens, one with none.
 
     Both start from the same random rows: each points in any direction, with a length from 0.6 to
@@ -59,23 +51,21 @@ class IslandPlane(anywidget.AnyWidget):
         weights: of the three losses; follows the reader where a kernel runs.
         seed: of the random start; follows the reader likewise.
         palette: a colour a signature.
-        alt: what the figure shows, for whoever cannot see it.
         start: what the reset button goes back to.
     """
 
-    _esm = _HERE / "island_plane.js"
-    _css = _HERE / "island_plane.css"
+    _esm = base.script("island_plane", "plane")
+    _css = base.style("island_plane")
 
     points = traitlets.Bytes().tag(sync=True)
     weights = traitlets.List(traitlets.Float(), [0.0] * len(LOSSES)).tag(sync=True)
     seed = traitlets.Int(0).tag(sync=True)
     palette = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
     start = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
-        points: ArrayLike | torch.Tensor,
+        points: base.Numbers,
         *,
         alt: str,
         signatures: int = 6,
@@ -95,44 +85,19 @@ class IslandPlane(anywidget.AnyWidget):
             TypeError: if a count or a seed is no int, or a weight no number.
             ValueError: if a shape, a number or a text is not as described.
         """
-        tokens = _points(points)
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
-        count = _int("signatures", signatures, 2, len(PALETTE))
-        choices = {"seed": _int("seed", seed, 0, SEEDS - 1), "weights": _weights(weights)}
+        tokens = base.floats("points", points, (range(1, MOST_POINTS + 1), 2))
+        count = base.whole("signatures", signatures, range(2, len(PALETTE) + 1))
+        choices = {"seed": base.whole("seed", seed, range(SEEDS)), "weights": _weights(weights)}
         super().__init__(
-            points=tokens.tobytes(),
+            points=base.packed(tokens),
             palette=list(PALETTE[:count]),
             alt=alt,
             start=choices,
             **choices,
         )
 
-    @traitlets.validate("weights")
-    def _check_weights(self, proposal: Any) -> list[float]:
-        return _weights(proposal["value"])
-
-    @traitlets.validate("seed")
-    def _check_seed(self, proposal: Any) -> int:
-        return _int("seed", proposal["value"], 0, SEEDS - 1)
-
-
-def _points(values: ArrayLike | torch.Tensor) -> np.ndarray:
-    """`values` as float32 `[1 … MOST_POINTS, 2]`, little-endian, or a ValueError."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().float().numpy()
-    try:
-        pairs = np.asarray(values, dtype="<f4")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"points: expected numbers of shape [n, 2], received {error}") from error
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or not 1 <= len(pairs) <= MOST_POINTS:
-        raise ValueError(
-            f"points: expected shape [n, 2] with n from 1 to {MOST_POINTS}, "
-            f"received {list(pairs.shape)}"
-        )
-    if not np.isfinite(pairs).all():
-        raise ValueError(f"points: expected finite numbers, received {pairs[~np.isfinite(pairs)]}")
-    return pairs
+    _weights = base.checked("weights", lambda _, value: _weights(value))
+    _seed = base.checked("seed", base.whole, range(SEEDS))
 
 
 def _weights(values: Sequence[float]) -> list[float]:
@@ -142,17 +107,4 @@ def _weights(values: Sequence[float]) -> list[float]:
         raise ValueError(
             f"weights: expected {len(LOSSES)}, of {', '.join(LOSSES)}, received {len(weights)}"
         )
-    for weight in weights:
-        if isinstance(weight, bool) or not isinstance(weight, Real):
-            raise TypeError(f"weights: expected numbers, received {weight!r}")
-        if not 0 <= weight <= 1:
-            raise ValueError(f"weights: expected numbers from 0 to 1, received {weight!r}")
-    return [float(weight) for weight in weights]
-
-
-def _int(name: str, value: int, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int, received {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{name}: expected {low} to {high}, received {value}")
-    return value
+    return [base.number("weights", weight, 0, 1) for weight in weights]

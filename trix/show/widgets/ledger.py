@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import anywidget
 import traitlets
 
 from trix.ledger.claims import Compared, Settled, lines
 from trix.ledger.rule import VERDICTS, Rule
 from trix.show.figures.findings import signed
 from trix.show.figures.scoreboard import MARKS, PARTS
+from trix.show.widgets import base
 
 ORDERS = {"id": "as in the ledger", "verdict": "verdict", "size": "size of the gain"}
 """By what the rows can be sorted, and how the page calls it."""
@@ -29,10 +28,8 @@ PLACES = {
     "notebook": {"chapter": "{}.ipynb", "records": "../book/claims/records/{}"},
 }
 
-_HERE = Path(__file__).parent
 
-
-class Ledger(anywidget.AnyWidget):
+class Ledger(base.Widget):
     """Claims as rows that open.
 
     A gain's *size* is its mean over the baseline in margins of the claim's own rule: gains of
@@ -49,11 +46,10 @@ class Ledger(anywidget.AnyWidget):
         orders: pairs of a name in `ORDERS` and what the page calls it.
         marks: pairs of verdict and how it is drawn.
         places: where chapters and records lie, see `PLACES`.
-        alt: what the table shows.
     """
 
-    _esm = _HERE / "ledger.js"
-    _css = _HERE / "ledger.css"
+    _esm = base.script("ledger")
+    _css = base.style("ledger")
 
     verdicts = traitlets.List(traitlets.Enum(VERDICTS)).tag(sync=True)
     part = traitlets.Unicode().tag(sync=True)
@@ -66,7 +62,6 @@ class Ledger(anywidget.AnyWidget):
     orders = traitlets.List().tag(sync=True)
     marks = traitlets.List().tag(sync=True)
     places = traitlets.Dict().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, rows: Sequence[Settled], *, alt: str) -> None:
         """Lay out the rows.
@@ -78,8 +73,6 @@ class Ledger(anywidget.AnyWidget):
         Raises:
             ValueError: if there are no rows, an id occurs twice, or `alt` says nothing.
         """
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt: expected a description of the table, received {alt!r}")
         ids = [row.claim.id for row in rows]
         if not ids or len(set(ids)) < len(ids):
             raise ValueError(f"rows: expected different claims, at least one, received {ids}")

@@ -8,19 +8,17 @@ back in `position`, `layer` and `head`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import anywidget
 import numpy as np
 import torch
 import traitlets
-from numpy.typing import ArrayLike
 from torch import nn
 
 from trix.memory.slots import MemoryReading, RoutedMemory, memory_reading
 from trix.models.charlm import CharLM
 from trix.show.figures.style import NAMED
+from trix.show.widgets import base
 
 MOST_CHARACTERS = 100
 """A longer sentence is not taken in at a glance."""
@@ -31,13 +29,8 @@ MOST_SLOTS = 1024
 TINTS, CELL_TINTS = 255, 15
 """How strong the tint of a character, or of a slot, can be: in whole steps of the strongest."""
 
-_HERE = Path(__file__).parent
 
-Numbers = ArrayLike | torch.Tensor
-"""What can be read as an array of numbers."""
-
-
-class MemoryReader(anywidget.AnyWidget):
+class MemoryReader(base.Widget):
     """A sentence as a routed memory reads it, one character at a time.
 
     The reader picks a character, a layer and a head, and sees what comes back there: every earlier
@@ -62,11 +55,10 @@ class MemoryReader(anywidget.AnyWidget):
             1 / 65535, under the names of the three: of slots a share of the character's address,
             of characters a share of all that comes back (zeros where nothing does).
         colours: of what is written and of what is read.
-        alt: what the figure shows, for whoever cannot see it.
     """
 
-    _esm = _HERE / "memory_reader.js"
-    _css = _HERE / "memory_reader.css"
+    _esm = base.script("memory_reader", "passage")
+    _css = base.style("memory_reader", "passage")
 
     position = traitlets.Int().tag(sync=True)
     layer = traitlets.Int().tag(sync=True)
@@ -80,14 +72,13 @@ class MemoryReader(anywidget.AnyWidget):
     read = traitlets.Bytes().tag(sync=True)
     largest = traitlets.Dict().tag(sync=True)
     colours = traitlets.Dict().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self,
         text: str,
-        write: Numbers,
-        read: Numbers,
-        back: Numbers,
+        write: base.Numbers,
+        read: base.Numbers,
+        back: base.Numbers,
         *,
         alt: str,
         layers: Sequence[int] = (),
@@ -110,11 +101,10 @@ class MemoryReader(anywidget.AnyWidget):
         Raises:
             ValueError: if a shape, a number or a text is not as described.
         """
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
-        count = _characters(text)
+        count = len(base.text("text", text, 1, MOST_CHARACTERS))
+        some = range(1, MOST_SLOTS + 1)
         written, taken = (
-            _shares(name, values, [None, None, count, None])
+            base.array(name, values, (some, some, count, some), 0, 1 + 1e-3).clip(max=1)
             for name, values in (("write", write), ("read", read))
         )
         if taken.shape != written.shape:
@@ -128,7 +118,7 @@ class MemoryReader(anywidget.AnyWidget):
                 f"write: expected at most {MOST_SLOTS} slots in all heads of all layers, "
                 f"received {depth} × {heads} × {slots}"
             )
-        parts = _parts(_array("back", back, [depth, heads, count, count]))
+        parts = _parts(base.array("back", back, (depth, heads, count, count), 0))
         earlier = np.tril_indices(count)
         super().__init__(
             position=count // 2,
@@ -140,7 +130,7 @@ class MemoryReader(anywidget.AnyWidget):
             written=_cells(written),
             read=_cells(taken),
             largest={
-                name: np.rint(values.max(axis=-1) * 65535).astype("<u2").tobytes()
+                name: base.packed(np.rint(values.max(axis=-1) * 65535), "<u2")
                 for name, values in (("back", parts), ("written", written), ("read", taken))
             },
             colours={"written": NAMED["orange"], "read": NAMED["teal"]},
@@ -170,7 +160,7 @@ class MemoryReader(anywidget.AnyWidget):
                 f"tokens: expected shape [{len(text)}], one a character, "
                 f"received {list(tokens.shape)}"
             )
-        _characters(text)
+        base.text("text", text, 1, MOST_CHARACTERS)
         training = model.training
         model.eval()
         try:
@@ -182,19 +172,9 @@ class MemoryReader(anywidget.AnyWidget):
         write, read, back = (torch.cat(parts) for parts in zip(*found.values(), strict=True))
         return cls(text, write, read, back, alt=alt, layers=list(found))
 
-    # while the widget is being made, what these are compared with may not stand yet
-
-    @traitlets.validate("position")
-    def _check_position(self, proposal: Any) -> int:
-        return _within("position", proposal["value"], len(self.text) or MOST_CHARACTERS)
-
-    @traitlets.validate("layer")
-    def _check_layer(self, proposal: Any) -> int:
-        return _within("layer", proposal["value"], len(self.layers) or MOST_SLOTS)
-
-    @traitlets.validate("head")
-    def _check_head(self, proposal: Any) -> int:
-        return _within("head", proposal["value"], self.heads or MOST_SLOTS)
+    _position = base.index("position", "text")
+    _layer = base.index("layer", "layers")
+    _head = base.checked("head", base.whole, lambda self: range(self.heads))
 
 
 def _readings(model: CharLM, tokens: torch.Tensor) -> dict[int, MemoryReading]:
@@ -212,55 +192,11 @@ def _readings(model: CharLM, tokens: torch.Tensor) -> dict[int, MemoryReading]:
     return found
 
 
-def _characters(text: str) -> int:
-    """How many characters the text has, or a ValueError."""
-    if not isinstance(text, str) or not 1 <= len(text) <= MOST_CHARACTERS:
-        raise ValueError(
-            f"text: expected 1 to {MOST_CHARACTERS} characters, received "
-            + (f"{len(text)}" if isinstance(text, str) else f"{text!r}")
-        )
-    return len(text)
-
-
-def _within(name: str, value: int, size: int) -> int:
-    if not 0 <= value < size:
-        raise ValueError(f"{name}: expected 0 to {size - 1}, received {value}")
-    return value
-
-
 def _layers(layers: Sequence[int], depth: int) -> list[int]:
     numbers = list(layers) or list(range(1, depth + 1))
     if len(numbers) != depth or not all(isinstance(number, int) for number in numbers):
         raise ValueError(f"layers: expected {depth} whole numbers, received {numbers}")
     return numbers
-
-
-def _array(name: str, values: Numbers, shape: list[int | None]) -> np.ndarray:
-    """`values` as finite float64, at least 0, of this shape (None for any), or a ValueError."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().double().numpy()
-    wanted = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected numbers of shape {wanted}, received {error}") from error
-    fits = [size in (None, have) for size, have in zip(shape, array.shape, strict=False)]
-    if array.ndim != len(shape) or not all(fits) or array.size == 0:
-        raise ValueError(f"{name}: expected shape {wanted}, received {list(array.shape)}")
-    good = np.isfinite(array) & (array >= 0)
-    if not good.all():
-        raise ValueError(
-            f"{name}: expected finite numbers of at least 0, received {array[~good][:5]}"
-        )
-    return array
-
-
-def _shares(name: str, values: Numbers, shape: list[int | None]) -> np.ndarray:
-    """The same, and at most 1 but for rounding."""
-    array = _array(name, values, shape)
-    if array.max() > 1 + 1e-3:
-        raise ValueError(f"{name}: expected numbers from 0 to 1, received {array.max()}")
-    return array.clip(max=1)
 
 
 def _parts(back: np.ndarray) -> np.ndarray:

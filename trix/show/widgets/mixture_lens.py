@@ -7,11 +7,8 @@ quick on a page with no kernel. Where there is one, a line that the reader types
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import anywidget
-import numpy as np
 import torch
 import traitlets
 from torch import Tensor
@@ -23,7 +20,8 @@ from trix.counts.words import REACH
 from trix.models.explain import passed_on
 from trix.models.lookup import LookupLM
 from trix.show.figures.style import NAMED
-from trix.show.widgets.context_lens import encoded, lens_code
+from trix.show.widgets import base
+from trix.show.widgets.context_lens import encoded
 
 MOST_LINES = 12
 """More lines make the page heavy."""
@@ -34,10 +32,8 @@ MOST_CHARACTERS = 300
 SHOWN = 5
 """How many of the likeliest characters are listed."""
 
-_HERE = Path(__file__).parent
 
-
-class MixtureLens(anywidget.AnyWidget):
+class MixtureLens(base.Widget):
     """Lines of text, each character tinted by the place that the gate gave most weight.
 
     A place is one of the model's tables, or its network: first the orders, then what it looks up
@@ -62,11 +58,10 @@ class MixtureLens(anywidget.AnyWidget):
         hail: a word by which a page asks whether anybody reads what is typed.
         heard: the same word, from whoever does.
         colours: of the orders, of the other tables and of the network.
-        alt: what the figure shows, for whoever cannot see it.
     """
 
-    _esm = lens_code("mixture_lens.js")
-    _css = _HERE / "mixture_lens.css"
+    _esm = base.script("mixture_lens", "passage")
+    _css = base.style("mixture_lens", "passage")
 
     line = traitlets.Int().tag(sync=True)
     position = traitlets.Int(1).tag(sync=True)
@@ -80,7 +75,6 @@ class MixtureLens(anywidget.AnyWidget):
     hail = traitlets.Unicode().tag(sync=True)
     heard = traitlets.Unicode().tag(sync=True)
     colours = traitlets.Dict().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, model: LookupLM, alphabet: str, lines: Sequence[str], *, alt: str) -> None:
         """Read the lines; the character in the middle of the first is looked at.
@@ -98,8 +92,6 @@ class MixtureLens(anywidget.AnyWidget):
         """
         if not isinstance(model, LookupLM):
             raise TypeError(f"model: expected a LookupLM, received {type(model).__name__}")
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
         if isinstance(lines, str) or not 1 <= len(lines) <= MOST_LINES:
             received = repr(lines) if isinstance(lines, str) else str(len(lines))
             raise ValueError(f"lines: expected 1 to {MOST_LINES} texts, received {received}")
@@ -145,22 +137,10 @@ class MixtureLens(anywidget.AnyWidget):
         if self.lines:
             self.position = min(self.position, len(self.lines[self.line]["text"]) - 1)
 
-    # while the widget is being made, what these are compared with may not stand yet
-
-    @traitlets.validate("line")
-    def _check_line(self, proposal: Any) -> int:
-        line, most = proposal["value"], len(self.lines) or MOST_LINES
-        if not 0 <= line < most:
-            raise ValueError(f"line: expected 0 to {most - 1}, received {line}")
-        return line
-
-    @traitlets.validate("position")
-    def _check_position(self, proposal: Any) -> int:
-        position = proposal["value"]
-        most = len(self.lines[self.line]["text"]) if self.lines else MOST_CHARACTERS
-        if not 1 <= position < most:
-            raise ValueError(f"position: expected 1 to {most - 1}, received {position}")
-        return position
+    _line = base.index("line", "lines")
+    _position = base.checked(
+        "position", base.whole, lambda self: range(1, len(self.lines[self.line]["text"]))
+    )
 
 
 @torch.no_grad()
@@ -180,9 +160,7 @@ def _read(model: LookupLM, alphabet: str, text: str) -> dict[str, Any]:
         - `reaches`: how many characters back it begins, uint8 of the same shape; see `_reaches`;
         - `inverse_temperature`: the power of the blend, float32 `[characters]`.
     """
-    if not isinstance(text, str) or not 2 <= len(text) <= MOST_CHARACTERS:
-        received = len(text) if isinstance(text, str) else repr(text)
-        raise ValueError(f"line: expected 2 to {MOST_CHARACTERS} characters, received {received}")
+    base.text("line", text, 2, MOST_CHARACTERS)
     if strange := sorted(set(text) - set(alphabet)):
         raise ValueError(f"line: expected characters that the model knows, received {strange}")
     tokens = encoded(text, alphabet, model.config.vocab_size)
@@ -196,13 +174,13 @@ def _read(model: LookupLM, alphabet: str, text: str) -> dict[str, Any]:
     totals = reading.evidence[0, :, :, 0].double().expm1().round()
     return {
         "text": text,
-        "costs": _bytes(said.gather(2, true).abs(), "<f4"),  # no minus zero
+        "costs": base.packed(said.gather(2, true).abs(), "<f4"),  # no minus zero
         "weights": _steps(_resolved(model, blended, totals)),
-        "likeliest": _bytes(ranked.indices[..., :SHOWN], "<u2"),
+        "likeliest": base.packed(ranked.indices[..., :SHOWN], "<u2"),
         "shares": _steps(ranked.values[..., :SHOWN].exp()),
-        "totals": _bytes(totals, "<u4"),
-        "reaches": _bytes(_reaches(model, tokens[:-1]), "u1"),
-        "inverse_temperature": _bytes(blended.inverse_temperature[0], "<f4"),
+        "totals": base.packed(totals, "<u4"),
+        "reaches": base.packed(_reaches(model, tokens[:-1]), "u1"),
+        "inverse_temperature": base.packed(blended.inverse_temperature[0], "<f4"),
     }
 
 
@@ -258,9 +236,5 @@ def _reaches(model: LookupLM, tokens: Tensor) -> Tensor:
     return torch.tensor(rows)
 
 
-def _bytes(values: Tensor, kind: str) -> bytes:
-    return np.ascontiguousarray(values.cpu().numpy().astype(kind)).tobytes()
-
-
 def _steps(shares: Tensor) -> bytes:
-    return _bytes((shares.clamp(0, 1) * 65535).round(), "<u2")
+    return base.packed((shares.clamp(0, 1) * 65535).round(), "<u2")

@@ -8,16 +8,12 @@ what the reader chose comes back in `input`, `beam` and `depth`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
-import anywidget
 import numpy as np
-import torch
 import traitlets
-from numpy.typing import ArrayLike
 
 from trix.show.figures.style import NAMED
+from trix.show.widgets import base
 
 MOST_INPUTS = 40
 """More inputs than this are not taken in at a glance."""
@@ -34,14 +30,10 @@ MOST_BEAM = 8
 MOST_LETTERS = 60
 """A longer label does not fit its list."""
 
-_HERE = Path(__file__).parent
-_VISIBLE = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
-
-Numbers = ArrayLike | torch.Tensor
-"""What can be read as an array of numbers."""
+_DIMS = range(1, 2**16)
 
 
-class RouteTree(anywidget.AnyWidget):
+class RouteTree(base.Widget):
     """A tree of signatures with the tiles at its bottom, and the way that one input takes down it.
 
     An input x is scored against a signature s by x·s. On the top level it is compared with every
@@ -64,12 +56,11 @@ class RouteTree(anywidget.AnyWidget):
         labels: a text an input.
         most_beam: the widest beam on offer.
         colours: of scores, and of the best tile where it was missed.
-        alt: what the figure shows, for whoever cannot see it.
         start: what the reset button goes back to.
     """
 
-    _esm = _HERE / "route_tree.js"
-    _css = _HERE / "route_tree.css"
+    _esm = base.script("route_tree", "route_search", "route_drawing")
+    _css = base.style("route_tree")
 
     input = traitlets.Int().tag(sync=True)
     beam = traitlets.Int().tag(sync=True)
@@ -82,13 +73,12 @@ class RouteTree(anywidget.AnyWidget):
     labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
     most_beam = traitlets.Int().tag(sync=True)
     colours = traitlets.Dict().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
     start = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
-        inputs: Numbers,
-        trees: Iterable[Sequence[tuple[Numbers, Numbers]]],
+        inputs: base.Numbers,
+        trees: Iterable[Sequence[tuple[base.Numbers, base.Numbers]]],
         *,
         alt: str,
         labels: Sequence[str] = (),
@@ -116,25 +106,24 @@ class RouteTree(anywidget.AnyWidget):
             TypeError: if `beam` or `depth` is no int.
             ValueError: if a shape, a length, a number or a text is not as described.
         """
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
-        given = _matrix("inputs", inputs, most=MOST_INPUTS)
+        given = base.floats("inputs", inputs, (range(1, MOST_INPUTS + 1), _DIMS))
         forest = _forest(trees, dim=given.shape[1])
         depths = [len(tree) for tree in forest]
         tiles = forest[0][-1][1]
         choices = {
             "input": 0,
-            "beam": _integer("beam", beam, range(1, MOST_BEAM + 1)),
-            "depth": _integer("depth", depths[-1] if depth is None else depth, depths),
+            "beam": base.whole("beam", beam, range(1, MOST_BEAM + 1)),
+            "depth": base.whole("depth", depths[-1] if depth is None else depth, depths),
         }
         groups = [_scores(given, signatures) for tree in forest for _, signatures in tree[:-1]]
         super().__init__(
             depths=depths,
             nodes=[[len(parent) for parent, _ in tree] for tree in forest],
-            parents=b"".join(parent.tobytes() for tree in forest for parent, _ in tree),
-            group_scores=b"".join(scores.tobytes() for scores in groups),
-            scores=_scores(given, tiles).tobytes(),
-            labels=_labels(labels, len(given)),
+            parents=b"".join(base.packed(parent, "<u2") for tree in forest for parent, _ in tree),
+            group_scores=b"".join(groups),
+            scores=_scores(given, tiles),
+            labels=base.labels(labels, len(given), MOST_LETTERS)
+            or [f"input {i}" for i in range(len(given))],
             most_beam=MOST_BEAM,
             colours={"score": NAMED["teal"], "best": NAMED["orange"]},
             alt=alt,
@@ -142,28 +131,17 @@ class RouteTree(anywidget.AnyWidget):
             **choices,
         )
 
-    # While the widget is being made, `labels`, `most_beam` and `depths` may not stand yet.
-
-    @traitlets.validate("input")
-    def _check_input(self, proposal: Any) -> int:
-        count = len(self.labels)
-        return _integer("input", proposal["value"], range(count)) if count else proposal["value"]
-
-    @traitlets.validate("beam")
-    def _check_beam(self, proposal: Any) -> int:
-        return _integer("beam", proposal["value"], range(1, MOST_BEAM + 1))
-
-    @traitlets.validate("depth")
-    def _check_depth(self, proposal: Any) -> int:
-        value = proposal["value"]
-        return _integer("depth", value, self.depths) if self.depths else value
+    _input = base.index("input", "labels")
+    _beam = base.checked("beam", base.whole, range(1, MOST_BEAM + 1))
+    _depth = base.checked("depth", base.whole, lambda self: self.depths)
 
 
-_Level = tuple[np.ndarray, np.ndarray]
-"""Parents as uint16 `[nodes]`, and signatures as float32 `[nodes, dim]`."""
+_Given = tuple[base.Numbers, base.Numbers]
+_Level = tuple[list[int], np.ndarray]
+"""Parents `[nodes]`, and signatures as float32 `[nodes, dim]`."""
 
 
-def _forest(trees: Iterable[Sequence[tuple[Numbers, Numbers]]], dim: int) -> list[list[_Level]]:
+def _forest(trees: Iterable[Sequence[_Given]], dim: int) -> list[list[_Level]]:
     """The trees, checked, by ascending depth."""
     forest = [_tree(f"trees[{i}]", levels, dim) for i, levels in enumerate(trees)]
     if not forest:
@@ -188,7 +166,7 @@ def _forest(trees: Iterable[Sequence[tuple[Numbers, Numbers]]], dim: int) -> lis
     return forest
 
 
-def _tree(name: str, levels: Sequence[tuple[Numbers, Numbers]], dim: int) -> list[_Level]:
+def _tree(name: str, levels: Sequence[tuple[base.Numbers, base.Numbers]], dim: int) -> list[_Level]:
     if not 1 <= len(levels) <= MOST_LEVELS:
         raise ValueError(f"{name}: expected 1 to {MOST_LEVELS} levels, received {len(levels)}")
     tree: list[_Level] = []
@@ -196,14 +174,11 @@ def _tree(name: str, levels: Sequence[tuple[Numbers, Numbers]], dim: int) -> lis
         here = f"{name}[{depth}]"
         if not isinstance(level, Sequence) or len(level) != 2:
             raise ValueError(f"{here}: expected a pair (parent, signatures), received {level!r}")
-        signatures = _matrix(f"{here} signatures", level[1], most=MOST_TILES)
-        if signatures.shape[1] != dim:
-            raise ValueError(
-                f"{here} signatures: expected {dim} numbers each, as the inputs have, "
-                f"received {signatures.shape[1]}"
-            )
+        axes = (range(1, MOST_TILES + 1), dim)
+        signatures = base.floats(f"{here} signatures", level[1], axes)
         above = len(tree[-1][0]) if tree else 1
-        parent = _parents(f"{here} parent", level[0], len(signatures), above)
+        axes = (len(signatures),)
+        parent = base.integers(f"{here} parent", level[0], axes, range(above))
         childless = np.setdiff1d(np.arange(above), parent)
         if childless.size:
             raise ValueError(
@@ -214,76 +189,9 @@ def _tree(name: str, levels: Sequence[tuple[Numbers, Numbers]], dim: int) -> lis
     return tree
 
 
-def _parents(name: str, values: Numbers, nodes: int, above: int) -> np.ndarray:
-    """`values` as little-endian uint16 `[nodes]`, each below `above`, or a ValueError."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    try:
-        parent = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(
-            f"{name}: expected integers of shape [{nodes}], one a signature, received {values!r}"
-        ) from error
-    if parent.shape != (nodes,) or not np.issubdtype(parent.dtype, np.integer):
-        raise ValueError(
-            f"{name}: expected integers of shape [{nodes}], one a signature, "
-            f"received {parent.dtype} {list(parent.shape)}"
-        )
-    outside = parent[(parent < 0) | (parent >= above)]
-    if outside.size:
-        raise ValueError(f"{name}: expected 0 to {above - 1}, received {outside.tolist()}")
-    return parent.astype("<u2")
-
-
-def _matrix(name: str, values: Numbers, most: int) -> np.ndarray:
-    """`values` as float32 `[1 … most, at least 1]`, or a ValueError."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().float().numpy()
-    try:
-        matrix = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected numbers of shape [n, dim], received {error}") from error
-    if matrix.ndim != 2 or not 1 <= len(matrix) <= most or matrix.shape[1] < 1:
-        raise ValueError(
-            f"{name}: expected shape [n, dim] with n from 1 to {most}, "
-            f"received {list(matrix.shape)}"
-        )
-    if not np.isfinite(matrix).all():
-        raise ValueError(
-            f"{name}: expected finite numbers, received {matrix[~np.isfinite(matrix)]}"
-        )
-    return matrix
-
-
-def _scores(inputs: np.ndarray, signatures: np.ndarray) -> np.ndarray:
-    """Inputs · signatures, float32 `[inputs, nodes]`, little-endian."""
+def _scores(inputs: np.ndarray, signatures: np.ndarray) -> bytes:
+    """Inputs · signatures, float32 `[inputs, nodes]`."""
     exact = inputs.astype(np.float64) @ signatures.astype(np.float64).T
     if np.abs(exact).max() > np.finfo(np.float32).max:
         raise ValueError(f"scores: expected them to fit float32, received {np.abs(exact).max():g}")
-    return exact.astype("<f4")
-
-
-def _labels(labels: Sequence[str], inputs: int) -> list[str]:
-    if len(labels) not in (0, inputs):
-        raise ValueError(f"labels: expected none or {inputs}, received {len(labels)}")
-    for label in labels:
-        if not isinstance(label, str) or not 1 <= len(label) <= MOST_LETTERS:
-            raise ValueError(
-                f"labels: expected texts of 1 to {MOST_LETTERS} characters, received {label!r}"
-            )
-    if not labels:
-        return [f"input {i}" for i in range(inputs)]
-    return [label.translate(_VISIBLE) for label in labels]
-
-
-def _integer(name: str, value: int, allowed: Sequence[int]) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int, received {value!r}")
-    if value not in allowed:
-        text = (
-            f"{allowed[0]} to {allowed[-1]}"
-            if isinstance(allowed, range)
-            else f"one of {list(allowed)}"
-        )
-        raise ValueError(f"{name}: expected {text}, received {value}")
-    return value
+    return base.packed(exact)

@@ -7,18 +7,13 @@ kernel, what the reader chose comes back in the traits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from numbers import Real
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Mapping
 
-import anywidget
-import numpy as np
-import torch
 import traitlets
-from numpy.typing import ArrayLike
 
+from trix.checks import one_of
 from trix.show.figures.style import NAMED
+from trix.show.widgets import base
 
 CELLS = (2, 4, 8, 16)
 """How many cells a spline may have."""
@@ -42,15 +37,9 @@ MOST_POINTS = 4096
 """More points make the page heavy and dragging slow."""
 
 _ALT = "A curve, and over it a spline of straight cells whose ends can be moved."
-_HERE = Path(__file__).parent
-
-Numbers = ArrayLike | torch.Tensor
-"""What can be read as an array of numbers."""
-
-Choice = TypeVar("Choice", int, str)
 
 
-class SplineExplorer(anywidget.AnyWidget):
+class SplineExplorer(base.Widget):
     """A curve and a spline of straight cells, which the reader moves, fits, and stores in few bits.
 
     The inputs from `low` to `high` fall in cells of equal width, an edge in the cell on its right.
@@ -83,12 +72,11 @@ class SplineExplorer(anywidget.AnyWidget):
         choices: what each choice is among.
         steps: of the input.
         colours: of what is read and of the chosen input.
-        alt: what the figure shows, for whoever cannot see it.
         start: what the reset button goes back to.
     """
 
-    _esm = _HERE / "spline_explorer.js"
-    _css = _HERE / "spline_explorer.css"
+    _esm = base.script("spline_explorer", "plot", "spline")
+    _css = base.style("spline_explorer")
 
     target = traitlets.Unicode().tag(sync=True)
     cells = traitlets.Int(CELLS[0]).tag(sync=True)
@@ -103,12 +91,11 @@ class SplineExplorer(anywidget.AnyWidget):
     choices = traitlets.Dict().tag(sync=True)
     steps = traitlets.Int().tag(sync=True)
     colours = traitlets.Dict().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
     start = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
-        targets: Mapping[str, Numbers],
+        targets: Mapping[str, base.Numbers],
         low: float = -1.0,
         high: float = 1.0,
         cells: int = 8,
@@ -130,14 +117,12 @@ class SplineExplorer(anywidget.AnyWidget):
             TypeError: if `targets` is no mapping, `low` or `high` no number or `cells` no int.
             ValueError: if a shape, a number or a text is not as described.
         """
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
         curves = _curves(targets)
         bounds = _bounds(low, high)
         choices = {
             "target": next(iter(curves)),
-            "cells": _one_of("cells", cells, CELLS),
-            "kind": _one_of("kind", kind, KINDS),
+            "cells": base.whole("cells", cells, CELLS),
+            "kind": one_of("kind", kind, KINDS),
             "scale": SCALES[0],
             "levels": LEVELS[0],
             "x": bounds[0] + 0.65 * (bounds[1] - bounds[0]),
@@ -155,96 +140,32 @@ class SplineExplorer(anywidget.AnyWidget):
             **choices,
         )
 
-    @traitlets.validate("target")
-    def _check_target(self, proposal: Any) -> str:
-        # while the widget is being made, `names` may not stand yet
-        return _one_of("target", proposal["value"], self.names or [proposal["value"]])
-
-    @traitlets.validate("cells")
-    def _check_cells(self, proposal: Any) -> int:
-        return _one_of("cells", proposal["value"], CELLS)
-
-    @traitlets.validate("kind")
-    def _check_kind(self, proposal: Any) -> str:
-        return _one_of("kind", proposal["value"], KINDS)
-
-    @traitlets.validate("scale")
-    def _check_scale(self, proposal: Any) -> str:
-        return _one_of("scale", proposal["value"], SCALES)
-
-    @traitlets.validate("levels")
-    def _check_levels(self, proposal: Any) -> int:
-        return _one_of("levels", proposal["value"], LEVELS)
-
-    @traitlets.validate("x")
-    def _check_x(self, proposal: Any) -> float:
-        x = proposal["value"]
-        low, high = self.bounds or (x, x)
-        if not low <= x <= high:
-            raise ValueError(f"x: expected a number from {low:g} to {high:g}, received {x!r}")
-        return x
+    _target = base.checked("target", one_of, lambda self: self.names)
+    _cells = base.checked("cells", base.whole, CELLS)
+    _kind = base.checked("kind", one_of, KINDS)
+    _scale = base.checked("scale", one_of, SCALES)
+    _levels = base.checked("levels", base.whole, LEVELS)
+    _x = base.checked("x", base.number, lambda self: self.bounds[0], lambda self: self.bounds[1])
 
 
-def _curves(targets: Mapping[str, Numbers]) -> dict[str, list[float]]:
+def _curves(targets: Mapping[str, base.Numbers]) -> dict[str, list[float]]:
     """Name → heights, or a TypeError or ValueError."""
     if not isinstance(targets, Mapping):
         raise TypeError(f"targets: expected a mapping of name to heights, received {targets!r}")
     if not targets:
         raise ValueError("targets: expected at least one, received none")
     curves: dict[str, list[float]] = {}
+    axis: base.Axis = range(2, MOST_POINTS + 1)
     for name, heights in targets.items():
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"targets: expected a name a curve, received {name!r}")
-        values = _heights(f"targets[{name!r}]", heights)
-        count = len(next(iter(curves.values()), values))
-        if len(values) != count:
-            raise ValueError(
-                f"targets[{name!r}]: expected {count} points, as before, received {len(values)}"
-            )
-        curves[name] = values
+        base.named("targets", name)
+        curves[name] = base.array(f"targets[{name!r}]", heights, (axis,), -MOST, MOST).tolist()
+        axis = len(curves[name])
     return curves
-
-
-def _heights(name: str, values: Numbers) -> list[float]:
-    """`values` as 2 to `MOST_POINTS` numbers, none further from 0 than `MOST`, or a ValueError."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().double().numpy()
-    try:
-        heights = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected numbers of shape [n], received {error}") from error
-    if heights.ndim != 1 or not 2 <= len(heights) <= MOST_POINTS:
-        raise ValueError(
-            f"{name}: expected shape [n], n from 2 to {MOST_POINTS}, received {list(heights.shape)}"
-        )
-    fits = np.abs(heights) <= MOST  # so is no NaN
-    if not fits.all():
-        raise ValueError(
-            f"{name}: expected numbers from {-MOST:g} to {MOST:g}, received {heights[~fits]}"
-        )
-    return heights.tolist()
 
 
 def _bounds(low: float, high: float) -> list[float]:
     """Both as floats, or a TypeError or ValueError."""
-    for name, value in (("low", low), ("high", high)):
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name}: expected a number, received {value!r}")
-    if not -MOST <= low < high <= MOST:  # neither is a NaN
-        raise ValueError(
-            f"low, high: expected {-MOST:g} <= low < high <= {MOST:g}, "
-            f"received {low!r} and {high!r}"
-        )
-    return [float(low), float(high)]
-
-
-def _one_of(name: str, value: Choice, choices: Sequence[Choice]) -> Choice:
-    """`value`, if it is among the choices, or a TypeError or ValueError."""
-    kind = type(choices[0])
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise TypeError(f"{name}: expected {kind.__name__}, received {value!r}")
-    if value not in choices:
-        raise ValueError(
-            f"{name}: expected one of {', '.join(map(str, choices))}, received {value!r}"
-        )
-    return value
+    bounds = [base.number("low", low, -MOST, MOST), base.number("high", high, -MOST, MOST)]
+    if not low < high:
+        raise ValueError(f"low, high: expected low < high, received {low!r} and {high!r}")
+    return bounds

@@ -8,16 +8,14 @@ what the reader made comes back in `signatures`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-import anywidget
 import numpy as np
 import torch
 import traitlets
-from numpy.typing import ArrayLike
 
 from trix.show.figures.style import PALETTE
+from trix.show.widgets import base
 
 MOST_CHARACTERS = 400
 """A longer text is not taken in at a glance."""
@@ -25,13 +23,8 @@ MOST_CHARACTERS = 400
 MOST_DIM = 48
 """A wider table is mostly out of sight."""
 
-_HERE = Path(__file__).parent
 
-Numbers = ArrayLike | torch.Tensor
-"""What can be read as an array of numbers."""
-
-
-class SurgeryTable(anywidget.AnyWidget):
+class SurgeryTable(base.Widget):
     """Signatures as rows of +, 0 and −, and a text in the colours of the tiles that claim it.
 
     A character x is scored against each signature s by x·s, in float64 over the float32 numbers,
@@ -55,12 +48,11 @@ class SurgeryTable(anywidget.AnyWidget):
         classes: a name and, for every character, whether it is in that class.
         designs: a name and a signature that can be put into a row.
         palette: a colour a tile.
-        alt: what the table shows, for whoever cannot see it.
         start: what the reset button goes back to, and what "before" means.
     """
 
-    _esm = _HERE / "surgery_table.js"
-    _css = _HERE / "surgery_table.css"
+    _esm = base.script("surgery_table", "claims")
+    _css = base.style("surgery_table")
 
     signatures = traitlets.List().tag(sync=True)
     frozen = traitlets.List().tag(sync=True)
@@ -73,18 +65,17 @@ class SurgeryTable(anywidget.AnyWidget):
     classes = traitlets.List().tag(sync=True)
     designs = traitlets.List().tag(sync=True)
     palette = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
     start = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
         text: str,
-        tokens: Numbers,
-        signatures: Numbers,
+        tokens: base.Numbers,
+        signatures: base.Numbers,
         *,
         alt: str,
-        classes: Mapping[str, Numbers] | None = None,
-        designs: Mapping[str, Numbers] | None = None,
+        classes: Mapping[str, base.Numbers] | None = None,
+        designs: Mapping[str, base.Numbers] | None = None,
         frozen: Iterable[int] = (),
     ) -> None:
         """Check everything and lay out the table.
@@ -103,21 +94,20 @@ class SurgeryTable(anywidget.AnyWidget):
         Raises:
             ValueError: if a shape, a number or a text is not as described.
         """
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt: expected a description of the table, received {alt!r}")
-        count = _characters(text)
-        seen = _tokens(tokens, count)
-        rows = _signatures(signatures, seen.shape[1])
-        begun = {"signatures": rows, "frozen": _frozen(frozen, len(rows))}
+        count = len(base.text("text", text, 1, MOST_CHARACTERS))
+        seen = base.floats("tokens", tokens, (count, range(1, MOST_DIM + 1)))
+        dim = seen.shape[1]
+        rows = _ternary("signatures", signatures, range(1, len(PALETTE) + 1), dim)
+        begun = {"signatures": rows, "frozen": _frozen("frozen", frozen, len(rows))}
         super().__init__(
             text=text,
-            tokens=seen.tobytes(),
+            tokens=base.packed(seen),
             classes=[
-                [_name("classes", name), _members(name, one, count)]
+                [base.named("classes", name), _members(name, one, count)]
                 for name, one in (classes or {}).items()
             ],
             designs=[
-                [_name("designs", name), _ternary(f"designs[{name!r}]", one, (seen.shape[1],))]
+                [base.named("designs", name), _ternary(f"designs[{name!r}]", one, dim)]
                 for name, one in (designs or {}).items()
             ],
             palette=list(PALETTE[: len(rows)]),
@@ -126,89 +116,26 @@ class SurgeryTable(anywidget.AnyWidget):
             **begun,
         )
 
-    # while the widget is being made, `start` may not stand yet
-
-    @traitlets.validate("signatures")
-    def _check_signatures(self, proposal: Any) -> list[list[int]]:
-        rows = self.start.get("signatures", proposal["value"])
-        return _ternary("signatures", proposal["value"], (len(rows), len(rows[0])))
-
-    @traitlets.validate("frozen")
-    def _check_frozen(self, proposal: Any) -> list[int]:
-        return _frozen(proposal["value"], len(self.palette) or len(PALETTE))
-
-    @traitlets.validate("selected")
-    def _check_selected(self, proposal: Any) -> int:
-        return _within("selected", proposal["value"], len(self.palette) or len(PALETTE))
-
-    @traitlets.validate("position")
-    def _check_position(self, proposal: Any) -> int:
-        return _within("position", proposal["value"], len(self.text) or MOST_CHARACTERS)
+    _selected = base.index("selected", "palette")
+    _position = base.index("position", "text")
+    _frozen = base.checked("frozen", lambda *given: _frozen(*given), lambda self: len(self.palette))
+    _signatures = base.checked(
+        "signatures",
+        lambda *given: _ternary(*given),
+        lambda self: len(self.palette),
+        lambda self: len(self.start["signatures"][0]),
+    )
 
 
-def _characters(text: str) -> int:
-    """How many characters the text has, or a ValueError."""
-    if not isinstance(text, str) or not 1 <= len(text) <= MOST_CHARACTERS:
-        raise ValueError(
-            f"text: expected 1 to {MOST_CHARACTERS} characters, received "
-            + (f"{len(text)}" if isinstance(text, str) else f"{text!r}")
-        )
-    return len(text)
+def _ternary(name: str, values: base.Numbers, *axes: base.Axis) -> list[Any]:
+    return base.integers(name, values, axes, (-1, 0, 1))
 
 
-def _array(name: str, values: Numbers) -> np.ndarray:
-    """`values` as an array of numbers or bools, or a ValueError."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = (values.double() if values.is_floating_point() else values).numpy()
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # rows of several lengths
-        raise ValueError(f"{name}: expected numbers, received {error}") from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name}: expected numbers, received {array.dtype}")
-    return array
-
-
-def _tokens(tokens: Numbers, count: int) -> np.ndarray:
-    """`tokens` as finite float32 `[count, 1 … MOST_DIM]`, little-endian, or a ValueError."""
-    array = _array("tokens", tokens)
-    if array.ndim != 2 or len(array) != count or not 1 <= array.shape[1] <= MOST_DIM:
-        raise ValueError(
-            f"tokens: expected shape [{count}, dim] with dim from 1 to {MOST_DIM}, received "
-            f"{list(array.shape)}"
-        )
-    fits = np.abs(array) <= np.finfo(np.float32).max  # so is no NaN
-    if not fits.all():
-        raise ValueError(f"tokens: expected finite float32, received {array[~fits][:5]}")
-    return array.astype("<f4")
-
-
-def _signatures(values: Numbers, dim: int) -> list[list[int]]:
-    """`values` as -1, 0 and 1, a row a tile, or a ValueError."""
-    array = _array("signatures", values)
-    tiles = len(array) if array.ndim else 0
-    if not 1 <= tiles <= len(PALETTE):
-        raise ValueError(
-            f"signatures: expected 1 to {len(PALETTE)} tiles, one a colour, received {tiles}"
-        )
-    return _ternary("signatures", values, (tiles, dim))
-
-
-def _ternary(name: str, values: Numbers, shape: tuple[int, ...]) -> list[Any]:
-    """`values` as integers -1, 0 and 1 of this shape, or a ValueError."""
-    array = _array(name, values)
-    if array.shape != shape:
-        raise ValueError(f"{name}: expected shape {list(shape)}, received {list(array.shape)}")
-    wrong = array[~np.isin(array, (-1, 0, 1))]
-    if len(wrong):
-        raise ValueError(f"{name}: expected -1, 0 and 1, received {wrong[:5]}")
-    return array.astype(np.int64).tolist()
-
-
-def _members(name: str, values: Numbers, count: int) -> list[bool]:
+def _members(name: str, values: base.Numbers, count: int) -> list[bool]:
     """`values` as a bool a character, or a ValueError."""
-    array = _array(f"classes[{name!r}]", values)
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
+    array = np.asarray(values)
     if array.dtype != np.bool_ or array.shape != (count,):
         raise ValueError(
             f"classes[{name!r}]: expected {count} bools, received {array.dtype} of shape "
@@ -217,19 +144,5 @@ def _members(name: str, values: Numbers, count: int) -> list[bool]:
     return array.tolist()
 
 
-def _name(kind: str, name: str) -> str:
-    if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"{kind}: expected names, received {name!r}")
-    return name
-
-
-def _frozen(frozen: Iterable[int], tiles: int) -> list[int]:
-    return sorted({_within("frozen", tile, tiles) for tile in frozen})
-
-
-def _within(name: str, value: int, size: int) -> int:
-    """`value` as an index, or a ValueError."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not 0 <= value < size:
-        raise ValueError(f"{name}: expected an int from 0 to {size - 1}, received {value!r}")
-    return int(value)
+def _frozen(name: str, frozen: Iterable[int], tiles: int) -> list[int]:
+    return sorted({base.whole(name, tile, range(tiles)) for tile in frozen})

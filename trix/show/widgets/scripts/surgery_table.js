@@ -1,100 +1,17 @@
 // SurgeryTable: ternary signatures that the reader edits, and a text that is claimed anew at once.
-//
-// One self-contained module, because it is loaded from a blob: in a notebook by anywidget, on a
-// page with no kernel by static-widgets.js. The model's traits are described in surgery_table.py.
-// What the reader changes goes through the model, so that all views of it agree.
 
-const SVG = "http://www.w3.org/2000/svg";
 const LOCK = "M2 5.5h8v6H2zM3.75 5.5V3.75a2.25 2.25 0 0 1 4.5 0V5.5"; // in a box of 12 by 12
 const SIGNS = { "1": "+", "0": "0", "-1": "\u2212" };
 const SPOKEN = { "1": "plus", "0": "zero", "-1": "minus" };
 const NEXT = { "1": 0, "0": -1, "-1": 1 };
 const KEYS = { "+": 1, "=": 1, "0": 0, "-": -1, "_": -1, "\u2212": -1 };
-const GLYPHS = { "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d", " ": "\u2423" };
-const NAMES = { "\n": "line break", "\t": "tab", "\r": "carriage return", " ": "space" };
 const HELP = "Click a cell, or give it the focus and press space, +, 0 or \u2212.";
-
-// ---------------------------------------------------------------- routing
-
-const indices = (count) => Array.from({ length: count }, (_, i) => i);
-
-/** Score of each tile: token · signature. */
-const scoresOf = (token, signatures) =>
-  signatures.map((signature) => signature.reduce((sum, sign, i) => sum + sign * token[i], 0));
-
-/** Index of the highest score; of equal ones the first, as torch.argmax has it. */
-const argmax = (scores) => scores.reduce((best, score, i) => (score > scores[best] ? i : best), 0);
-
-const claimsOf = (tokens, signatures) => tokens.map((token) => argmax(scoresOf(token, signatures)));
-
-/** The float32 numbers behind a DataView, `[count][dim]`. */
-function tokensIn(bytes, count) {
-  const dim = bytes.byteLength / 4 / count;
-  return indices(count).map((n) =>
-    indices(dim).map((i) => bytes.getFloat32(4 * (n * dim + i), true)));
-}
-
-/** Of the class, the share that the tile claims; and of what the tile claims, the class's share. */
-function ratesOf(claims, members, tile) {
-  const count = (wanted) => claims.filter((claim, i) => wanted(claim === tile, members[i])).length;
-  const both = count((claimed, member) => claimed && member);
-  return {
-    rate: both / count((_, member) => member), // NaN where there is nothing to have a share of
-    purity: both / count((claimed) => claimed),
-  };
-}
-
-// ---------------------------------------------------------------- in words
-
-const glyph = (character) => GLYPHS[character] ?? character;
-const named = (character) => NAMES[character] ?? `\u2018${character}\u2019`;
-const short = (number) => String(Number(number.toPrecision(3))).replaceAll("-", "\u2212");
-const percent = (share) => (Number.isNaN(share) ? "\u2013" : `${Math.floor(100 * share + 0.5)}\u00a0%`);
-
-/** By how much the winner is ahead, as in "0.5 ahead of tile 3"; nothing where it is alone. */
-function lead(scores) {
-  const first = argmax(scores);
-  const others = indices(scores.length).filter((i) => i !== first);
-  if (!others.length) return "";
-  const second = others[argmax(others.map((i) => scores[i]))];
-  const margin = scores[first] - scores[second];
-  return margin > 0
-    ? `${short(margin)} ahead of tile ${second}`
-    : `level with tile ${second}, and the lower number wins`;
-}
-
-/** What changed hands: "12 characters changed tile: 9 from tile 3, 3 from tile 5." */
-function movesBetween(before, now) {
-  const from = new Map();
-  before.forEach((tile, i) => {
-    if (tile !== now[i]) from.set(tile, (from.get(tile) ?? 0) + 1);
-  });
-  if (!from.size) return "No character changed tile.";
-  const total = [...from.values()].reduce((sum, count) => sum + count, 0);
-  const list = [...from]
-    .sort(([a, m], [b, n]) => n - m || a - b)
-    .map(([tile, count]) => `${count} from tile ${tile}`);
-  return `${total} character${total === 1 ? "" : "s"} changed tile: ${list.join(", ")}.`;
-}
 
 // ---------------------------------------------------------------- making elements
 
-function element(tag, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), attributes, children);
-}
-
-function furnish(made, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-function lockSign() {
-  const path = furnish(document.createElementNS(SVG, "path"), { d: LOCK }, []);
-  return furnish(document.createElementNS(SVG, "svg"), {
-    class: "trix-st-lock", viewBox: "0 0 12 12", role: "img", "aria-label": "locked",
-  }, [path]);
-}
+const lockSign = () => shape("svg", {
+  class: "trix-st-lock", viewBox: "0 0 12 12", role: "img", "aria-label": "locked",
+}, shape("path", { d: LOCK }));
 
 /** Black or white, whichever stands out more from the colour: at least 4.5 : 1 for any colour. */
 function inkOn(colour) {
@@ -192,14 +109,14 @@ function makeGrid(tiles, dim, palette) {
 }
 
 /** What can be done with the chosen row, and undone. */
-function makeControls(designs) {
-  const button = (name) => element("button", { type: "button" }, name);
-  const [lock, insert, undo, reset] = ["Lock", "Insert", "Undo", "Reset"].map(button);
-  const id = `trix-st-${Math.random().toString(36).slice(2)}`;
-  const menu = element("select", { id }, ...designs.map((name) => element("option", { value: name }, name)));
-  const pick = element("div", { class: "trix-st-pick" },
-    element("label", { for: id }, "Design "), menu, insert);
-  const bar = element("div", { class: "trix-st-controls" },
+function makeControls(designs, hand) {
+  const [lock, undo, reset] = ["lock", "undo", "reset"].map((name) =>
+    makeButton(name[0].toUpperCase() + name.slice(1), hand[name]));
+  const insert = makeButton("Insert", () => hand.insert(menu.value));
+  const menu = element("select", {}, ...designs.map((name) => element("option", { value: name }, name)));
+  const pick = makeField("Design", menu, "", "trix-st-pick");
+  pick.append(insert);
+  const bar = element("div", { class: "kit-controls trix-st-controls" },
     lock, undo, reset, ...(designs.length ? [pick] : []));
 
   function update({ frozen, selected, history, unchanged }) {
@@ -211,7 +128,7 @@ function makeControls(designs) {
     undo.setAttribute("aria-disabled", String(history.length === 0));
     reset.setAttribute("aria-disabled", String(unchanged));
   }
-  return { bar, lock, menu, insert, undo, reset, update };
+  return { bar, update };
 }
 
 /** A character's score at every tile: bars from a common zero. */
@@ -220,7 +137,7 @@ function makeScores(tiles, palette) {
   const lines = indices(tiles).map((tile) =>
     element("div", { class: "trix-st-score", role: "listitem", style: paint(palette, tile) },
       swatch(palette, tile),
-      element("span", { class: "trix-st-track" }, element("span", { class: "trix-st-fill" })),
+      element("span", { class: "kit-track" }, element("span", { class: "kit-fill" })),
       element("span", { class: "trix-st-value" })));
   const outcome = element("p", { class: "trix-st-outcome" });
   const box = element("section", { class: "trix-st-scores" }, heading,
@@ -265,7 +182,7 @@ function makeRates(classes) {
       const [before, now] = [first, claims].map((one) => ratesOf(one, members, selected));
       ["rate", "purity"].forEach((kind, j) =>
         rows[i].children[j + 1].replaceChildren(
-          `${percent(before[kind])} \u2192 `, element("strong", {}, percent(now[kind]))));
+          `${rate(before[kind])} \u2192 `, element("strong", {}, rate(now[kind]))));
     });
     key.textContent = `Claim rate: the share of the class that tile ${selected} claims. ` +
       "Purity: the class\u2019s share of what it claims. Before: until the first edit.";
@@ -275,7 +192,8 @@ function makeRates(classes) {
 
 // ---------------------------------------------------------------- the figure
 
-function render({ model, el }) {
+function render(view) {
+  const { model } = view;
   const text = Array.from(model.get("text"));
   const tokens = tokensIn(model.get("tokens"), text.length);
   const [palette, start] = ["palette", "start"].map((name) => model.get(name));
@@ -285,16 +203,18 @@ function render({ model, el }) {
 
   const passage = makePassage(text, palette);
   const grid = makeGrid(tiles, dim, palette);
-  const controls = makeControls([...designs.keys()]);
+  const controls = makeControls([...designs.keys()], { lock, insert, undo, reset });
   const scores = makeScores(tiles, palette);
   const rates = makeRates(new Map(model.get("classes")));
-  const status = element("p", { class: "trix-st-status", "aria-live": "polite" }, HELP);
-  el.append(element("div", { class: "trix-st", role: "group", "aria-label": model.get("alt") },
+  const status = element("p", { class: "kit-outcome trix-st-status", "aria-live": "polite" }, HELP);
+  const figure = makeFigure(view, { kind: "trix-st", status },
     passage.box, grid.box, controls.bar, status,
-    element("div", { class: "trix-st-panel" }, scores.box, rates.box)));
+    element("div", { class: "trix-st-panel" }, scores.box, rates.box));
 
   const current = () => Object.fromEntries(
     ["signatures", "frozen", "selected", "position", "history"].map((name) => [name, model.get(name)]));
+  const isUnchanged = () =>
+    ["signatures", "frozen"].every((name) => String(model.get(name)) === String(start[name]));
   const isLocked = (tile) => model.get("frozen").includes(tile);
   const say = (words) => (status.textContent = words);
 
@@ -313,11 +233,10 @@ function render({ model, el }) {
       if (shown) say(`${what}${movesBetween(claims, now)}`);
       [claims, shown] = [now, state.signatures];
     }
-    const same = (name) => String(state[name]) === String(start[name]);
     Object.assign(state, {
       claims, moved, first, begun: start.signatures,
       scores: tokens.map((token) => scoresOf(token, shown)),
-      unchanged: same("signatures") && same("frozen"),
+      unchanged: isUnchanged(),
     });
     passage.update(state);
     grid.update(state, column);
@@ -332,9 +251,7 @@ function render({ model, el }) {
   }
 
   function choose(name, value) {
-    if (model.get(name) === value) return;
-    model.set(name, value);
-    model.save_changes();
+    if (model.get(name) !== value) figure.choose({ [name]: value });
   }
 
   // ------------------------------------------------------------ edits
@@ -380,25 +297,25 @@ function render({ model, el }) {
 
   const turn = (tile, at) => setCell(tile, at, NEXT[model.get("signatures")[tile][at]]);
 
-  controls.lock.addEventListener("click", () => {
+  function lock() {
     const tile = model.get("selected");
     const locked = !isLocked(tile);
     edit([[tile, model.get("signatures")[tile], locked]],
       locked ? `Tile ${tile} is locked: its cells stay as they are.` : `Tile ${tile} is unlocked.`);
-  });
-  controls.insert.addEventListener("click", () => {
-    const [tile, name] = [model.get("selected"), controls.menu.value];
+  }
+  function insert(name) {
+    const tile = model.get("selected");
     write(tile, designs.get(name), `Tile ${tile} is now \u201c${name}\u201d.`);
-  });
-  controls.undo.addEventListener("click", () => {
+  }
+  function undo() {
     const history = model.get("history");
     if (!history.length) say("There is nothing to undo.");
     else change(history.at(-1), history.slice(0, -1), "Undone.");
-  });
-  controls.reset.addEventListener("click", () => {
-    if (controls.reset.getAttribute("aria-disabled") === "true") say("Nothing is changed.");
+  }
+  function reset() {
+    if (isUnchanged()) say("Nothing is changed.");
     else edit(indices(tiles).map((tile) => asRow(tile, start)), "Back at the start.");
-  });
+  }
 
   // ------------------------------------------------------------ the table and the text
 
@@ -421,17 +338,15 @@ function render({ model, el }) {
     const spot = spotOf(event);
     if (!spot || event.altKey || event.ctrlKey || event.metaKey) return;
     const [tile, at] = spot;
-    const goal = {
+    const goal = keyWay(event, {
       ArrowLeft: [tile, at - 1], ArrowRight: [tile, at + 1], ArrowUp: [tile - 1, at],
       ArrowDown: [tile + 1, at], Home: [tile, -1], End: [tile, dim - 1],
-    }[event.key];
-    const within = (value, low, high) => Math.min(high, Math.max(low, value));
-    if (goal) grid.focus(within(goal[0], 0, tiles - 1), within(goal[1], -1, dim - 1));
+    });
+    if (goal) grid.focus(within(0, tiles - 1, goal[0]), within(-1, dim - 1, goal[1]));
     else if (event.key === " " || event.key === "Enter") at >= 0 && turn(tile, at);
     else if (event.key in KEYS) at >= 0 && setCell(tile, at, KEYS[event.key]);
     else return;
     event.preventDefault();
-    event.stopPropagation(); // a notebook would move to another cell
   });
 
   const charOf = ({ target }) => target.closest("[data-at]")?.dataset.at;
@@ -448,19 +363,15 @@ function render({ model, el }) {
   passage.box.addEventListener("keydown", (event) => {
     const at = Number(charOf(event));
     const end = text.length - 1;
-    const goal = {
+    const goal = keyWay(event, {
       ArrowLeft: at - 1, ArrowUp: at - 1, ArrowRight: at + 1, ArrowDown: at + 1, Home: 0, End: end,
-    }[event.key];
-    if (goal === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
-    passage.spans[Math.min(end, Math.max(0, goal))].focus();
+    });
+    if (goal === undefined) return;
+    passage.spans[within(0, end, goal)].focus();
     event.preventDefault();
-    event.stopPropagation();
   });
 
-  const watched = Object.keys(current()).map((name) => `change:${name}`);
-  watched.forEach((event) => model.on(event, update));
-  update();
-  return () => watched.forEach((event) => model.off(event, update));
+  return figure.start(Object.keys(current()), update);
 }
 
 export default { render };

@@ -1,10 +1,5 @@
 // SplineExplorer: a curve, and a spline of straight cells to lay over it by hand.
-//
-// One self-contained module, because it is loaded from a blob: in a notebook by anywidget, on a
-// page with no kernel by static-widgets.js. The model's traits are described in spline_explorer.py.
-// What the reader chooses goes through the model, so that all views of it agree.
 
-const SVG = "http://www.w3.org/2000/svg";
 const HEAD = 20; // above the plot: the numbers of the cells, in CSS pixels
 const HEIGHT = 260; // of the plot
 const FOOT = 20; // below the plot: the numbers of the inputs
@@ -13,221 +8,11 @@ const GRASP = 16; // how near a pointer takes a handle
 const DISC = 7; // largest radius of a handle
 const KEYS = 60; // steps of an arrow key from the bottom to the top
 
-const indices = (count) => Array.from({ length: count }, (_, i) => i);
-const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
-const within = (low, high, value) => Math.min(high, Math.max(low, value));
-
-// ---------------------------------------------------------------- the spline
-
-/** The cell that the i-th of n equal steps ends in, and its place there, -1 to 1. */
-function cellOf(i, n, cells) {
-  const at = (i * cells) / n; // whole numbers first, so that edges are met exactly
-  const cell = Math.min(cells - 1, Math.floor(at));
-  return { cell, u: 2 * (at - cell) - 1 };
-}
-
-/** Where the i-th of n steps is read: a level for a table, then a cell and a place. */
-function addressOf(i, n, { kind, cells, levels }) {
-  if (kind !== "table") return cellOf(i, n, cells);
-  const level = Math.round((i * (levels - 1)) / n);
-  return { level, ...cellOf(level, levels - 1, cells) };
-}
-
-/** The height of a curve of points at a share of the way from its first to its last. */
-function heightAt(values, share) {
-  const at = share * (values.length - 1);
-  const i = Math.min(values.length - 2, Math.floor(at));
-  return values[i] + (at - i) * (values[i + 1] - values[i]);
-}
-
-/** The least-squares line of each cell, `[base, slope]`; of several the flattest. */
-function fit(values, choices) {
-  const { cells } = choices;
-  const found = indices(cells).map(() => []);
-  values.forEach((y, i) => {
-    const { cell, u } = addressOf(i, values.length - 1, choices);
-    found[cell].push([u, y]);
-  });
-  return found.map((points, cell) => {
-    if (!points.length) return [heightAt(values, (cell + 0.5) / cells), 0];
-    const [u, y] = [0, 1].map((k) => sum(points.map((point) => point[k])) / points.length);
-    const spread = sum(points.map((point) => (point[0] - u) ** 2));
-    if (spread < 1e-12) return [y, 0];
-    const slope = sum(points.map((point) => (point[0] - u) * (point[1] - y))) / spread;
-    return [y - slope * u, slope];
-  });
-}
-
-/** Numbers cut to -1, 0 or 1 at half their mean size, and the scale that brings them nearest. */
-function cut(numbers) {
-  const threshold = (0.5 * sum(numbers.map(Math.abs))) / numbers.length;
-  const ternary = numbers.map((number) => (Math.abs(number) > threshold ? Math.sign(number) : 0));
-  const kept = sum(ternary.map(Math.abs));
-  return { ternary, scale: sum(numbers.map((number, i) => number * ternary[i])) / Math.max(1, kept) };
-}
-
-/** What is stored: `[base, slope]` a cell, in units of the cell's scale. */
-function store(lines, { kind, scale }) {
-  if (kind !== "ternary") return { pairs: lines, scales: lines.map(() => 1) };
-  if (scale === "cell") {
-    const rows = lines.map(cut);
-    return { pairs: rows.map((row) => row.ternary), scales: rows.map((row) => row.scale) };
-  }
-  const all = cut(lines.flat());
-  return {
-    pairs: lines.map((_, cell) => all.ternary.slice(2 * cell, 2 * cell + 2)),
-    scales: lines.map(() => all.scale),
-  };
-}
-
-const readIn = ({ pairs, scales }, cell, u) => scales[cell] * (pairs[cell][0] + pairs[cell][1] * u);
-
-function bitsOf({ kind, cells, scale, levels }) {
-  if (kind === "table") return 32 * levels;
-  if (kind === "float") return 64 * cells;
-  return 4 * cells + 32 * (scale === "cell" ? cells : 1);
-}
-
-/** Size and errors of a spline, and what is read at the `step`-th of `steps`. */
-function measure(values, lines, choices, step, steps) {
-  const stored = store(lines, choices);
-  const last = values.length - 1;
-  let [squares, worst, at] = [0, -1, 0];
-  values.forEach((y, i) => {
-    const { cell, u } = addressOf(i, last, choices);
-    const error = Math.abs(readIn(stored, cell, u) - y);
-    squares += error ** 2 / values.length;
-    if (error > worst) [worst, at] = [error, i];
-  });
-  const address = addressOf(step, steps, choices);
-  const here = { ...address, read: readIn(stored, address.cell, address.u) };
-  here.target = heightAt(values, step / steps);
-  return { bits: bitsOf(choices), squares, worst, at: at / last, here, lines, ...stored };
-}
-
-/** The lowest and the highest of a curve and of all its least-squares splines, with some spare. */
-function extentOf(values, { cells: counts, scale: scales }) {
-  const heights = [...values];
-  for (const cells of counts) {
-    const lines = fit(values, { kind: "float", cells });
-    const kinds = [{ kind: "float" }, ...scales.map((scale) => ({ kind: "ternary", scale }))];
-    for (const stored of kinds.map((kind) => store(lines, kind))) {
-      indices(cells).forEach((cell) =>
-        heights.push(readIn(stored, cell, -1), readIn(stored, cell, 1)));
-    }
-  }
-  const [low, high] = [Math.min(...heights), Math.max(...heights)];
-  const spare = 0.08 * (high - low) || 1;
-  return [low - spare, high + spare];
-}
-
-// ---------------------------------------------------------------- in words
-
-const SMALL = { "-": "\u207b", 1: "\u00b9", 2: "\u00b2", 3: "\u00b3" };
-const raised = (power) =>
-  [...String(power)].map((c) => SMALL[c] ?? String.fromCharCode(0x2070 + Number(c))).join("");
-const minus = (text) => text.replace("-", "\u2212");
-
-/** An error of any size in a few letters; only 0 itself is "0". */
-function written(number) {
-  if (number === 0) return "0";
-  if (number >= 0.001 && number < 1000) return String(Number(number.toPrecision(3)));
-  const [digits, power] = number.toExponential(1).split("e");
-  return `${digits}\u00d710${raised(Number(power))}`;
-}
-
-/** A way to write numbers of one axis: two decimals or three digits of its length. */
-function writer([low, high]) {
-  const digits = within(0, 9, 2 - Math.floor(Math.log10((high - low) / 2)));
-  return (number) => {
-    const text = number.toFixed(digits);
-    return Number(text) === 0 ? text.replace("-", "") : minus(text);
-  };
-}
-
-const NAMES = {
-  float: "float", ternary: "ternary", table: "table", cell: "each cell", all: "all cells",
-};
-
-function sizeIn({ kind, cells, scale, levels }) {
-  if (kind === "table") return `${levels} entries \u00d7\u00a032`;
-  if (kind === "float") return `${cells} cells \u00d7\u00a064`;
-  const scales = scale === "cell" ? `${cells} scales` : "1 scale";
-  return `${cells} cells \u00d7\u00a04 + ${scales} \u00d7\u00a032`;
-}
-
-const inside = (number) => (/^\u2212/.test(number) ? `(${number})` : number);
-
-/** The way from an input to its reading, step by step. */
-function wayOf(numbers, choices, say) {
-  const { here, pairs, scales } = numbers;
-  const { cell, level, u } = here;
-  const [place, read] = [minus(u.toFixed(2)), say(here.read)];
-  const among = (count) => `of 0\u2009\u2026\u2009${count - 1}`;
-  if (choices.kind === "table") {
-    const [base, slope] = pairs[cell].map(say);
-    return {
-      address: `level ${level} ${among(choices.levels)}`,
-      there: `entry ${read}, written from cell ${cell}: base ${base}, slope ${slope}`,
-      read: `${read}, as it stands`,
-    };
-  }
-  const address = `cell ${cell} ${among(choices.cells)}, at u\u00a0=\u00a0${place}`;
-  if (choices.kind === "float") {
-    const [base, slope] = pairs[cell].map(say);
-    return {
-      address,
-      there: `base ${base}, slope ${slope}`,
-      read: `${base} + ${inside(slope)}\u00b7${inside(place)} = ${read}`,
-    };
-  }
-  const [base, slope] = pairs[cell].map((value) => minus(String(value)));
-  const scale = say(scales[cell]);
-  return {
-    address,
-    there: `base ${base}, slope ${slope}, scale ${scale}`,
-    read: `${scale}\u00b7(${base} + ${inside(slope)}\u00b7${inside(place)}) = ${read}`,
-  };
-}
-
-// ---------------------------------------------------------------- making elements
-
-function element(tag, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), attributes, children);
-}
-
-function shape(tag, attributes = {}, ...children) {
-  return furnish(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function furnish(made, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-const pathThrough = (points) =>
-  points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(2)} ${y.toFixed(2)}`).join("");
-
-const words = (x, y, text, anchor, kind = "") =>
-  shape("text", { x: x.toFixed(1), y: y.toFixed(1), "text-anchor": anchor, class: kind }, text);
-
-/** Round numbers from low to high, `most` steps or fewer. */
-function ticks(low, high, most) {
-  const rough = (high - low) / most;
-  const unit = 10 ** Math.floor(Math.log10(rough));
-  const step = unit * [1, 2, 5, 10].find((times) => times * unit >= rough * 0.999);
-  const digits = Math.max(0, -Math.floor(Math.log10(step)));
-  const first = Math.ceil(low / step - 1e-9);
-  return indices(Math.floor(high / step + 1e-9) - first + 1)
-    .map((i) => [(first + i) * step, minus(((first + i) * step).toFixed(digits))]);
-}
-
 // ---------------------------------------------------------------- the plot
 
 /** A picture with axes, cells and handles. What is drawn on it stands in its parts. */
 function makePlot() {
-  const id = `trix-sp-${Math.random().toString(36).slice(2)}`;
+  const id = unique();
   const window = shape("rect", { y: HEAD, height: HEIGHT });
   const part = (kind) => shape("path", { class: `trix-sp-${kind}` });
   const cell = shape("rect", { class: "trix-sp-cell", y: 0, height: HEAD + HEIGHT });
@@ -301,56 +86,44 @@ const half = (radius, way) =>
 
 // ---------------------------------------------------------------- controls
 
-function makeControls(names, choices) {
-  const id = `spline-${Math.random().toString(36).slice(2)}`;
-  const radios = {};
-
-  function group(name, title) {
-    radios[name] = choices[name].map((value) =>
-      element("input", { type: "radio", name: `${id}-${name}`, value }));
-    return element("div", { class: "trix-sp-field" },
-      element("span", { id: `${id}-${name}` }, title),
-      element("div", {
-        class: "trix-sp-choice", role: "radiogroup", "aria-labelledby": `${id}-${name}`,
-      }, ...radios[name].map((radio, i) => element("label", {}, radio,
-        element("span", {}, NAMES[choices[name][i]] ?? String(choices[name][i]))))));
-  }
-
-  const target = element("select", { id: `${id}-target` },
-    ...names.map((name) => element("option", { value: name }, name)));
+function makeControls(names, choices, hand) {
+  const nameOf = (value) => KINDS[value] ?? String(value);
+  const groups = Object.fromEntries([
+    ["cells", "Cells"], ["kind", "Kind"], ["scale", "One scale for"], ["levels", "Levels"],
+  ].map(([name, title]) =>
+    [name, makeChoice(title, choices[name], (value) => hand.pick(name, value), nameOf)]));
+  const target = element("select", {}, ...names.map((name) => element("option", { value: name }, name)));
+  target.addEventListener("change", () => hand.pick("target", target.value));
   const faces = {
-    float: element("div", { class: "trix-sp-field" }, element("span", {}, "Stored a cell"),
+    float: element("div", { class: "kit-field" }, element("span", {}, "Stored a cell"),
       element("span", { class: "trix-sp-plain" }, "two floats")),
-    ternary: group("scale", "One scale for"),
-    table: group("levels", "Levels"),
+    ternary: groups.scale.box,
+    table: groups.levels.box,
   };
-  const button = (text) => element("button", { type: "button", class: "trix-sp-button" }, text);
-  const [again, reset] = [button("Fit"), button("Reset")];
-  const bar = element("div", { class: "trix-sp-controls" },
-    element("div", { class: "trix-sp-field trix-sp-pick" },
-      element("label", { for: target.id }, "Target"), target),
-    group("cells", "Cells"), group("kind", "Kind"),
+  const bar = element("div", { class: "kit-controls" },
+    makeField("Target", target, "", "trix-sp-pick"), groups.cells.box, groups.kind.box,
     element("div", { class: "trix-sp-slot" }, ...Object.values(faces)),
-    element("div", { class: "trix-sp-buttons" }, again, reset));
+    element("div", { class: "trix-sp-buttons" },
+      makeButton("Fit", hand.fit), makeButton("Reset", hand.reset)));
 
   function update(now) {
     target.value = now.target;
-    for (const [name, group] of Object.entries(radios)) {
-      group.forEach((radio) => (radio.checked = radio.value === String(now[name])));
-    }
+    for (const [name, group] of Object.entries(groups)) group.update(now[name]);
     for (const [kind, face] of Object.entries(faces)) {
       face.classList.toggle("trix-sp-away", now.kind !== kind);
     }
   }
-  return { bar, target, radios, again, reset, update };
+  return { bar, update };
 }
 
 /** What the lines stand for. */
 function makeLegend() {
-  const sample = (name, kind) => element("span", { class: `trix-sp-key trix-sp-key-${kind}` },
-    shape("svg", { viewBox: "0 0 30 18", "aria-hidden": "true" },
-      shape("path", { class: `trix-sp-${kind}`, d: "M1 9H29" })), name);
-  return element("div", { class: "trix-sp-legend" }, sample("target", "target"),
+  const sample = (name, kind) => {
+    const key = makeKey(name, "0 0 30 18", shape("path", { class: `trix-sp-${kind}`, d: "M1 9H29" }));
+    key.classList.add(`trix-sp-key-${kind}`);
+    return key;
+  };
+  return element("div", { class: "kit-legend" }, sample("target", "target"),
     sample("what is read", "read"), sample("the line it is made from", "raw"));
 }
 
@@ -365,7 +138,8 @@ function makeFacts(names) {
 
 // ---------------------------------------------------------------- the figure
 
-function render({ model, el }) {
+function render(view) {
+  const { model } = view;
   const [names, curves] = [model.get("names"), model.get("curves")];
   const [bounds, steps, colours] = [model.get("bounds"), model.get("steps"), model.get("colours")];
   const span = bounds[1] - bounds[0];
@@ -373,17 +147,21 @@ function render({ model, el }) {
   const extents = curves.map((values) => extentOf(values, model.get("choices")));
   const sayInput = writer(bounds);
 
-  const controls = makeControls(names, model.get("choices"));
+  const controls = makeControls(names, model.get("choices"), {
+    // another curve or other cells start from their own least squares
+    pick: (name, value) =>
+      choose({ [name]: value, ...(["target", "cells"].includes(name) ? { lines: [] } : {}) }),
+    fit: () => choose({ lines: [] }),
+    reset: () => choose(model.get("start")),
+  });
   const plot = makePlot();
   const facts = makeFacts(["Size", "Mean squared error", "Largest error", "Lines"]);
   const way = makeFacts(["Address", "Stored", "Read", "Target"]);
   const where = element("strong");
-  const id = `spline-x-${Math.random().toString(36).slice(2)}`;
+  const id = unique();
   const slider = element("input", { type: "range", min: 0, max: steps, step: 1, id });
-  const status = element("p", { class: "trix-sp-hidden", "aria-live": "polite" });
-  const figure = element("div", {
-    class: "trix-sp", role: "group", "aria-label": model.get("alt"),
-    style: `--read: ${colours.read}; --here: ${colours.here}`,
+  const figure = makeFigure(view, {
+    kind: "trix-sp", style: `--read: ${colours.read}; --here: ${colours.here}`,
   },
     controls.bar,
     element("div", { class: "trix-sp-body" },
@@ -394,9 +172,8 @@ function render({ model, el }) {
           + "\u2191 and \u2193 move it, \u2190 and \u2192 go to the next.")),
       element("div", { class: "trix-sp-panel" }, facts.list,
         element("p", { class: "trix-sp-heading" }, "Address \u2192 reading, at ", where),
-        way.list)),
-    status);
-  el.append(figure);
+        way.list)));
+  const { root } = figure;
 
   let [width, handles, stop] = [640, [], 0];
   const now = () => Object.fromEntries(
@@ -476,8 +253,8 @@ function render({ model, el }) {
 
     controls.update(choices);
     const left = plot.setFrame(width, bounds, extent, choices.cells);
-    figure.style.setProperty("--left", `${left}px`);
-    figure.style.setProperty("--right", `${RIGHT}px`);
+    root.style.setProperty("--left", `${left}px`);
+    root.style.setProperty("--right", `${RIGHT}px`);
     plot.parts.target.setAttribute("d", pathThrough(
       values.map((value, i) => [plot.x(i / (values.length - 1)), plot.y(value)])));
     drawSpline(choices, numbers);
@@ -493,24 +270,21 @@ function render({ model, el }) {
     ]);
     where.textContent = `x = ${input}`;
     way.update([told.address, told.there, told.read, say(numbers.here.target)]);
-    figure.classList.toggle("trix-sp-direct", choices.kind === "float");
-    figure.dataset.numbers = JSON.stringify(numbers);
+    root.classList.toggle("trix-sp-direct", choices.kind === "float");
+    root.dataset.numbers = JSON.stringify(numbers);
     return `${numbers.bits} bits. Mean squared error ${written(numbers.squares)}, largest error `
       + `${written(numbers.worst)}. At x = ${input}: ${told.address}; ${told.there}; `
       + `read ${told.read}.`;
   }
 
   // One change of the model is one drawing, however many traits it touches.
-  let [pause, busy, sentence] = [0, false, ""];
+  let busy = false;
   function choose(changes) {
     busy = true;
-    for (const [name, value] of Object.entries(changes)) model.set(name, value);
+    figure.choose(changes);
     busy = false;
-    sentence = update();
-    model.save_changes();
-    // Words change many times a second under a moving hand: say what they come to rest at.
-    clearTimeout(pause);
-    pause = setTimeout(() => (status.textContent = sentence), 400);
+    const sentence = update();
+    figure.say(() => sentence);
   }
 
   /** The line of a handle's cell, with that end at another height. */
@@ -565,61 +339,32 @@ function render({ model, el }) {
 
   // ---- keys
   // Listened to from the figure: a part of an SVG that hears of focus becomes a tab stop itself.
-  figure.addEventListener("focusin", (event) => {
+  root.addEventListener("focusin", (event) => {
     const handle = event.target.closest("[data-handle]");
     if (!handle) return;
     stop = Number(handle.dataset.handle);
     handles.forEach((handle, i) => handle.setAttribute("tabindex", i === stop ? 0 : -1));
   });
   plot.parts.handles.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
     const [low, high] = extents[curveOf(now())];
     const little = ((high - low) / KEYS) * (event.shiftKey ? 5 : 1);
-    const up = { ArrowUp: 1, ArrowDown: -1, PageUp: 5, PageDown: -5 }[event.key];
-    const to = {
+    const up = keyWay(event, { ArrowUp: 1, ArrowDown: -1, PageUp: 5, PageDown: -5 });
+    const to = keyWay(event, {
       ArrowLeft: stop - 1, ArrowRight: stop + 1, Home: 0, End: handles.length - 1,
-    }[event.key];
+    });
     if (up === undefined && to === undefined) return;
     event.preventDefault();
     if (up !== undefined) move(stop, endOf(stop) + up * little);
     else handles[within(0, handles.length - 1, to)].focus();
   });
-  figure.addEventListener("keydown", (event) => {
-    // a notebook would move to another cell
-    if (/^(Arrow|Home|End|Page)/.test(event.key)) event.stopPropagation();
-  });
 
-  // ---- controls; another curve or other cells start from their own least squares
-  controls.target.addEventListener("change", () =>
-    choose({ target: controls.target.value, lines: [] }));
-  for (const [name, group] of Object.entries(controls.radios)) {
-    const also = name === "cells" ? { lines: [] } : {};
-    group.forEach((radio) => radio.addEventListener("change", () => {
-      const value = ["cells", "levels"].includes(name) ? Number(radio.value) : radio.value;
-      choose({ [name]: value, ...also });
-    }));
-  }
-  controls.again.addEventListener("click", () => choose({ lines: [] }));
-  controls.reset.addEventListener("click", () => choose(model.get("start")));
   slider.addEventListener("input", () => choose({ x: inputAt(Number(slider.value) / steps) }));
 
-  const watcher = new ResizeObserver(() => {
-    const wide = plot.picture.getBoundingClientRect().width;
-    if (!wide || wide === width) return;
+  figure.measureWidth(plot.picture, (wide) => {
     width = wide;
     update();
   });
-  const follow = () => busy || update();
-  const watched = ["target", "cells", "kind", "scale", "levels", "x", "lines"]
-    .map((name) => `change:${name}`);
-  watched.forEach((event) => model.on(event, follow));
-  update();
-  watcher.observe(plot.picture);
-  return () => {
-    clearTimeout(pause);
-    watcher.disconnect();
-    watched.forEach((event) => model.off(event, follow));
-  };
+  return figure.start([...Object.keys(now()), "x", "lines"], () => busy || update());
 }
 
 export default { render };

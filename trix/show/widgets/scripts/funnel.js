@@ -1,10 +1,5 @@
 // Funnel: a token on its way through a compression funnel, with and without tiles.
-//
-// One self-contained module, because it is loaded from a blob: in a notebook by anywidget, on a
-// page with no kernel by static-widgets.js. The model's traits are described in funnel.py.
-// What the reader chooses goes through the model, so that all views of it agree.
 
-const SVG = "http://www.w3.org/2000/svg";
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+";
 const REACH = (LETTERS.length - 1) / 2; // the tallest bar, in letters
 const NARROW = 620; // a narrower figure stands its stages on top of each other, in CSS pixels
@@ -12,12 +7,8 @@ const SIDE = 224; // of the grid, in the picture's own units, as the two that fo
 const LEFT = 20; // room for the number of the row
 const TOP = 18; // room for the number of the column
 const FOLLOWERS = 4; // how many next characters are listed
-const GLYPHS = { "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d", " ": "\u2423" };
-const NAMES = { "\n": "line break", "\t": "tab", "\r": "carriage return", " ": "space" };
 
 // ---------------------------------------------------------------- reading the model
-
-const indices = (count) => Array.from({ length: count }, (_, i) => i);
 
 /** The nearest of the levels spread from -1 to 1, halfway the even one: `Quantizer.codes` in float32. */
 function nearestLevel(number, levels) {
@@ -82,11 +73,6 @@ function readModel(model) {
 
 // ---------------------------------------------------------------- in words
 
-const glyph = (character) => GLYPHS[character] ?? character;
-const named = (character) => NAMES[character] ?? `\u2018${character}\u2019`;
-const minus = (text) => text.replace("-", "\u2212");
-const percent = (share) => `${Math.floor(100 * share + 0.5)}\u00a0%`;
-const many = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
 
 /** What became of a token, as pieces of which the strong ones are marked. */
 function verdict(data, view, at, tilesOn) {
@@ -109,23 +95,6 @@ function verdict(data, view, at, tilesOn) {
 
 // ---------------------------------------------------------------- making elements
 
-function element(tag, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), attributes, children);
-}
-
-function shape(tag, attributes = {}, ...children) {
-  return furnish(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function furnish(made, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-const strongly = (pieces) =>
-  pieces.map((piece) => (piece.strong ? element("strong", {}, piece.strong) : piece));
-
 const short = (number) => Number(number.toFixed(2));
 
 // ---------------------------------------------------------------- choosing
@@ -136,10 +105,7 @@ function makePassage({ text, tokens }) {
     element("span", tokens[at] === at ? { "data-at": at } : { class: "trix-fn-last" },
       character === " " ? " " : glyph(character)));
   const box = element("p", { class: "trix-fn-passage", role: "img", "aria-label": text.join("") });
-  spans.forEach((span, at) => {
-    box.append(span);
-    if (text[at] === "\n") box.append(element("br"));
-  });
+  spell(box, text, spans);
   function update(view, at) {
     const [plane, sharers] = [new Set(view.plane(at)), new Set(view.sharers(at))];
     tokens.forEach((token) => {
@@ -151,34 +117,29 @@ function makePassage({ text, tokens }) {
   return { box, update };
 }
 
-function makeControls({ text, tokens }) {
-  const id = `trix-fn-${Math.random().toString(36).slice(2)}`;
-  const slider = element("input", {
-    type: "range", id, min: 0, max: tokens.length - 1, step: 1,
-  });
+function makeControls({ text, tokens }, hand) {
+  const last = tokens.length - 1;
+  const slider = element("input", { type: "range", min: 0, max: last, step: 1 });
+  slider.addEventListener("input", () => hand.go(Number(slider.value)));
+  const step = (sign, way, name) => makeButton(sign,
+    () => hand.go(within(0, last, Number(slider.value) + way)),
+    { class: "trix-fn-step", "aria-label": name });
+  const steps = [step("\u2039", -1, "Previous token"), step("\u203a", 1, "Next token")];
   const value = element("strong");
-  const steps = [[-1, "\u2039", "Previous token"], [1, "\u203a", "Next token"]].map(([way, sign, name]) =>
-    element("button", { type: "button", class: "trix-fn-button", "aria-label": name, "data-way": way }, sign));
-  const radios = ["on", "off"].map((name) =>
-    element("input", { type: "radio", name: `${id}-tiles`, value: name }));
-  const bar = element("div", { class: "trix-fn-controls" },
-    element("div", { class: "trix-fn-field trix-fn-pick" },
-      element("label", { for: id }, "Token ", value),
-      element("div", { class: "trix-fn-steps" }, steps[0], slider, steps[1])),
-    element("div", { class: "trix-fn-field" },
-      element("span", { id: `${id}-name` }, "Tiles"),
-      element("span", { class: "trix-fn-choice", role: "radiogroup", "aria-labelledby": `${id}-name` },
-        ...radios.map((radio) => element("label", {}, radio, radio.value)))));
+  const pick = makeField("Token", slider, value, "trix-fn-pick");
+  pick.append(element("div", { class: "trix-fn-steps" }, steps[0], slider, steps[1]));
+  const tiles = makeChoice("Tiles", ["on", "off"], (name) => hand.switch(name === "on"));
+  const bar = element("div", { class: "kit-controls" }, pick, tiles.box);
   function update(at, tilesOn) {
     slider.value = at;
     slider.setAttribute("aria-valuetext", `${named(text[at])}, place ${at + 1} of ${tokens.length}`);
     value.textContent = glyph(text[at]);
-    for (const radio of radios) radio.checked = radio.value === (tilesOn ? "on" : "off");
+    tiles.update(tilesOn ? "on" : "off");
     // not `disabled`: that would take the focus away from whoever steps to an end by keys
     steps[0].setAttribute("aria-disabled", at === 0);
     steps[1].setAttribute("aria-disabled", at === tokens.length - 1);
   }
-  return { bar, slider, steps, radios, update };
+  return { bar, update };
 }
 
 // ---------------------------------------------------------------- the five stages
@@ -221,7 +182,7 @@ function makeBars(rows, label) {
   const lines = indices(rows).map(() =>
     element("div", { class: "trix-fn-row", role: "listitem" },
       element("span", { class: "trix-fn-name" }),
-      element("span", { class: "trix-fn-track" }, element("span", { class: "trix-fn-fill" })),
+      element("span", { class: "kit-track" }, element("span", { class: "kit-fill" })),
       element("span", { class: "trix-fn-value" })));
   const box = element("div", { class: "trix-fn-rows", role: "list", "aria-label": label }, ...lines);
   function update(shown) {
@@ -340,74 +301,51 @@ function makeStages(data) {
 
 // ---------------------------------------------------------------- the figure
 
-function render({ model, el }) {
+function render(view) {
+  const { model } = view;
   const data = readModel(model);
   const colours = model.get("colours");
   const passage = makePassage(data);
-  const controls = makeControls(data);
+  const controls = makeControls(data, {
+    go: (position) => choose({ position }),
+    switch: (on) => choose({ tiles_on: on }),
+  });
   const stages = makeStages(data);
   const key = element("p", { class: "trix-fn-caption" },
     "Framed: the token. Filled: reads the same entry. Strong: on the same plane.");
-  const outcome = element("p", { class: "trix-fn-verdict" });
-  const status = element("p", { class: "trix-fn-hidden", "aria-live": "polite" });
-  const figure = element("div", {
-    class: "trix-fn", role: "group", "aria-label": model.get("alt"),
-    style: `--above: ${colours.above}; --below: ${colours.below}`,
-  }, controls.bar, passage.box, key, outcome, stages.box, status);
-  el.append(figure);
+  const outcome = element("p", { class: "kit-outcome trix-fn-verdict" });
+  const figure = makeFigure(view, {
+    kind: "trix-fn", style: `--above: ${colours.above}; --below: ${colours.below}`,
+  }, controls.bar, passage.box, key, outcome, stages.box);
 
   let narrow = false;
   function update() {
     const [at, tilesOn] = [model.get("position"), model.get("tiles_on")];
-    const view = data.views[tilesOn ? "on" : "off"];
+    const shown = data.views[tilesOn ? "on" : "off"];
     controls.update(at, tilesOn);
-    passage.update(view, at);
-    stages.update(view, at, tilesOn, narrow);
-    outcome.replaceChildren(...strongly(verdict(data, view, at, tilesOn)));
+    passage.update(shown, at);
+    stages.update(shown, at, tilesOn, narrow);
+    outcome.replaceChildren(...strongly(verdict(data, shown, at, tilesOn)));
   }
 
-  // Words change many times a second under a moving hand: say what they come to rest at.
-  let pause = 0;
-  function choose(name, value) {
-    model.set(name, value);
-    model.save_changes();
-    clearTimeout(pause);
-    pause = setTimeout(() => (status.textContent = outcome.textContent), 400);
+  function choose(changes) {
+    figure.choose(changes);
+    figure.say(() => outcome.textContent);
   }
 
-  const within = (at) => Math.min(Number(controls.slider.max), Math.max(0, at));
-  controls.slider.addEventListener("input", () => choose("position", Number(controls.slider.value)));
-  controls.steps.forEach((button) => button.addEventListener("click", () =>
-    choose("position", within(model.get("position") + Number(button.dataset.way)))));
-  controls.radios.forEach((radio) =>
-    radio.addEventListener("change", () => choose("tiles_on", radio.value === "on")));
-  controls.bar.addEventListener("keydown", (event) => {
-    // a notebook would move to another cell
-    if (/^(Arrow|Home|End|Page)/.test(event.key)) event.stopPropagation();
-  });
   for (const box of [passage.box, stages.box]) {
     box.addEventListener("click", (event) => {
       const at = event.target.closest("[data-at]")?.dataset.at;
-      if (at !== undefined) choose("position", Number(at));
+      if (at !== undefined) choose({ position: Number(at) });
     });
   }
 
-  const watcher = new ResizeObserver(() => {
-    const now = figure.getBoundingClientRect().width < NARROW;
-    figure.classList.toggle("trix-fn-narrow", now);
-    if (now === narrow) return;
-    narrow = now;
+  figure.measureWidth(figure.root, (width) => {
+    narrow = width < NARROW;
+    figure.root.classList.toggle("trix-fn-narrow", narrow);
     update();
   });
-  const watched = ["position", "tiles_on"].map((name) => `change:${name}`);
-  watched.forEach((event) => model.on(event, update));
-  update();
-  watcher.observe(figure);
-  return () => {
-    clearTimeout(pause);
-    watcher.disconnect();
-    watched.forEach((event) => model.off(event, update));
-  };
+  return figure.start(["position", "tiles_on"], update);
 }
 
 export default { render };

@@ -1,10 +1,5 @@
 // SoftBlend: a curve blended of straight lines, with the temperature and the choice to set.
-//
-// One self-contained module, because it is loaded from a blob: in a notebook by anywidget, on a
-// page with no kernel by static-widgets.js. The model's traits are described in soft_blend.py.
-// What the reader chooses goes through the model, so that all views of it agree.
 
-const SVG = "http://www.w3.org/2000/svg";
 const FINE = 481; // inputs that curves are drawn at; the loss has fewer
 const STEPS = 300; // of the temperature's slider
 const LEFT = 34; // room for the numbers on the axes, in CSS pixels
@@ -18,8 +13,6 @@ const REACHED = 10 ** DECADES[0]; // a smaller gradient reaches nobody
 
 // ---------------------------------------------------------------- the blend
 
-const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
-const indices = (count) => Array.from({ length: count }, (_, i) => i);
 const spread = ([low, high], count) =>
   indices(count).map((i) => low + ((high - low) * i) / (count - 1));
 const heightsAt = (lines, x) => lines.map(([slope, height]) => slope * x + height);
@@ -75,10 +68,6 @@ function measure(data, choices) {
 
 // ---------------------------------------------------------------- in words
 
-const SMALL = { "-": "\u207b", 0: "\u2070", 1: "\u00b9", 2: "\u00b2", 3: "\u00b3" };
-const raised = (power) =>
-  [...String(power)].map((c) => SMALL[c] ?? String.fromCharCode(0x2070 + Number(c))).join("");
-const minus = (text) => text.replace("-", "\u2212");
 
 /** A number of any size in a few letters; only 0 itself is "0". */
 function written(number) {
@@ -86,8 +75,7 @@ function written(number) {
   const size = Math.abs(number);
   if (size >= 0.001 && size < 100) return minus(number.toPrecision(2));
   if (size >= 100 && size < 100000) return minus(number.toFixed(0));
-  const [digits, power] = number.toExponential(1).split("e");
-  return `${minus(digits)}\u00d710${raised(Number(power))}`;
+  return scientific(number);
 }
 
 const degrees = (temperature) => String(Number(temperature.toPrecision(3)));
@@ -109,31 +97,6 @@ function verdict(numbers, choices, sizes) {
 
 // ---------------------------------------------------------------- making elements
 
-function element(tag, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), attributes, children);
-}
-
-function shape(tag, attributes = {}, ...children) {
-  return furnish(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function furnish(made, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-const strongly = (pieces) =>
-  pieces.map((piece) => (piece.strong ? element("strong", {}, piece.strong) : piece));
-
-const within = (low, high, value) => Math.min(high, Math.max(low, value));
-
-const pathThrough = (points) =>
-  points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(2)} ${y.toFixed(2)}`).join("");
-
-const words = (x, y, text, anchor) =>
-  shape("text", { x: x.toFixed(1), y: y.toFixed(1), "text-anchor": anchor }, text);
-
 /** A tile's number in a ring of its colour. */
 function disc(x, y, tile, colour) {
   return shape("g", { "data-tile": tile, style: `--tile: ${colour}` },
@@ -142,17 +105,6 @@ function disc(x, y, tile, colour) {
       class: "trix-sb-number", x: x.toFixed(1), y: y.toFixed(1),
       "text-anchor": "middle", "dominant-baseline": "central",
     }, String(tile)));
-}
-
-/** Round numbers from low to high, `most` steps or fewer. */
-function ticks(low, high, most = 5) {
-  const rough = (high - low) / most;
-  const unit = 10 ** Math.floor(Math.log10(rough));
-  const step = unit * [1, 2, 5, 10].find((times) => times * unit >= rough);
-  const digits = Math.max(0, -Math.floor(Math.log10(step)));
-  const first = Math.ceil(low / step);
-  return indices(Math.floor(high / step) - first + 1)
-    .map((i) => [(first + i) * step, minus(((first + i) * step).toFixed(digits))]);
 }
 
 // ---------------------------------------------------------------- the two plots
@@ -191,7 +143,7 @@ function makePlot(kind, height, foot, across, [low, high], marks) {
   const picture = shape("svg", {
     class: `trix-sb-picture trix-sb-${kind}`, height: height + foot, "aria-hidden": "true",
   });
-  const id = `trix-sb-${Math.random().toString(36).slice(2)}`;
+  const id = unique();
   const window = shape("rect", { x: LEFT, y: 0, height });
   const frame = shape("g");
   const inside = shape("g", { "clip-path": `url(#${id})` });
@@ -274,10 +226,10 @@ function makeBars(palette) {
       const mark = shape("svg", {
         class: "trix-sb-mark", viewBox: "-10 -10 20 20", "aria-hidden": "true",
       }, disc(0, 0, i, colour));
-      name.append(mark, element("span", { class: "trix-sb-hidden" }, `tile ${i}`));
+      name.append(mark, element("span", { class: "kit-hidden" }, `tile ${i}`));
     } else name.append("temperature");
-    const fill = element("span", { class: "trix-sb-fill" });
-    const track = element("span", { class: "trix-sb-track" }, fill);
+    const fill = element("span", { class: "kit-fill" });
+    const track = element("span", { class: "kit-track" }, fill);
     const value = element("span", { class: "trix-sb-value" });
     const row = element("div", { class: "trix-sb-row" }, name, track, value);
     if (colour) row.style.setProperty("--tile", colour);
@@ -306,25 +258,14 @@ function makeBars(palette) {
 // ---------------------------------------------------------------- controls and legend
 
 /** The temperature, how many tiles an input reads, and the way back. */
-function makeControls(tiles, [coldest, hottest]) {
-  const id = `blend-${Math.random().toString(36).slice(2)}`;
-  const heat = element("input", {
-    type: "range", min: 0, max: STEPS, step: 1, id: `${id}-heat`,
-  });
+function makeControls(tiles, [coldest, hottest], { choose, reset }) {
+  const heat = element("input", { type: "range", min: 0, max: STEPS, step: 1 });
   const degree = element("strong");
-  const radios = indices(tiles).map((i) =>
-    element("input", { type: "radio", name: id, value: i + 1 }));
-  const reset = element("button", { type: "button", class: "trix-sb-button" }, "Reset");
-  const bar = element("div", { class: "trix-sb-controls" },
-    element("div", { class: "trix-sb-field trix-sb-heat" },
-      element("label", { for: heat.id }, "Temperature ", degree), heat),
-    element("div", { class: "trix-sb-field" },
-      element("span", { id: `${id}-k` }, "Tiles an input reads, k"),
-      element("div", {
-        class: "trix-sb-choice", role: "radiogroup", "aria-labelledby": `${id}-k`,
-      }, ...radios.map((radio, i) =>
-        element("label", {}, radio, element("span", {}, String(i + 1)))))),
-    reset);
+  const reads = makeChoice("Tiles an input reads, k", indices(tiles).map((i) => i + 1),
+    (k) => choose({ top_k: k }));
+  const bar = element("div", { class: "kit-controls" },
+    makeField("Temperature", heat, degree, "trix-sb-heat"), reads.box, makeButton("Reset", reset));
+  heat.addEventListener("input", () => choose({ temperature: temperatureAt(Number(heat.value)) }));
   const ratio = Math.log(hottest / coldest);
   const temperatureAt = (step) =>
     within(coldest, hottest, Number((coldest * Math.exp((ratio * step) / STEPS)).toPrecision(3)));
@@ -333,26 +274,25 @@ function makeControls(tiles, [coldest, hottest]) {
     heat.value = Math.round((STEPS * Math.log(temperature / coldest)) / ratio);
     heat.setAttribute("aria-valuetext", degrees(temperature));
     degree.textContent = degrees(temperature);
-    radios.forEach((radio) => (radio.checked = Number(radio.value) === k));
+    reads.update(k);
   }
-  return { bar, heat, radios, reset, temperatureAt, update };
+  return { bar, update };
 }
 
 /** What the lines stand for. */
 function makeLegend() {
-  const sample = (name, kind, more = "") => element("span", { class: "trix-sb-key" },
-    shape("svg", { viewBox: "0 0 30 18", "aria-hidden": "true" },
-      shape("path", { class: `trix-sb-${kind}`, d: "M1 9H29" }),
-      ...(more ? [disc(15, 9, more, "currentColor")] : [])),
-    name);
-  return element("div", { class: "trix-sb-legend" },
+  const sample = (name, kind, more = "") => makeKey(name, "0 0 30 18",
+    shape("path", { class: `trix-sb-${kind}`, d: "M1 9H29" }),
+    ...(more ? [disc(15, 9, more, "currentColor")] : []));
+  return element("div", { class: "kit-legend" },
     sample("output", "output"), sample("target", "target"),
     sample("a tile\u2019s answer", "answer", "t"));
 }
 
 // ---------------------------------------------------------------- the figure
 
-function render({ model, el }) {
+function render(view) {
+  const { model } = view;
   const bounds = model.get("bounds");
   const palette = model.get("palette");
   const target = model.get("target");
@@ -364,26 +304,24 @@ function render({ model, el }) {
   };
   const extent = extentOf(data, bounds.temperature);
 
-  const controls = makeControls(palette.length, bounds.temperature);
-  const outcome = element("p", { class: "trix-sb-verdict" });
-  const status = element("p", { class: "trix-sb-hidden", "aria-live": "polite" });
-  const curves = makePlot("curves", CURVES, 0, bounds.x, extent, ticks(...extent));
+  const controls = makeControls(palette.length, bounds.temperature, {
+    choose, reset: () => choose(model.get("start")),
+  });
+  const outcome = element("p", { class: "kit-outcome trix-sb-verdict" });
+  const curves = makePlot("curves", CURVES, 0, bounds.x, extent, ticks(...extent, 5));
   const shares = [[0, "0"], [0.5, "0.5"], [1, "1"]];
   const bands = makePlot("bands", BANDS, FOOT, bounds.x, [0, 1], shares);
   const bars = makeBars(palette);
   const heading = (text, more) =>
     element("p", { class: "trix-sb-heading" }, element("strong", {}, text), `: ${more}`);
-  const figure = element("div", {
-    class: "trix-sb", role: "group", "aria-label": model.get("alt"),
-  },
+  const figure = makeFigure(view, { kind: "trix-sb" },
     controls.bar, outcome,
     heading("Output", "what the blend answers to an input x"), makeLegend(), curves.picture,
     heading("Usage", "the weight of each tile in the blend"), bands.picture,
     heading("Gradient of the loss", "its size on each tile\u2019s signature, and on the "
       + "temperature (with its sign). The scale is logarithmic; a tile with less than "
       + "10\u207b\u2075 counts as not reached."),
-    bars.list, status);
-  el.append(figure);
+    bars.list);
 
   const targetLine = shape("path", { class: "trix-sb-target" });
   const outputLine = shape("path", { class: "trix-sb-output" });
@@ -437,46 +375,22 @@ function render({ model, el }) {
     controls.update(choices);
     outcome.replaceChildren(...strongly(verdict(numbers, choices, sizes)));
     bars.update([...sizes, numbers.temperature]);
-    figure.dataset.numbers = JSON.stringify(numbers);
+    figure.root.dataset.numbers = JSON.stringify(numbers);
     draw();
   }
 
-  // Words change many times a second under a moving hand: say what they come to rest at.
-  let pause = 0;
   function choose(changes) {
-    for (const [name, value] of Object.entries(changes)) model.set(name, value);
-    model.save_changes();
-    clearTimeout(pause);
-    pause = setTimeout(() => (status.textContent = outcome.textContent), 400);
+    figure.choose(changes);
+    figure.say(() => outcome.textContent);
   }
 
-  controls.heat.addEventListener("input", () =>
-    choose({ temperature: controls.temperatureAt(Number(controls.heat.value)) }));
-  controls.bar.addEventListener("keydown", (event) => {
-    // a notebook would move to another cell
-    if (/^(Arrow|Home|End|Page)/.test(event.key)) event.stopPropagation();
-  });
-  controls.radios.forEach((radio) =>
-    radio.addEventListener("change", () => choose({ top_k: Number(radio.value) })));
-  controls.reset.addEventListener("click", () => choose(model.get("start")));
-
-  const watcher = new ResizeObserver(() => {
-    const now = curves.picture.getBoundingClientRect().width;
-    if (!now || now === width) return;
+  drawGround();
+  figure.measureWidth(curves.picture, (now) => {
     width = now;
     drawGround();
     draw();
   });
-  const watched = ["temperature", "top_k"].map((name) => `change:${name}`);
-  watched.forEach((event) => model.on(event, update));
-  drawGround();
-  update();
-  watcher.observe(curves.picture);
-  return () => {
-    clearTimeout(pause);
-    watcher.disconnect();
-    watched.forEach((event) => model.off(event, update));
-  };
+  return figure.start(["temperature", "top_k"], update);
 }
 
 export default { render };

@@ -1,8 +1,4 @@
 // AddressPlane: tokens in a plane, read by the tile whose signature they score highest with.
-//
-// One self-contained module, because it is loaded from a blob: in a notebook by anywidget, on a
-// page with no kernel by static-widgets.js. The model's traits are described in widget.py.
-// Everything that changes goes through the model, so that all views of it agree.
 
 const SIZE = 400; // side of the drawing, in its own units
 const REACH = 178; // from the origin to the outermost coordinate, in the same units
@@ -10,29 +6,27 @@ const DISC = 11; // radius of the disc at an arrow's tip
 const GRASP = 22; // radius within which a finger catches it
 const RASTER = 80; // cells along a side when soft routing is painted
 const TINT = 0.26; // how strongly tiles colour the plane
-const SVG = "http://www.w3.org/2000/svg";
 const NOTHING = "Drag an arrow, or give it the focus and use the arrow keys.";
+const ROUTING = {
+  hard: "Hard: the tile with the highest score reads the whole token.",
+  soft: "Soft: the tiles share each token, by the softmax of their scores.",
+};
+const TERNARY = {
+  true: "Signatures now keep to \u22121, 0 and 1.",
+  false: "Signatures may now point anywhere.",
+};
 
 // ---------------------------------------------------------------- routing
-
-/** Index of the highest score; of equal ones the first, as torch.argmax has it. */
-function argmax(scores) {
-  let best = 0;
-  for (let i = 1; i < scores.length; i++) if (scores[i] > scores[best]) best = i;
-  return best;
-}
 
 /** Softmax of scores / temperature. The highest is taken off first, so nothing overflows. */
 function softmax(scores, temperature) {
   const top = Math.max(...scores);
   const powers = scores.map((score) => Math.exp((score - top) / temperature));
-  const total = powers.reduce((sum, power) => sum + power, 0);
+  const total = sum(powers);
   return powers.map((power) => power / total);
 }
 
-function scoresOf([x, y], signatures) {
-  return signatures.map(([sx, sy]) => x * sx + y * sy);
-}
+const scoresOf = ([x, y], signatures) => signatures.map(([sx, sy]) => x * sx + y * sy);
 
 /** The share of one token that each tile reads: all or nothing when hard. */
 function weightsOf(point, { signatures, soft, temperature }) {
@@ -40,12 +34,6 @@ function weightsOf(point, { signatures, soft, temperature }) {
   if (soft) return softmax(scores, temperature);
   const winner = argmax(scores);
   return scores.map((_, i) => (i === winner ? 1 : 0));
-}
-
-/** Cut a signature to -1, 0 and 1 at half its mean absolute value, as trix's ternarize does. */
-function ternarize(signature) {
-  const cut = (0.5 * (Math.abs(signature[0]) + Math.abs(signature[1]))) / 2;
-  return signature.map((value) => (Math.abs(value) > cut ? Math.sign(value) : 0));
 }
 
 /** The corners of the part of a square in which tile i wins; fewer than three where it never does. */
@@ -77,15 +65,6 @@ function clip(corners, side) {
 
 // ---------------------------------------------------------------- reading the model
 
-/** The float32 pairs behind a DataView. */
-function pairsIn(view) {
-  const pairs = [];
-  for (let at = 0; at < view.byteLength; at += 8) {
-    pairs.push([view.getFloat32(at, true), view.getFloat32(at + 4, true)]);
-  }
-  return pairs;
-}
-
 function choicesOf(model) {
   return {
     signatures: model.get("signatures").map((pair) => pair.map(Math.fround)),
@@ -96,28 +75,10 @@ function choicesOf(model) {
 
 /** The largest coordinate that the plane has room for. */
 function extentOf(points, signatures) {
-  const sizes = [...points, ...signatures].flat().map(Math.abs);
-  return sizes.reduce((most, size) => Math.max(most, size), 1);
+  return [...points, ...signatures].flat().reduce((most, one) => Math.max(most, Math.abs(one)), 1);
 }
 
 // ---------------------------------------------------------------- making elements
-
-function element(tag, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), attributes, children);
-}
-
-function shape(tag, attributes = {}, ...children) {
-  return furnish(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function furnish(made, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(name, "");
-    else if (value !== false) made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
 
 /** The outline of a mark of radius r: a circle, square, triangle or diamond. */
 function outline(kind, r) {
@@ -134,12 +95,11 @@ const rgbOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)
 
 /** The palette's colours, mixed by weight. */
 function blend(weights, colours) {
-  const mix = [0, 1, 2].map((c) => weights.reduce((sum, w, i) => sum + w * colours[i][c], 0));
+  const mix = [0, 1, 2].map((c) => sum(weights.map((w, i) => w * colours[i][c])));
   return `rgb(${mix.map(Math.round).join(" ")})`;
 }
 
-const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
-const signed = (value) => value.toFixed(2).replace("-", "\u2212");
+const signed = (value) => minus(value.toFixed(2));
 
 // ---------------------------------------------------------------- the parts of the figure
 
@@ -161,7 +121,7 @@ function makeGround(tiles, colours, half) {
         const weights = softmax(scoresOf([x, y], signatures), temperature);
         const at = 4 * (row * RASTER + column);
         for (let c = 0; c < 3; c++) {
-          image.data[at + c] = weights.reduce((sum, w, i) => sum + w * colours[i][c], 0);
+          image.data[at + c] = sum(weights.map((w, i) => w * colours[i][c]));
         }
         image.data[at + 3] = 255 * TINT;
       }
@@ -202,16 +162,12 @@ function makeMarks(points, labels, classes, colours, place) {
   const marks = points.map((point, n) => {
     const [u, v] = place(point);
     const path = outline(classes.length ? kinds.indexOf(classes[n]) : 0, radius);
-    const mark = shape("g", { class: "token", transform: `translate(${u} ${v})` });
-    mark.append(shape("path", { d: path }));
-    if (labels.length) mark.append(shape("text", {}, labels[n]));
-    return mark;
+    return shape("g", { class: "token", transform: `translate(${u} ${v})` },
+      shape("path", { d: path }), ...(labels.length ? [shape("text", {}, labels[n])] : []));
   });
   const group = shape("g", {
-    class: labels.length ? "tokens lettered" : "tokens",
-    "aria-hidden": "true",
-  });
-  group.append(...marks);
+    class: labels.length ? "tokens lettered" : "tokens", "aria-hidden": "true",
+  }, ...marks);
 
   function update(weights) {
     marks.forEach((mark, n) => {
@@ -225,7 +181,7 @@ function makeMarks(points, labels, classes, colours, place) {
 /** One arrow a tile. `listen` tells `hand` where pointers and keys want them. */
 function makeArrows(tiles, palette, extent, place) {
   const arrows = tiles.map((_, i) => {
-    const arrow = shape("g", {
+    return shape("g", {
       class: "arrow",
       role: "slider",
       tabindex: 0,
@@ -234,8 +190,7 @@ function makeArrows(tiles, palette, extent, place) {
       "aria-valuemin": -180,
       "aria-valuemax": 180,
       style: `--tile: ${palette[i]}`,
-    });
-    arrow.append(
+    },
       shape("line", { x1: 0, y1: 0 }),
       shape("path", { class: "head", d: "M0 0L-10 -5.5L-10 5.5Z" }),
       shape("g", { class: "tip" },
@@ -244,7 +199,6 @@ function makeArrows(tiles, palette, extent, place) {
         shape("circle", { class: "disc", r: DISC }),
         shape("text", {}, String(i))),
     );
-    return arrow;
   });
 
   function update(signatures, usage) {
@@ -253,7 +207,7 @@ function makeArrows(tiles, palette, extent, place) {
       const [u, v] = place([x, y]);
       const [line, head, tip] = arrow.children;
       const length = Math.hypot(u, v);
-      const turn = (Math.atan2(v, u) * 180) / Math.PI;
+      const turn = turnOf([u, v]);
       const [fu, fv] = length > 0 ? [u / length, v / length] : [0, 0];
       const stop = Math.max(0, length - DISC - 9);
       line.setAttribute("x2", fu * stop);
@@ -303,12 +257,11 @@ function makeArrows(tiles, palette, extent, place) {
       tip.addEventListener("pointerup", letGo);
       tip.addEventListener("pointercancel", letGo);
       arrow.addEventListener("keydown", (event) => {
-        const way = {
+        const way = keyWay(event, {
           ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1],
-        }[event.key];
-        if (!way || event.altKey || event.ctrlKey || event.metaKey) return;
+        });
+        if (!way) return;
         event.preventDefault();
-        event.stopPropagation(); // a notebook would move to another cell
         hand.nudge(i, way.map((w) => w * (event.shiftKey ? 5 : 1)));
         hand.letGo();
       });
@@ -322,17 +275,17 @@ function makeBars(tiles, palette) {
   const rows = tiles.map((_, i) =>
     element("div", { class: "tile-row", role: "listitem", style: `--tile: ${palette[i]}` },
       element("span", { class: "number" }, `tile ${i}`),
-      element("span", { class: "track", style: `--even: ${100 / tiles.length}%` },
-        element("span", { class: "fill" })),
+      element("span", { class: "kit-track", style: `--even: ${100 / tiles.length}%` },
+        element("span", { class: "kit-fill" })),
       element("span", { class: "share" })),
   );
-  const list = element("div", { class: "bars", role: "list", "aria-label": "Share of the tokens" });
-  list.append(...rows);
+  const list = element("div", { class: "bars", role: "list", "aria-label": "Share of the tokens" },
+    ...rows);
 
   function update(usage) {
     rows.forEach((row, i) => {
       row.dataset.share = usage[i];
-      row.querySelector(".fill").style.width = `${100 * usage[i]}%`;
+      row.querySelector(".kit-fill").style.width = `${100 * usage[i]}%`;
       row.lastElementChild.textContent = percent(usage[i]);
     });
   }
@@ -340,49 +293,33 @@ function makeBars(tiles, palette) {
 }
 
 /** Hard or soft, the temperature, ternary or not, and the way back. */
-function makeControls() {
-  const group = `routing-${Math.random().toString(36).slice(2)}`;
-  const radio = (value) => element("input", { type: "radio", name: group, value });
-  const [hard, soft] = [radio("hard"), radio("soft")];
+function makeControls(hand) {
+  const routing = makeChoice("Routing", ["hard", "soft"], hand.route);
   const heat = element("input", { type: "range", min: -1.3, max: 1, step: 0.05 });
-  const degree = element("span", { class: "degree" }); // no <output>: the label would be its
+  heat.addEventListener("input", () => hand.warm(Number((10 ** heat.value).toPrecision(2))));
+  const degree = element("strong", { class: "degree" }); // no <output>: the label would be its
   const ternary = element("input", { type: "checkbox" });
-  const reset = element("button", { type: "button" }, "Reset");
-  const box = element("div", { class: "controls" },
-    element("div", { class: "choice", role: "radiogroup", "aria-label": "Routing" },
-      element("label", {}, hard, element("span", {}, "hard")),
-      element("label", {}, soft, element("span", {}, "soft"))),
-    element("label", { class: "heat" }, element("span", {}, "temperature ", degree), heat),
+  ternary.addEventListener("change", () => hand.cut(ternary.checked));
+  const box = element("div", { class: "kit-controls controls" },
+    routing.box, makeField("Temperature", heat, degree, "heat"),
     element("label", { class: "tick" }, ternary, element("span", {}, "ternary signatures")),
-    reset,
-  );
+    makeButton("Reset", hand.reset));
 
-  function update(choices, isTernary) {
-    hard.checked = !choices.soft;
-    soft.checked = choices.soft;
-    heat.disabled = !choices.soft;
-    heat.value = Math.log10(choices.temperature);
-    heat.setAttribute("aria-valuetext", choices.temperature.toPrecision(2));
-    degree.textContent = choices.temperature.toPrecision(2);
+  function update({ soft, temperature }, isTernary) {
+    routing.update(soft ? "soft" : "hard");
+    heat.disabled = !soft;
+    heat.value = Math.log10(temperature);
+    heat.setAttribute("aria-valuetext", temperature.toPrecision(2));
+    degree.textContent = temperature.toPrecision(2);
     ternary.checked = isTernary;
   }
-  return { box, hard, soft, heat, ternary, reset, update };
-}
-
-/** What the shapes stand for; nothing where there are no classes. */
-function makeLegend(kinds) {
-  const legend = element("div", { class: "legend" });
-  kinds.forEach((name, kind) => {
-    const mark = shape("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" });
-    mark.append(shape("path", { d: outline(kind, 4.5) }));
-    legend.append(element("span", {}, mark, name));
-  });
-  return legend;
+  return { box, update };
 }
 
 // ---------------------------------------------------------------- the figure
 
-function render({ model, el }) {
+function render(view) {
+  const { model } = view;
   const points = pairsIn(model.get("points"));
   const palette = model.get("palette");
   const colours = palette.map(rgbOf);
@@ -396,29 +333,34 @@ function render({ model, el }) {
   const marks = makeMarks(points, model.get("labels"), model.get("classes"), colours, place);
   const arrows = makeArrows(tiles, palette, extent, place);
   const bars = makeBars(tiles, palette);
-  const controls = makeControls();
+  const controls = makeControls({
+    route: (way) => choose({ soft: way === "soft" }, ROUTING[way]),
+    warm: (temperature) => choose({ temperature }, `Temperature ${temperature.toPrecision(2)}.`),
+    cut(ternary) {
+      const { signatures } = choicesOf(model);
+      choose({ ternary, signatures: ternary ? signatures.map(ternarize) : signatures }, TERNARY[ternary]);
+    },
+    reset: () => choose(model.get("start"), "Back at the start."),
+  });
   const status = element("p", { class: "status", "aria-live": "polite" }, NOTHING);
 
+  const axes = shape("path", { class: "axes", d: `M${-SIZE / 2} 0H${SIZE / 2}M0 ${-SIZE / 2}V${SIZE / 2}` });
   const drawing = shape("svg", {
     viewBox: `${-SIZE / 2} ${-SIZE / 2} ${SIZE} ${SIZE}`,
-    role: "group",
-    "aria-label": model.get("alt"),
-  });
-  const axes = shape("path", { class: "axes", d: `M${-SIZE / 2} 0H${SIZE / 2}M0 ${-SIZE / 2}V${SIZE / 2}` });
-  drawing.append(...ground.cells, axes, ...ground.names, marks.group, ...arrows.arrows);
+  }, ...ground.cells, axes, ...ground.names, marks.group, ...arrows.arrows);
   const plane = element("div", { class: "plane" }, ground.canvas, drawing);
-  const figure = element("div", { class: "trix-address-plane" },
-    element("div", { class: "side" }, plane, makeLegend(marks.kinds)),
+  const legend = marks.kinds.map((name, kind) =>
+    makeKey(name, "-7 -7 14 14", shape("path", { d: outline(kind, 4.5) })));
+  const figure = makeFigure(view, { kind: "trix-address-plane", status },
+    element("div", { class: "side" }, plane, element("div", { class: "kit-legend legend" }, ...legend)),
     element("div", { class: "panel" },
       element("div", { class: "heading" }, "Share of the tokens"),
-      bars.list, controls.box, status),
-  );
-  el.append(figure);
+      bars.list, controls.box, status));
   let usage = [];
   function update() {
     const choices = choicesOf(model);
     const weights = points.map((point) => weightsOf(point, choices));
-    usage = tiles.map((_, i) => weights.reduce((sum, w) => sum + w[i], 0) / points.length);
+    usage = tiles.map((_, i) => sum(weights.map((w) => w[i])) / points.length);
     ground.update(choices, place);
     marks.update(weights);
     arrows.update(choices.signatures, usage);
@@ -426,63 +368,31 @@ function render({ model, el }) {
     controls.update(choices, model.get("ternary"));
   }
 
-  // The tokens' shares change many times a second under a moving hand: say where they come to rest.
-  let pause = 0;
-  function say(text) {
-    clearTimeout(pause);
-    pause = setTimeout(() => (status.textContent = text()), 150);
-  }
-
   function point(i, to) {
     model.set("signatures", choicesOf(model).signatures.map((s, j) => (j === i ? to : s)));
-    say(() => `Tile ${i} now reads ${percent(usage[i])} of the tokens.`);
+    figure.say(() => `Tile ${i} now reads ${percent(usage[i])} of the tokens.`);
   }
 
-  const within = (limit) => (value) => Math.fround(Math.min(limit, Math.max(-limit, value)));
+  const limited = (limit) => (value) => Math.fround(within(-limit, limit, value));
   arrows.listen(drawing, {
     where: (i) => choicesOf(model).signatures[i],
     drag(i, to) {
-      const there = to.map(within(extent));
+      const there = to.map(limited(extent));
       point(i, model.get("ternary") ? ternarize(there) : there);
     },
     nudge(i, way) {
       const [stride, limit] = model.get("ternary") ? [1, 1] : [extent / 50, extent];
-      point(i, this.where(i).map((value, axis) => within(limit)(value + way[axis] * stride)));
+      point(i, this.where(i).map((value, axis) => limited(limit)(value + way[axis] * stride)));
     },
     letGo: () => model.save_changes(),
   });
 
   function choose(changes, text) {
-    for (const [name, value] of Object.entries(changes)) model.set(name, value);
-    model.save_changes();
-    say(() => text);
+    figure.choose(changes);
+    figure.say(() => text);
   }
 
-  controls.hard.addEventListener("change", () =>
-    choose({ soft: false }, "Hard: the tile with the highest score reads the whole token."));
-  controls.soft.addEventListener("change", () =>
-    choose({ soft: true }, "Soft: the tiles share each token, by the softmax of their scores."));
-  controls.heat.addEventListener("input", () => {
-    const temperature = Number((10 ** controls.heat.value).toPrecision(2));
-    choose({ temperature }, `Temperature ${temperature.toPrecision(2)}.`);
-  });
-  controls.ternary.addEventListener("change", () => {
-    const ternary = controls.ternary.checked;
-    const signatures = choicesOf(model).signatures;
-    choose(
-      { ternary, signatures: ternary ? signatures.map(ternarize) : signatures },
-      ternary ? "Signatures now keep to \u22121, 0 and 1." : "Signatures may now point anywhere.",
-    );
-  });
-  controls.reset.addEventListener("click", () => choose(model.get("start"), "Back at the start."));
-
-  const watched = ["signatures", "soft", "temperature", "ternary"].map((name) => `change:${name}`);
-  watched.forEach((event) => model.on(event, update));
-  update();
-  return () => {
-    clearTimeout(pause);
-    watched.forEach((event) => model.off(event, update));
-  };
+  return figure.start(["signatures", "soft", "temperature", "ternary"], update);
 }
 
 export default { render };

@@ -1,19 +1,12 @@
 // MixtureLens: lines of text as a look-it-up model sees them, and whom its gate believed where.
-//
-// The text of passage.js stands before this one. Together they are one module, because it is loaded
-// from a blob: in a notebook by anywidget, on a page with no kernel by static-widgets.js. The
-// model's traits are described in mixture_lens.py; every number is in them already. What the reader
-// chooses goes through the model, so that all views of it agree.
 
 const FAINTEST = 0.1; // the tint of the shortest order
 const STRONGEST = 0.55; // of the longest, and of what is no order: text on it keeps 4.5 : 1
 const LETTERS_OF_LINE = 40; // in the list of lines
 const LETTERS_OF_ADDRESS = 12; // in the sentence
-const PAGE = Math.random().toString(36).slice(2); // by which this page asks for a kernel
+const PAGE = unique(); // by which this page asks for a kernel
 
 // ---------------------------------------------------------------- reading the model
-
-const upTo = (count) => Array.from({ length: count }, (_, i) => i);
 
 /** The places of the model: their names, what stands below a character, their kind and tint. */
 function readPlaces(model) {
@@ -22,7 +15,7 @@ function readPlaces(model) {
   const tint = (kind, alpha) => `rgb(${rgbOf(colours[kind])} / ${alpha.toFixed(3)})`;
   const other = (kind, name) =>
     ({ name, mark: name[0].toUpperCase(), kind, tint: tint(kind, STRONGEST) });
-  const places = upTo(orders).map((i) => {
+  const places = indices(orders).map((i) => {
     const alpha = FAINTEST + ((STRONGEST - FAINTEST) * i) / Math.max(1, orders - 1);
     return { name: `order ${i + 1}`, mark: String(i + 1), kind: "orders", tint: tint("orders", alpha) };
   });
@@ -36,26 +29,26 @@ function readLine(entry, alphabet, places) {
   const text = Array.from(entry.text);
   const sources = places.length + 1;
   const tables = places.filter(({ kind }) => kind !== "network").length;
-  const costs = numbersIn(entry.costs, 4, "getFloat32");
+  const costs = floatsIn(entry.costs);
   const weights = numbersIn(entry.weights, 2, "getUint16");
   const likeliest = numbersIn(entry.likeliest, 2, "getUint16");
   const shares = numbersIn(entry.shares, 2, "getUint16");
   const totals = numbersIn(entry.totals, 4, "getUint32");
   const reaches = numbersIn(entry.reaches, 1, "getUint8");
-  const inverse_temperature = numbersIn(entry.inverse_temperature, 4, "getFloat32");
+  const inverse_temperature = floatsIn(entry.inverse_temperature);
   const shown = shares.length / costs.length;
 
   const cost = (at, source) => costs[(at - 1) * sources + source];
   const weight = (at, place) => weights[(at - 1) * places.length + place] / 65535;
-  const predicted = upTo(text.length).slice(1);
+  const predicted = indices(text.length).slice(1);
   const leads = predicted.map((at) =>
-    upTo(places.length).reduce((best, i) => (weight(at, i) > weight(at, best) ? i : best), 0));
+    argmax(indices(places.length).map((i) => weight(at, i))));
   return {
     text,
     cost,
     weight,
     blend: places.length,
-    mean: predicted.reduce((sum, at) => sum + cost(at, places.length), 0) / predicted.length,
+    mean: sum(predicted.map((at) => cost(at, places.length))) / predicted.length,
     leader: (at) => leads[at - 1],
     led: (place) => leads.filter((one) => one === place).length,
     /** How often a table's address was seen; 0 too where the line has none. */
@@ -70,7 +63,7 @@ function readLine(entry, alphabet, places) {
     inverse_temperature: (at) => inverse_temperature[at - 1],
     likeliest(at, source) {
       const from = ((at - 1) * sources + source) * shown;
-      return upTo(shown).map((i) => {
+      return indices(shown).map((i) => {
         const character = alphabet[likeliest[from + i]];
         return { character, share: shares[from + i] / 65535, isNext: character === text[at] };
       });
@@ -80,8 +73,7 @@ function readLine(entry, alphabet, places) {
 
 // ---------------------------------------------------------------- in words
 
-const NAMES = { " ": "space", "\n": "line break", "\t": "tab" };
-const named = (character) => NAMES[character] ?? character;
+const bare = (character) => NAMES[character] ?? character;
 const SAID = {
   word: "the word so far", pair: "the pair of words", apart: "the words apart", line: "the line",
   echo: "an echo", refrain: "a refrain",
@@ -92,7 +84,6 @@ const BESIDES = {
 };
 const ending = (characters) => (characters.length > LETTERS_OF_ADDRESS
   ? ["\u2026", ...characters.slice(-LETTERS_OF_ADDRESS)] : characters);
-const times = (count) => (count === 1 ? "once" : `${count.toLocaleString("en")} times`);
 
 /** Who has most weight at a character, what that one has seen, and what the blend makes of it. */
 function sentence(line, places, at) {
@@ -101,24 +92,25 @@ function sentence(line, places, at) {
   const address = line.address(at, lead);
   let text = `Before \u201c${glyph(line.text[at])}\u201d most weight is with `;
   text += kind === "network" ? "the network" : (SAID[name] ?? name);
-  text += ` (${percent(line.weight(at, lead))})`;
+  text += ` (${fine(line.weight(at, lead))})`;
   if (address.length > 0) {
     text += `: its address ${quoted(ending(address))}${BESIDES[name] ?? ""} was seen ${times(line.total(at, lead))}`;
   }
   const price = line.cost(at, line.blend);
   text += `. The blend, to the power ${line.inverse_temperature(at).toFixed(2)}, gives `;
-  return `${text}\u201c${glyph(line.text[at])}\u201d ${percent(Math.exp(-price))}: ${nats(price)}.`;
+  return `${text}\u201c${glyph(line.text[at])}\u201d ${fine(Math.exp(-price))}: ${nats(price)}.`;
 }
 
 // ---------------------------------------------------------------- the parts of the figure
 
 /** Which line: one of those given, or, where somebody reads it, one that is typed. */
-function makeControls(id) {
+function makeControls(read) {
+  const id = unique();
   const select = element("select", { id: `${id}-line` });
   const input = element("input", {
     id: `${id}-typed`, type: "text", maxlength: 300, autocomplete: "off", spellcheck: "false",
   });
-  const button = element("button", { type: "button" }, "Read it");
+  const button = makeButton("Read it", () => read(input.value));
   const typing = element("div", { class: "field typing", hidden: true },
     element("label", { for: input.id }, "or type one"), input, button);
   const absent = element("p", { class: "absent" }, "Where a kernel runs, you can type a line of your own here.");
@@ -139,12 +131,17 @@ function makeControls(id) {
     typing.hidden = !yes;
     absent.hidden = yes;
   }
-  return { box, select, input, button, refused, list, listens };
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing) return;
+    event.preventDefault();
+    read(input.value);
+  });
+  return { box, select, refused, list, listens };
 }
 
 /** The line, each character tinted by who leads, with that one's mark below it. */
 function makeTinted(line, places) {
-  const { box, spans, listen } = makePassage(line.text, "Character to predict, in the line", 1);
+  const { box, spans, listen } = makePassage(line.text, "Character to predict, in the line", { first: 1 });
   spans.forEach((span, at) => {
     if (at === 0) return;
     const place = places[line.leader(at)];
@@ -162,7 +159,7 @@ function makeTinted(line, places) {
     });
     box.setAttribute("aria-valuenow", at + 1);
     const price = nats(line.cost(at, line.blend));
-    box.setAttribute("aria-valuetext", `${named(line.text[at])}, ${places[lead].name} leads, ${price}`);
+    box.setAttribute("aria-valuetext", `${bare(line.text[at])}, ${places[lead].name} leads, ${price}`);
   }
   return { box, update, listen };
 }
@@ -182,7 +179,7 @@ function makeLegend(places) {
   const keys = element("ul", { class: "keys", "aria-label": "Characters that each place leads" },
     ...places.map((place, i) => element("li", { title: place.name },
       element("span", { class: "swatch", style: `background-color: ${place.tint}` }, place.mark), counts[i])));
-  const box = element("div", { class: "legend" }, mean,
+  const box = element("div", { class: "kit-legend" }, mean,
     element("div", { class: "key" },
       element("span", { class: "hint" }, hint(places)), keys));
 
@@ -201,14 +198,14 @@ function makeRows(places, shown) {
       place.tint ? element("span", { class: "swatch", style: `background-color: ${place.tint}` }, place.mark) : "blend");
     const address = element("bdi", { dir: "ltr" }); // so that a long one is cut on the left
     const seen = element("span", { class: "seen" });
-    const bar = element("span", { class: "bar", style: `background: var(--${place.kind})` });
+    const bar = element("span", { class: "kit-fill bar", style: `background: var(--${place.kind})` });
     const share = element("span", { class: "share" });
     const cost = element("span", { class: "cost" });
-    const chips = upTo(shown).map(() =>
+    const chips = indices(shown).map(() =>
       element("span", { class: "chip" }, element("code", {}), element("span", { class: "part" })));
     const row = element("div", { class: place.tint ? "source" : "source blend", role: "listitem" },
       name, element("span", { class: "from" }, address), seen,
-      element("span", { class: "weight" }, element("span", { class: "track" }, bar), share),
+      element("span", { class: "weight" }, element("span", { class: "kit-track" }, bar), share),
       cost, element("span", { class: "chips" }, ...chips));
     return { place, row, address, seen, bar, share, cost, chips };
   });
@@ -228,7 +225,7 @@ function makeRows(places, shown) {
       seen.textContent = !table ? "" : known ? line.total(at, source).toLocaleString("en") : "\u2013";
       const weight = place.tint ? line.weight(at, source) : null;
       bar.style.width = `${100 * (weight ?? 0)}%`;
-      share.textContent = weight === null ? "" : known ? percent(weight) : "\u2013";
+      share.textContent = weight === null ? "" : known ? fine(weight) : "\u2013";
       row.dataset.weight = weight ?? "";
       cost.textContent = line.cost(at, source).toFixed(2);
       row.classList.toggle("leads", source === lead);
@@ -237,10 +234,10 @@ function makeRows(places, shown) {
       chips.forEach((chip, i) => {
         chip.classList.toggle("is-next", best[i].isNext);
         chip.firstChild.textContent = glyph(best[i].character);
-        chip.lastChild.textContent = percent(best[i].share);
+        chip.lastChild.textContent = fine(best[i].share);
       });
-      const words = best.map((one) => `${named(one.character)} ${percent(one.share)}`).join(", ");
-      const weighs = weight === null || !known ? "" : `, weight ${percent(weight)}`;
+      const words = best.map((one) => `${bare(one.character)} ${fine(one.share)}`).join(", ");
+      const weighs = weight === null || !known ? "" : `, weight ${fine(weight)}`;
       const unseen = known ? "" : ", address never seen";
       row.setAttribute("aria-label",
         `${place.name}${weighs}${unseen}, cost ${nats(line.cost(at, source))}; likeliest: ${words}`);
@@ -251,25 +248,21 @@ function makeRows(places, shown) {
 
 // ---------------------------------------------------------------- the figure
 
-function render({ model, el }) {
+function render(view) {
+  const { model } = view;
   const alphabet = Array.from(model.get("alphabet"));
   const places = readPlaces(model);
   const colours = model.get("colours");
-  const controls = makeControls(`trix-ml-${Math.random().toString(36).slice(2)}`);
+  const controls = makeControls((typed) => figure.choose({ typed }));
   const stage = element("div", { class: "stage" });
   const legend = makeLegend(places);
-  const words = element("p", { class: "words" });
-  const status = element("p", { class: "status", "aria-live": "polite" });
+  const words = element("p", { class: "kit-outcome words" });
   const first = readLine(model.get("lines")[0], alphabet, places);
   const rows = makeRows(places, first.likeliest(1, 0).length);
-  const figure = element("div", {
-    class: model.get("words").length > 0 ? "trix-mixture-lens longer" : "trix-mixture-lens",
-    role: "group",
-    "aria-label": model.get("alt"),
+  const figure = makeFigure(view, {
+    kind: model.get("words").length > 0 ? "trix-mixture-lens longer" : "trix-mixture-lens",
     style: Object.entries(colours).map(([kind, colour]) => `--${kind}: ${colour}`).join("; "),
-  },
-    element("div", { class: "inner" }, controls.box, stage, legend.box, words, rows.box, status));
-  el.append(figure);
+  }, element("div", { class: "inner" }, controls.box, stage, legend.box, words, rows.box));
 
   let [line, passage] = [first, null];
 
@@ -296,12 +289,9 @@ function render({ model, el }) {
     rows.update(line, at);
   }
 
-  // Words change many times a second under a moving hand: say what they come to rest at.
-  let pause = 0;
   function choose(name, value) {
     model.set(name, value);
-    clearTimeout(pause);
-    pause = setTimeout(() => (status.textContent = words.textContent), 400);
+    figure.say(() => words.textContent);
   }
 
   function chooseLine(to) {
@@ -312,42 +302,14 @@ function render({ model, el }) {
     model.save_changes();
   }
 
-  function read() {
-    model.set("typed", controls.input.value);
-    model.save_changes();
-  }
-
   controls.select.addEventListener("change", () => chooseLine(Number(controls.select.value)));
-  controls.button.addEventListener("click", read);
-  controls.input.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.isComposing) {
-      event.preventDefault();
-      read();
-    }
-  });
-  for (const field of [controls.select, controls.input, controls.button]) {
-    field.addEventListener("keydown", (event) => event.stopPropagation()); // as above
-  }
-
   const heard = () => controls.listens(model.get("heard") === PAGE);
   const refuse = () => (controls.refused.textContent = model.get("refused"));
-  const watched = {
-    "change:line": relay,
-    "change:lines": relay,
-    "change:position": update,
-    "change:heard": heard,
-    "change:refused": refuse,
-  };
-  Object.entries(watched).forEach(([event, act]) => model.on(event, act));
-  relay();
-  heard();
-  refuse();
-  model.set("hail", PAGE);
-  model.save_changes();
-  return () => {
-    clearTimeout(pause);
-    Object.entries(watched).forEach(([event, act]) => model.off(event, act));
-  };
+  figure.follow(["position"], update);
+  figure.start(["heard"], heard);
+  figure.start(["refused"], refuse);
+  figure.choose({ hail: PAGE });
+  return figure.start(["line", "lines"], relay);
 }
 
 export default { render };

@@ -1,10 +1,5 @@
 // IslandPlane: what losses do to signatures in a plane, with tokens to read and with none.
-//
-// One self-contained module, because it is loaded from a blob: in a notebook by anywidget, on a
-// page with no kernel by static-widgets.js. The model's traits are described in island_plane.py.
-// What the reader chooses goes through the model, so that all views of it agree.
 
-const SVG = "http://www.w3.org/2000/svg";
 const STEPS = 200; // of the descent
 const RATE = 0.075; // of its first step, for a single row; the last one is nearly nothing
 const SHORTEST = 0.6; // length of a random row, at least
@@ -22,21 +17,14 @@ const LOSSES = ["Ternary pull", "Sparsity", "Diversity"];
 
 // ---------------------------------------------------------------- rows and their cut
 
-const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 const dot = (a, b) => a[0] * b[0] + a[1] * b[1];
 const sizeOf = (row) => Math.max(Math.hypot(row[0], row[1]), TINY);
 const unitOf = (row) => [row[0] / sizeOf(row), row[1] / sizeOf(row)];
 const nearest = (entry) => (Math.abs(entry) > 0.5 ? Math.sign(entry) : 0);
 
-/** A row cut to -1, 0 and 1 at half its mean size, as trix's ternarize does. */
-function cut(row) {
-  const threshold = (0.5 * (Math.abs(row[0]) + Math.abs(row[1]))) / 2;
-  return row.map((entry) => (Math.abs(entry) > threshold ? Math.sign(entry) : 0));
-}
-
 /** What a row's cut is to be multiplied with, to come closest to it: trix's row_scale. */
 function scaleOf(row) {
-  const kept = cut(row);
+  const kept = ternarize(row);
   return Math.max(dot(row, kept) / Math.max(dot(kept, kept), 1), TINY);
 }
 
@@ -176,25 +164,10 @@ function statisticsOf(rows) {
 }
 
 const beforeAndAfter = (rows) =>
-  [statisticsOf(rows.map(latentOf)), statisticsOf(rows.map(cut))];
+  [statisticsOf(rows.map(latentOf)), statisticsOf(rows.map(ternarize))];
 
 // ---------------------------------------------------------------- making elements
 
-function element(tag, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), attributes, children);
-}
-
-function shape(tag, attributes = {}, ...children) {
-  return furnish(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function furnish(made, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 const written = ({ ternary, zeros, diversity: spread }) =>
   [percent(ternary), percent(zeros), spread.toFixed(2)];
 const place = ([x, y]) => [x * UNIT, -y * UNIT].map((number) => Number(number.toFixed(2)));
@@ -258,11 +231,11 @@ function makePlane(palette, points, directions) {
       clouds[i].setAttribute("d", dots.filter((_, n) => readers[n] === i).join(""));
       starts[i].setAttribute("d", line([0, 0], from[i]));
       shafts[i].setAttribute("d", line([0, 0], tip));
-      const turn = (Math.atan2(-tip[1], tip[0]) * 180) / Math.PI;
+      const turn = turnOf(place(tip));
       heads[i].setAttribute("transform", `translate(${place(tip).join(" ")}) rotate(${turn})`);
       numbers[i].setAttribute("transform", `translate(${spots[i].join(" ")})`);
     });
-    const cuts = rows.map((row, i) => `${i} to ${cut(row).join(" ").replace(/-/g, "\u2212")}`);
+    const cuts = rows.map((row, i) => `${i} to ${ternarize(row).join(" ").replace(/-/g, "\u2212")}`);
     picture.setAttribute("aria-label",
       `The plane. After training, the cut takes signature ${cuts.join(", ")}.`);
   }
@@ -274,11 +247,11 @@ function makeTable(name) {
   const cells = [0, 1, 2].map(() => [0, 1, 2, 3].map(() => element("td")));
   const group = (text) => element("th", { scope: "colgroup", colspan: 2 }, text);
   const table = element("table", { class: "trix-ip-table" },
-    element("caption", { class: "trix-ip-hidden" }, `Statistics, ${name}`),
+    element("caption", { class: "kit-hidden" }, `Statistics, ${name}`),
     element("thead", {},
       element("tr", {}, element("td"), group("trained"), group("random start")),
       element("tr", {}, element("td"), ...["before", "after", "before", "after"].map((text) => {
-        const more = element("span", { class: "trix-ip-hidden" }, " the cut");
+        const more = element("span", { class: "kit-hidden" }, " the cut");
         return element("th", { scope: "col" }, text, more);
       }))),
     element("tbody", {}, ...["ternary", "zeros", "diversity"].map((text, i) =>
@@ -294,19 +267,16 @@ function makeTable(name) {
 // ---------------------------------------------------------------- controls and legend
 
 /** The three weights, the random start, and the way back. */
-function makeControls() {
-  const id = `island-${Math.random().toString(36).slice(2)}`;
-  const sliders = LOSSES.map((_, i) =>
-    element("input", { type: "range", min: 0, max: 1, step: 0.01, id: `${id}-${i}` }));
+function makeControls({ weigh, draw, reset }) {
+  const sliders = LOSSES.map(() => element("input", { type: "range", min: 0, max: 1, step: 0.01 }));
+  sliders.forEach((slider, i) =>
+    slider.addEventListener("input", () => weigh(i, Number(slider.value))));
   const values = LOSSES.map(() => element("strong"));
-  const button = (text) => element("button", { type: "button", class: "trix-ip-button" }, text);
-  const [another, reset] = [button("New random start"), button("Reset")];
   const seed = element("strong");
   const bar = element("div", { class: "trix-ip-controls" },
-    ...sliders.map((slider, i) => element("div", { class: "trix-ip-field" },
-      element("label", { for: slider.id }, `${LOSSES[i]} `, values[i]), slider)),
-    element("div", { class: "trix-ip-buttons" },
-      another, reset, element("span", {}, "seed ", seed)));
+    ...sliders.map((slider, i) => makeField(LOSSES[i], slider, values[i], "trix-ip-field")),
+    element("div", { class: "trix-ip-buttons" }, makeButton("New random start", draw),
+      makeButton("Reset", reset), element("span", {}, "seed ", seed)));
 
   function update(weights, chosen) {
     weights.forEach((weight, i) => {
@@ -316,14 +286,13 @@ function makeControls() {
     });
     seed.textContent = chosen;
   }
-  return { bar, sliders, another, reset, update };
+  return { bar, update };
 }
 
 /** What the marks stand for. */
 function makeLegend() {
-  const sample = (name, ...marks) => element("span", { class: "trix-ip-key" },
-    shape("svg", { viewBox: "0 0 30 18", "aria-hidden": "true" }, ...marks), name);
-  return element("div", { class: "trix-ip-legend" },
+  const sample = (name, ...marks) => makeKey(name, "0 0 30 18", ...marks);
+  return element("div", { class: "kit-legend" },
     sample("random start", shape("path", { class: "trix-ip-start", d: "M1 9H29" })),
     sample("trained", shape("path", { class: "trix-ip-end", d: "M1 9H22" }),
       shape("path", { class: "trix-ip-head", d: "M29 9L20 4.5L20 13.5Z" })),
@@ -336,10 +305,7 @@ function makeLegend() {
 
 /** The points, scaled to fit the drawing, and their directions. */
 function readPoints(view) {
-  const points = [];
-  for (let at = 0; at < view.byteLength; at += 8) {
-    points.push([view.getFloat32(at, true), view.getFloat32(at + 4, true)]);
-  }
+  const points = pairsIn(view);
   const far = points.reduce((most, [x, y]) => Math.max(most, Math.abs(x), Math.abs(y)), TINY);
   return {
     points: points.map((point) => point.map((entry) => (CLOUD * entry) / far)),
@@ -347,11 +313,17 @@ function readPoints(view) {
   };
 }
 
-function render({ model, el }) {
+function render(view) {
+  const { model } = view;
   const palette = model.get("palette");
   const { points, directions } = readPoints(model.get("points"));
-  const controls = makeControls();
-  const status = element("p", { class: "trix-ip-hidden", "aria-live": "polite" });
+  const controls = makeControls({
+    weigh: (i, to) => choose({
+      weights: model.get("weights").map((weight, n) => (n === i ? to : weight)),
+    }),
+    draw: () => choose({ seed: (model.get("seed") + 1) % 2 ** 32 }),
+    reset: () => choose(model.get("start")),
+  });
   const sides = [
     { name: "With data", points, directions },
     { name: "No data", points: [], directions: new Float64Array() },
@@ -360,9 +332,7 @@ function render({ model, el }) {
     plane: makePlane(palette, side.points, side.directions),
     ...makeTable(side.name.toLowerCase()),
   }));
-  const figure = element("div", {
-    class: "trix-ip", role: "group", "aria-label": model.get("alt"),
-  },
+  const figure = makeFigure(view, { kind: "trix-ip" },
     controls.bar,
     element("div", { class: "trix-ip-sides" }, ...sides.map(({ name, plane, table }) =>
       element("div", { class: "trix-ip-side" },
@@ -371,9 +341,7 @@ function render({ model, el }) {
     element("p", { class: "trix-ip-note" }, "Before and after the cut to \u22121, 0 and 1. Ternary: "
       + "share of coordinates within 0.1 of one of the three. Zeros: share within 0.1 of 0. "
       + "Diversity: one minus the mean size of the cosine between signatures. Arrows and "
-      + "coordinates are in units of each signature\u2019s own scale."),
-    status);
-  el.append(figure);
+      + "coordinates are in units of each signature\u2019s own scale."));
 
   function update() {
     const [weights, seed] = [model.get("weights"), model.get("seed")];
@@ -387,42 +355,21 @@ function render({ model, el }) {
       return { rows, losses: measure(rows, side.directions).map(({ value }) => value), trained };
     });
     controls.update(weights, seed);
-    figure.dataset.numbers = JSON.stringify({ start, untrained, results });
+    figure.root.dataset.numbers = JSON.stringify({ start, untrained, results });
   }
 
-  // Numbers change many times a second under a moving hand: say what they come to rest at.
-  let pause = 0;
   function choose(changes) {
-    for (const [name, value] of Object.entries(changes)) model.set(name, value);
-    model.save_changes();
-    clearTimeout(pause);
-    pause = setTimeout(() => {
-      const { results } = JSON.parse(figure.dataset.numbers);
-      status.textContent = sides.map(({ name }, i) => {
+    figure.choose(changes);
+    figure.say(() => {
+      const { results } = JSON.parse(figure.root.dataset.numbers);
+      return sides.map(({ name }, i) => {
         const [ternary, zeros, spread] = written(results[i].trained[0]);
         return `${name}, before the cut: ${ternary} ternary, ${zeros} zeros, diversity ${spread}.`;
       }).join(" ");
-    }, 400);
+    });
   }
 
-  controls.sliders.forEach((slider, i) => slider.addEventListener("input", () => choose({
-    weights: model.get("weights").map((weight, n) => (n === i ? Number(slider.value) : weight)),
-  })));
-  controls.bar.addEventListener("keydown", (event) => {
-    // a notebook would move to another cell
-    if (/^(Arrow|Home|End|Page)/.test(event.key)) event.stopPropagation();
-  });
-  controls.another.addEventListener("click", () =>
-    choose({ seed: (model.get("seed") + 1) % 2 ** 32 }));
-  controls.reset.addEventListener("click", () => choose(model.get("start")));
-
-  const watched = ["weights", "seed"].map((name) => `change:${name}`);
-  watched.forEach((event) => model.on(event, update));
-  update();
-  return () => {
-    clearTimeout(pause);
-    watched.forEach((event) => model.off(event, update));
-  };
+  return figure.start(["weights", "seed"], update);
 }
 
 export { descend, measure, randomRows }; // for the tests

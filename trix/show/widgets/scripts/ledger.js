@@ -1,10 +1,5 @@
 // Ledger: every claim with its verdict, to be filtered, sorted and opened.
-//
-// One self-contained module, because it is loaded from a blob: in a notebook by anywidget, on a
-// page with no kernel by static-widgets.js. The model's traits are described in ledger.py. What
-// the reader chooses goes through the model, so that all views of it agree.
 
-const SVG = "http://www.w3.org/2000/svg";
 const CHOSEN = ["verdicts", "part", "order", "query", "opened"];
 // in a box of 16 by 16; the same marks as in the picture of all verdicts
 const SHAPES = {
@@ -46,24 +41,10 @@ function compare(order, ranks) {
 
 // ---------------------------------------------------------------- making elements
 
-function element(tag, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), attributes, children);
-}
-
-function drawn(tag, attributes = {}, ...children) {
-  return furnish(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function furnish(made, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
 function markOf({ colour, marker, filled }) {
   const paint = filled ? `fill: ${colour}` : "fill: none; stroke: currentColor; stroke-width: 1.6";
-  return drawn("svg", { class: "trix-lg-mark", viewBox: "0 0 16 16", "aria-hidden": "true" },
-    drawn("path", { d: SHAPES[marker], style: paint }));
+  return shape("svg", { class: "trix-lg-mark", viewBox: "0 0 16 16", "aria-hidden": "true" },
+    shape("path", { d: SHAPES[marker], style: paint }));
 }
 
 /** Text in which a long name may break after a stroke. */
@@ -78,15 +59,15 @@ function breaking(text) {
 function strip(gain, [low, high]) {
   const at = (value) => (100 * (value - low)) / (high - low);
   const tick = (value, name) =>
-    drawn("line", { class: name, x1: at(value), x2: at(value), y1: 0, y2: 14 });
+    shape("line", { class: name, x1: at(value), x2: at(value), y1: 0, y2: 14 });
   const [from, mean, to] = gain.interval;
-  return drawn("svg", {
+  return shape("svg", {
     class: "trix-lg-strip", viewBox: `0 0 ${WIDE} 14`, preserveAspectRatio: "none", "aria-hidden": "true",
   },
-  drawn("line", { class: "trix-lg-axis", x1: 0, x2: WIDE, y1: 7, y2: 7 }),
+  shape("line", { class: "trix-lg-axis", x1: 0, x2: WIDE, y1: 7, y2: 7 }),
   tick(0, "trix-lg-zero"),
   ...gain.lines.map((line) => tick(line, "trix-lg-line")),
-  drawn("line", { class: "trix-lg-bar", x1: at(from), x2: Math.max(at(to), at(from) + 0.8), y1: 7, y2: 7 }),
+  shape("line", { class: "trix-lg-bar", x1: at(from), x2: Math.max(at(to), at(from) + 0.8), y1: 7, y2: 7 }),
   tick(mean, "trix-lg-mean"));
 }
 
@@ -134,14 +115,12 @@ function term(name, ...values) {
 
 /** What opens below a claim. */
 function makeBody(row, places, say) {
-  const button = element("button", { type: "button", class: "trix-lg-copy" }, "Copy");
-  button.setAttribute("aria-label", `Copy the command ${row.command}`);
-  button.addEventListener("click", async () => {
+  const button = makeButton("Copy", async () => {
     const label = await copy(row.command).then(() => "Copied", () => "Not copied");
     button.textContent = label;
     say(`${label}: ${row.command}`);
     setTimeout(() => (button.textContent = "Copy"), 2000);
-  });
+  }, { class: "trix-lg-copy", "aria-label": `Copy the command ${row.command}` });
   const files = row.records.flatMap((name, i) => [i ? ", " : "", link(places.records, name)]);
   const open = row.verdict === "open";
   return element("dl", { class: "trix-lg-body" },
@@ -159,12 +138,11 @@ function makeBody(row, places, say) {
 
 function makeRow(row, mark, places, id, hand) {
   const body = element("div", { id, class: "trix-lg-fold" });
-  const head = element("button", { type: "button", class: "trix-lg-head", "aria-controls": id },
-    markOf(mark),
+  const head = makeButton("", () => hand.toggle(row.id), { class: "trix-lg-head", "aria-controls": id });
+  head.append(markOf(mark),
     element("span", { class: "trix-lg-id" }, row.id),
     element("span", { class: "trix-lg-statement" }, row.statement),
     element("span", { class: "trix-lg-verdict" }, row.verdict));
-  head.addEventListener("click", () => hand.toggle(row.id));
   const box = element("li", { class: "trix-lg-row", "data-id": row.id }, head, body);
 
   function update(opened) {
@@ -178,32 +156,29 @@ function makeRow(row, mark, places, id, hand) {
 
 // ---------------------------------------------------------------- the controls
 
-function makeControls(model, id, hand) {
+function makeControls(model, hand) {
   const filters = model.get("marks").map(([verdict, mark]) => {
     const count = element("span", { class: "trix-lg-count" });
-    const button = element("button", { type: "button", class: "trix-lg-filter" },
-      markOf(mark), `${verdict} `, count);
-    button.addEventListener("click", () => hand.filter(verdict));
+    const button = makeButton("", () => hand.filter(verdict), { class: "trix-lg-filter" });
+    button.append(markOf(mark), `${verdict} `, count);
     return { verdict, button, count };
   });
-  const part = element("select", { id: `${id}-part` },
+  const part = element("select", {},
     element("option", { value: "" }, "all"),
     ...model.get("parts").map(([letter, name]) => element("option", { value: letter }, `${letter}: ${name}`)));
-  const order = element("select", { id: `${id}-order` },
+  const order = element("select", {},
     ...model.get("orders").map(([name, words]) => element("option", { value: name }, words)));
   const query = element("input", {
-    id: `${id}-query`, type: "search", autocomplete: "off", spellcheck: "false",
+    type: "search", autocomplete: "off", spellcheck: "false",
   });
   part.addEventListener("change", () => hand.choose("part", part.value));
   order.addEventListener("change", () => hand.choose("order", order.value));
   query.addEventListener("input", () => hand.choose("query", query.value));
-  const field = (name, control) =>
-    element("span", { class: "trix-lg-field" }, element("label", { for: control.id }, name), control);
   const group = element("div", { class: "trix-lg-filters", role: "group", "aria-label": "Verdicts that are shown" },
     ...filters.map(({ button }) => button));
   const box = element("div", { class: "trix-lg-controls" }, group,
     element("div", { class: "trix-lg-fields" },
-      field("Part", part), field("Sort by", order), field("Search", query)));
+      makeField("Part", part), makeField("Sort by", order), makeField("Search", query)));
 
   function update(chosen, rows) {
     filters.forEach(({ verdict, button, count }) => {
@@ -220,8 +195,9 @@ function makeControls(model, id, hand) {
 
 // ---------------------------------------------------------------- the table
 
-function render({ model, el }) {
-  const id = `trix-lg-${Math.random().toString(36).slice(2)}`;
+function render(view) {
+  const { model } = view;
+  const id = unique();
   // a page that was built keeps the widgets' state in itself, and a notebook does not
   const built = document.querySelector('script[type="application/vnd.jupyter.widget-state+json"]');
   const places = model.get("places")[built ? "page" : "notebook"];
@@ -230,38 +206,27 @@ function render({ model, el }) {
   const rows = model.get("rows").map((row, place) => ({ ...row, place, words: wordsOf(row) }));
 
   const hand = {
-    choose(name, value) {
-      model.set(name, value);
-      model.save_changes();
-    },
+    choose: (name, value) => figure.choose({ [name]: value }),
     filter(verdict) {
       hand.choose("verdicts", without(model.get("verdicts"), verdict));
     },
     toggle(name) {
       hand.choose("opened", without(model.get("opened"), name));
     },
-    say(words) {
-      spoken.textContent = words;
-    },
+    say: (words) => figure.say(() => words, 0),
   };
   /** The list with or, where it was there, without a value. */
   const without = (list, value) =>
     list.includes(value) ? list.filter((one) => one !== value) : [...list, value];
 
-  const controls = makeControls(model, id, hand);
-  const reset = element("button", { type: "button", class: "trix-lg-reset" }, "Show all");
-  reset.addEventListener("click", () => {
-    for (const [name, value] of [["verdicts", []], ["part", ""], ["query", ""]]) model.set(name, value);
-    model.save_changes();
-  });
+  const controls = makeControls(model, hand);
+  const reset = makeButton("Show all",
+    () => figure.choose({ verdicts: [], part: "", query: "" }), { class: "trix-lg-reset" });
   const status = element("p", { class: "trix-lg-status", role: "status" });
-  const spoken = element("p", { class: "trix-lg-hidden", "aria-live": "polite" });
   const list = element("ul", { class: "trix-lg-list" });
   const made = rows.map((row) => makeRow(row, marks[row.verdict], places, `${id}-${row.id}`, hand));
-  const figure = element("div", { class: "trix-lg", role: "group", "aria-label": model.get("alt") },
-    controls.box, element("div", { class: "trix-lg-found" }, status, reset), list, spoken);
-  el.append(figure);
-  figure.addEventListener("keydown", (event) => event.stopPropagation()); // a notebook has keys of its own
+  const figure = makeFigure(view, { kind: "trix-lg" },
+    controls.box, element("div", { class: "trix-lg-found" }, status, reset), list);
 
   function update() {
     const chosen = Object.fromEntries(CHOSEN.map((name) => [name, model.get(name)]));
@@ -270,7 +235,7 @@ function render({ model, el }) {
     const sorted = [...made].sort((a, b) => by(a.row, b.row));
     const focused = document.activeElement;
     if (sorted.some(({ box }, i) => list.children[i] !== box)) list.append(...sorted.map(({ box }) => box));
-    if (figure.contains(focused)) focused.focus({ preventScroll: true });
+    if (figure.root.contains(focused)) focused.focus({ preventScroll: true });
     let shown = 0;
     for (const one of made) {
       one.box.hidden = !passes(one.row, chosen);
@@ -283,10 +248,7 @@ function render({ model, el }) {
     reset.hidden = shown === all;
   }
 
-  const watched = CHOSEN.map((name) => `change:${name}`);
-  watched.forEach((event) => model.on(event, update));
-  update();
-  return () => watched.forEach((event) => model.off(event, update));
+  return figure.start(CHOSEN, update);
 }
 
 export default { render };

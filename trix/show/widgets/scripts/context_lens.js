@@ -1,10 +1,4 @@
 // ContextLens: a passage, the last characters as an address, and what a count table reads there.
-//
-// The text of passage.js stands before this one. Together they are one module, because it is loaded
-// from a blob: in a notebook by anywidget, on a page with no kernel by static-widgets.js. The
-// model's traits are described in context_lens.py; every number is in them already, so a move of
-// the slider is a look-up. What the reader chooses goes through the model, so that all views of it
-// agree.
 
 const MOST_NATS = 5; // where the passage's tint is strongest
 const MOST_TINT = 0.55; // its opacity there: text on it keeps a contrast of 4.5 : 1
@@ -16,16 +10,16 @@ function readModel(model) {
   const passage = Array.from(model.get("passage"));
   const alphabet = Array.from(model.get("alphabet"));
   const orders = model.get("orders");
-  const costs = numbersIn(model.get("costs"), 4, "getFloat32");
+  const costs = floatsIn(model.get("costs"));
   const likeliest = numbersIn(model.get("likeliest"), 2, "getUint16");
-  const shares = numbersIn(model.get("shares"), 4, "getFloat32");
+  const shares = floatsIn(model.get("shares"));
   const totals = numbersIn(model.get("totals"), 4, "getUint32");
   const distincts = numbersIn(model.get("distincts"), 4, "getUint32");
   const shown = shares.length / costs.length;
 
   const cost = (at, order) => costs[(order - 1) * passage.length + at];
-  const means = Array.from({ length: orders }, (_, n) =>
-    passage.reduce((sum, _, at) => sum + cost(at, n + 1), 0) / passage.length);
+  const means = indices(orders).map((n) =>
+    sum(passage.map((_, at) => cost(at, n + 1))) / passage.length);
   return {
     passage,
     orders,
@@ -51,11 +45,12 @@ function readModel(model) {
 
 // ---------------------------------------------------------------- in words
 
-const many = (count, things) => `${count.toLocaleString("en")} ${things}`;
+const bits = (cost) => `${(cost / Math.LN2).toFixed(2)} bits`;
+const code = (characters, kind) => element("code", { class: kind }, characters.map(glyph).join(""));
 
 /** What the reader's place is called aloud: the character, and the address before it. */
 function spoken(character, before, cost) {
-  const name = { " ": "space", "\n": "line break", "\t": "tab" }[character] ?? character;
+  const name = NAMES[character] ?? character;
   const address = before.map((one) => (one === "\n" ? " line break " : one)).join("");
   return `${name}${before.length ? ` after \u201c${address}\u201d` : ""}, ${nats(cost)}`;
 }
@@ -67,8 +62,7 @@ function evidenceText(lens, at, order) {
   let known = reach;
   while (known > 0 && lens.evidence(at, known).total === 0) known--;
   const { total, distinct } = lens.evidence(at, known);
-  const times = total === 1 ? "once" : many(total, "times");
-  const followers = distinct > 1 ? many(distinct, "different characters") : "one character only";
+  const followers = distinct > 1 ? many(distinct, "different character") : "one character only";
 
   let text = "";
   if (reach < order - 1) {
@@ -81,10 +75,10 @@ function evidenceText(lens, at, order) {
     return `${text}${nothing}all there is to read is how frequent each character is.`;
   }
   text += known === reach
-    ? `${before(reach)} stands ${times} in the training text, `
-    : `${before(reach)} never stands in the training text; its longest end that does is ${before(known)}: ${times}, `;
+    ? `${before(reach)} stands ${times(total)} in the training text, `
+    : `${before(reach)} never stands in the training text; its longest end that does is ${before(known)}: ${times(total)}, `;
   text += `followed by ${followers}. `;
-  return `${text}That is trusted with ${percent(total / (total + distinct))}; shorter addresses say the rest.`;
+  return `${text}That is trusted with ${fine(total / (total + distinct))}; shorter addresses say the rest.`;
 }
 
 function orderText(order) {
@@ -126,12 +120,13 @@ function makeLegend(lens) {
     mean.textContent = `${nats(lens.mean(order))} a character`;
     line.replaceChildren(`The passage at order ${order}: `, mean, ` (${bits(lens.mean(order))}).`);
   }
-  return { box: element("div", { class: "legend" }, line, scale), update };
+  return { box: element("div", { class: "kit-legend" }, line, scale), update };
 }
 
 /** The cost of one character at each order, standing on the slider that chooses the order. */
-function makeStrip(lens, id) {
-  const numbers = Array.from({ length: lens.orders }, (_, n) => n + 1);
+function makeStrip(lens) {
+  const id = unique();
+  const numbers = indices(lens.orders).map((n) => n + 1);
   const columns = numbers.map((order) =>
     element("span", { class: "column", "data-order": order },
       element("span", { class: "value" }),
@@ -183,10 +178,10 @@ function makeReading(lens) {
   const address = element("p", { class: "lookup" });
   const found = element("p", { class: "found" });
   // The last row is for a true next character that is not among the likeliest.
-  const rows = Array.from({ length: lens.shown + 1 }, (_, i) =>
+  const rows = indices(lens.shown + 1).map((i) =>
     element("div", { class: i < lens.shown ? "entry" : "entry beyond", role: "listitem" },
       element("code", { class: "character" }),
-      element("span", { class: "track" }, element("span", { class: "bar" })),
+      element("span", { class: "kit-track" }, element("span", { class: "kit-fill" })),
       element("span", { class: "share" }),
       element("span", { class: "came" })));
   const list = element("div", { class: "entries", role: "list", "aria-label": "Likeliest next characters" });
@@ -214,7 +209,7 @@ function makeReading(lens) {
       row.dataset.share = one.share;
       character.textContent = glyph(one.character);
       track.firstElementChild.style.width = `${100 * one.share}%`;
-      share.textContent = percent(one.share);
+      share.textContent = fine(one.share);
       came.textContent = one.isNext ? "\u25c2 came next" : "";
     });
     const price = lens.cost(position, order);
@@ -227,26 +222,18 @@ function makeReading(lens) {
 
 // ---------------------------------------------------------------- the figure
 
-function render({ model, el }) {
+function render(view) {
+  const { model } = view;
   const lens = readModel(model);
   const colours = model.get("colours");
   const passage = makeTinted(lens, rgbOf(colours.surprise));
   const legend = makeLegend(lens);
-  const strip = makeStrip(lens, `order-${Math.random().toString(36).slice(2)}`);
+  const strip = makeStrip(lens);
   const reading = makeReading(lens);
-  const status = element("p", { class: "status", "aria-live": "polite" });
-  const figure = element("div", {
-    class: "trix-context-lens",
-    role: "group",
-    "aria-label": model.get("alt"),
-    style: `--surprise: ${rgbOf(colours.surprise)}; --read: ${colours.read}; --most-tint: ${MOST_TINT}`,
-  },
-    passage.box,
-    legend.box,
-    element("div", { class: "panel" }, strip.box, reading.box),
-    status,
-  );
-  el.append(figure);
+  const figure = makeFigure(view, {
+    kind: "trix-context-lens",
+    style: `--surprise: ${rgbOf(colours.surprise)}; --tile: ${colours.read}; --most-tint: ${MOST_TINT}`,
+  }, passage.box, legend.box, element("div", { class: "panel" }, strip.box, reading.box));
 
   const position = () => model.get("position");
   const order = () => model.get("order");
@@ -258,14 +245,9 @@ function render({ model, el }) {
     reading.update(position(), order());
   }
 
-  // Words change many times a second under a moving hand: say what they come to rest at.
-  let pause = 0;
   function choose(name, value) {
     model.set(name, value);
-    clearTimeout(pause);
-    pause = setTimeout(() => {
-      status.textContent = evidenceText(lens, position(), order());
-    }, 400);
+    figure.say(() => evidenceText(lens, position(), order()));
   }
 
   passage.listen({
@@ -275,22 +257,13 @@ function render({ model, el }) {
   });
   strip.slider.addEventListener("input", () => choose("order", Number(strip.slider.value)));
   strip.slider.addEventListener("change", () => model.save_changes());
-  strip.slider.addEventListener("keydown", (event) => {
-    if (/^(Arrow|Home|End|Page)/.test(event.key)) event.stopPropagation(); // as above
-  });
   strip.columns.forEach((column, n) =>
     column.addEventListener("click", () => {
       choose("order", n + 1);
       model.save_changes();
     }));
 
-  const watched = ["change:order", "change:position"];
-  watched.forEach((event) => model.on(event, update));
-  update();
-  return () => {
-    clearTimeout(pause);
-    watched.forEach((event) => model.off(event, update));
-  };
+  return figure.start(["order", "position"], update);
 }
 
 export default { render };

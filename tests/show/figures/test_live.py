@@ -1,0 +1,70 @@
+"""A slider that calls Python."""
+
+import pytest
+
+from trix.show import live
+
+
+def parts(box):
+    slider, answer, note = box.children
+    return slider, answer, note
+
+
+def test_live_calls_python_for_each_value():
+    asked = []
+
+    def square(x):
+        asked.append(x)
+        return f"<{x * x}>"
+
+    slider, answer, _ = parts(live(square, value=3, low=0, high=9, step=2, label="x"))
+    assert "&lt;9&gt;" in answer.value
+    slider.value = 4
+    assert "&lt;16&gt;" in answer.value
+    assert asked == [3, 4]
+    assert all(isinstance(x, int) for x in asked)
+    assert slider.step == 2
+
+
+def test_live_shows_html_of_what_can_show_itself():
+    class Table:
+        def _repr_html_(self):
+            return "<table></table>"
+
+    _, answer, _ = parts(live(lambda x: Table(), value=0.5, low=0, high=1, step=0.1, label="x"))
+    assert "<table></table>" in answer.value
+
+
+def test_live_tells_the_reader_what_went_wrong():
+    def inverse(x):
+        return 1 / x
+
+    slider, answer, _ = parts(live(inverse, value=1.0, low=0, high=1, step=0.5, label="x"))
+    slider.value = 0.0
+    assert "ZeroDivisionError: " in answer.value
+    slider.value = 0.5
+    assert "2.0" in answer.value
+    with pytest.raises(ZeroDivisionError):
+        live(inverse, value=0, low=0, high=1, step=1, label="x")
+
+
+def test_live_hides_its_note_where_a_kernel_runs():
+    slider, _, note = parts(live(str, value=1, low=0, high=2, step=1, label="x"))
+    assert "trix-live" in slider._dom_classes
+    assert 'class="trix-no-kernel"' in note.value
+    assert " hidden>" in note.value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"value": 3}, "expected low <= value <= high, received 0, 3, 2"),
+        ({"low": 2, "value": 2}, "received 2, 2, 2"),
+        ({"step": 0}, "step: expected a positive number"),
+        ({"label": ""}, "label: expected a name"),
+    ],
+)
+def test_live_refuses_what_no_slider_can_be(changes, message):
+    arguments = {"value": 1, "low": 0, "high": 2, "step": 1, "label": "x"} | changes
+    with pytest.raises(ValueError, match=message):
+        live(str, **arguments)
