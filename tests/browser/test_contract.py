@@ -77,8 +77,9 @@ OUTSIDE = """figure => {
 
 # Of each control: where it stands in the figure, and its smaller side.
 PLACES = f"""figure => [...figure.querySelectorAll("{CONTROLS}")].flatMap((one) => {{
-    const {{ top, width, height }} = one.getBoundingClientRect();
-    const moves = one.closest("svg, .trix-lg-row, .trix-lg-found, .rt-crumbs, .passage");
+    const {{ top, width, height }} = (one.closest("label") ?? one).getBoundingClientRect();
+    const text = ".passage, .trix-st-passage";
+    const moves = one.closest(`svg, .trix-lg-row, .trix-lg-found, .rt-crumbs, ${{text}}`);
     const shown = width && getComputedStyle(one).visibility === "visible";
     if (!shown || moves) return [];
     return [[Math.round(top - figure.getBoundingClientRect().top), Math.min(width, height)]];
@@ -204,11 +205,11 @@ def test_nothing_is_wider_than_the_page_and_nothing_jumps(page, name, width):
     before = one.evaluate(PLACES)
     for _ in range(2):
         assert one.evaluate(OUTSIDE) == []
-        assert page.sideways_scroll() == 0
+        assert page.sideways_scroll() <= 1  # which is rounding
         touch(page, name)
     after = one.evaluate(PLACES)
     assert [top for top, _ in after] == [top for top, _ in before]
-    assert min(side for _, side in before) >= (16 if name == "address-plane" else 23)
+    assert min(side for _, side in before) >= 23
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -225,11 +226,14 @@ def test_ink_and_marks_stand_out_from_their_ground(page, name, theme):
             f"""all => all.map((one) => {{
                 const brush = document.createElement("canvas").getContext("2d");
                 brush.fillStyle = getComputedStyle(one).{what};
-                return brush.fillStyle;
+                brush.fillRect(0, 0, 1, 1);
+                const [r, g, b, a] = brush.getImageData(0, 0, 1, 1).data;
+                const hex = [r, g, b].map((part) => part.toString(16).padStart(2, "0"));
+                return a === 255 ? "#" + hex.join("") : "";
             }})"""
         )
-        assert painted, selector
-        seen = {colour for colour in painted if colour.startswith("#")}
+        seen = set(painted) - {""}
+        assert seen, selector
         assert min(contrast(colour, ground) for colour in seen) >= 3, selector
 
 
@@ -243,7 +247,7 @@ def test_the_keyboard_reaches_every_control(page, name):
             return all.filter((one) => {
                 const group = one.type === "radio" && one.name;
                 const first = !group || one.checked;
-                return first && one.tabIndex >= 0 && !one.disabled && one.checkVisibility();
+                return first && one.tabIndex >= 0 && !one.disabled && one.checkVisibility({ visibilityProperty: true });
             }).map((one, i) => (one.dataset.stop = i));
         }"""
     )

@@ -48,8 +48,8 @@ def lab(tmp_path_factory):
 def run_all(visit: Visit, address: str, notebook: str) -> None:
     """Open a notebook and run its cells."""
     page = visit.page
-    page.set_default_timeout(300_000)
-    page.goto(f"{address}/lab/tree/{notebook}?token={TOKEN}")
+    page.set_default_timeout(180_000)
+    page.goto(f"{address}/lab/workspaces/{notebook[:-6]}/tree/{notebook}?token={TOKEN}")
     page.locator(".jp-Notebook").wait_for()
     page.locator(".jp-Toolbar-kernelStatus, .jp-Notebook-ExecutionIndicator").first.wait_for()
     page.get_by_text("| Idle").wait_for()  # the menus are not whole before
