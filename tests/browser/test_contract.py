@@ -247,7 +247,8 @@ def test_the_keyboard_reaches_every_control(page, name):
             return all.filter((one) => {
                 const group = one.type === "radio" && one.name;
                 const first = !group || one.checked;
-                return first && one.tabIndex >= 0 && !one.disabled && one.checkVisibility({ visibilityProperty: true });
+                const shown = one.checkVisibility({ visibilityProperty: true });
+                return first && shown && one.tabIndex >= 0 && !one.disabled;
             }).map((one, i) => (one.dataset.stop = i));
         }"""
     )
