@@ -67,7 +67,6 @@ def generate(
     return tokens
 
 
-@torch.no_grad()
 def written(
     read: Read, prompt: Tensor, temperature: float, generator: torch.Generator | None
 ) -> Iterator[Tensor]:
@@ -99,6 +98,7 @@ def torch_reader(model: Any) -> Read:
     """Return the way that every model is read, a call of `routed` at a time."""
     positions, state, latest = getattr(model.config, "positions", 0), None, None
 
+    @torch.no_grad()
     def read(fresh: Tensor) -> Tensor:
         nonlocal state, latest
         if positions:

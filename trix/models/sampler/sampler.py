@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trix.checks import shape
 from trix.models.lookup import LookupLM
 from trix.models.sampler.network import GateStep, NetworkStep
 from trix.models.sampler.tables import EchoStep, TableStep, WordStep
@@ -71,8 +70,10 @@ class Sampler:
         Raises:
             ValueError: there is none, or one that does not exist.
         """
-        shape("tokens", tokens, 1, "time >= 1")
-        *before, last = tokens[0].tolist()
+        rows = tokens.tolist()
+        if tokens.ndim != 2 or len(rows) != 1 or not rows[0]:
+            raise ValueError(f"tokens must be [1, time >= 1], got {list(tokens.shape)}")
+        *before, last = rows[0]
         for token in before:
             self.step(token)
         return torch.from_numpy(self.step(last))[None]
