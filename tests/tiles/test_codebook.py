@@ -50,40 +50,23 @@ def test_routes_outputs_and_gradients_equal_the_loop(top_k, groups):
     agree(output, slow, [x, layer.keys.raw, layer.values])
 
 
-def test_one_entry_is_returned_as_it_stands():
-    layer, x = _layer(), tokens(30)
-    output, route = layer.routed(x)
-    assert torch.equal(output, layer.values[route.index[:, 0]])
-    assert torch.equal(route.weight, torch.ones_like(route.weight))
-    assert len({tuple(row) for row in output.tolist()}) <= ENTRIES
-
-
-def test_groups_say_more_than_they_hold():
-    x = tokens(3000)
-    said = [len({tuple(row) for row in _layer(groups=g)(x).tolist()}) for g in (1, 2)]
-    assert said[0] <= ENTRIES
-    assert said[1] > 30
-    assert said[1] <= ENTRIES**2
-
-
-def test_as_the_temperature_falls_the_softmax_becomes_the_choice():
-    layer, x = _layer(ENTRIES), tokens(40)
-    hard = _layer(1)(x)
+def test_a_small_temperature_is_the_choice_and_is_saved():
+    layer, hard, x = _layer(ENTRIES, temperature=1.0), _layer(1), tokens(40)
+    assert torch.equal(hard(x), hard.values[hard.routed(x).route.index[:, 0]])
     scores = (x @ layer.signatures.T).topk(2).values
     clear = scores[:, 0] - scores[:, 1] > 0.1
-    gaps = []
-    for temperature in (1.0, 0.1, 0.001):
-        layer.set_temperature(temperature)
-        gaps.append((layer(x) - hard)[clear].abs().max().item())
-    assert gaps[0] > gaps[1] > gaps[2]
-    assert gaps[2] < 1e-9
+    assert (layer(x) - hard(x))[clear].abs().max() > 1e-3
+    layer.set_temperature(0.001)
+    torch.testing.assert_close(layer(x)[clear], hard(x)[clear], rtol=0, atol=1e-9)
     fresh = _layer(ENTRIES)
     fresh.load_state_dict(layer.state_dict())
     assert torch.equal(fresh(x), layer(x))
 
 
-@pytest.mark.parametrize(("top_k", "groups"), SHAPES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("top_k", "groups", "dtype"),
+    [(1, 1, torch.bfloat16), (3, 1, torch.float32), (3, 2, torch.float64), (7, 2, torch.bfloat16)],
+)
 def test_the_exported_table_is_the_layer_bit_for_bit(top_k, groups, dtype):
     layer, x = _layer(top_k, groups).to(dtype), tokens(4, 5).to(dtype)
     table = layer.export_table()
@@ -138,20 +121,6 @@ def test_ema_signatures_go_a_step_towards_the_mean_of_their_readers(groups):
             expected = KEEP * before[entry] + (1 - KEEP) * mean
             assert not torch.equal(expected, before[entry])
         torch.testing.assert_close(layer.keys.raw[entry], expected)
-
-
-def test_ema_signatures_find_the_middles_of_clusters():
-    draw = torch.Generator().manual_seed(0)
-    middles = torch.randn(4, DIM, dtype=torch.float64, generator=draw).sign()
-    torch.manual_seed(0)
-    layer = trix.CodebookFFN(DIM, 4, learn="ema").double()
-    for _ in range(600):
-        pick = torch.randint(4, (64,), generator=draw)
-        noise = 0.3 * torch.randn(64, DIM, dtype=torch.float64, generator=draw)
-        layer.update(layer.routed(middles[pick] + noise).route)
-    where = layer.routed(middles).route.index[:, 0]
-    assert len(where.unique()) == 4
-    torch.testing.assert_close(layer.signatures[where], middles)
 
 
 def test_a_dead_entry_starts_again_at_the_token_that_was_served_worst():

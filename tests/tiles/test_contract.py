@@ -16,6 +16,15 @@ from trix.tiles.tile import ACTIVATIONS
 from trix.tiles.two_level import FixedRoutingFFN
 
 DIM = 14
+
+
+def _with_tree(dim):
+    layer = trix.SparseLookupFFN(dim, 26, None, cells=7, top_k=3)
+    layer.router = trix.TreeRouter(26, dim, (5, 6), beam=3)
+    layer.router.rebuild(layer.signatures)
+    return layer
+
+
 MADE: dict[str, Callable[[int], Any]] = {
     "hierarchical": lambda dim: trix.HierarchicalTriXFFN(dim, 11, 4, hidden=5, beam=2),
     "fixed-trix": lambda dim: FixedRoutingFFN(dim, "trix", "uniform", 6, 3),
@@ -29,10 +38,12 @@ MADE: dict[str, Callable[[int], Any]] = {
     "funnel-one-tile": lambda dim: trix.FunnelFFN(dim, 1, levels=5),
     "lookup": lambda dim: trix.SparseLookupFFN(dim, 26, 5, cells=7, top_k=3, beam=2),
     "lookup-one": lambda dim: trix.SparseLookupFFN(dim, 26, 5, cells=7),
+    "lookup-tree": _with_tree,
     "lookup-gelu": lambda dim: trix.SparseLookupFFN(dim, 26, None, cells=None, top_k=26),
     "product-keys": lambda dim: trix.ProductKeyFFN(dim, 7, top_k=3),
     "trix": lambda dim: trix.TriXFFN(dim, 5, hidden=7, top_k=2),
-    "tiled": lambda dim: trix.TiledFFN(dim, 5, hidden=9, top_k=2),
+    "tiled": lambda dim: trix.TiledFFN(dim, 5, hidden=9, top_k=2, balance=0.1),
+    "tiled-data": lambda dim: trix.TiledFFN(dim, 5, 9, 2, source="data"),
     "codebook": lambda dim: trix.CodebookFFN(dim, 23),
     "codebook-blend": lambda dim: trix.CodebookFFN(dim, 23, top_k=3, groups=2),
     "codebook-ema": lambda dim: trix.CodebookFFN(dim, 23, groups=2, learn="ema"),
@@ -42,7 +53,7 @@ MADE: dict[str, Callable[[int], Any]] = {
 for _spline in ACTIVATIONS:
     MADE[f"kan-{_spline}"] = lambda dim, s=_spline: trix.HybridKANFFN(dim, 11, 4, 5, 6, s)
 ROUTED = [name for name in MADE if "dense" not in name]
-KEPT = ["fixed-trix", "fixed-kan", "random-fractal", "codebook-ema"]
+KEPT = ["fixed-trix", "fixed-kan", "random-fractal", "codebook-ema", "tiled-data"]
 """Their signatures have no gradient, and should have none."""
 ALIKE = ["wide-dense", "random-fractal", "fixed-kan", "codebook", "codebook-ema", "lookup-one"]
 ALIKE += ["funnel-one-tile", "kan-ternary-tile", "kan-ternary-layer", "kan-random-cells"]

@@ -27,27 +27,26 @@ def _layer(top_k=3, dtype=torch.float64, clusters=None, cells: int | None = 6, *
     return layer
 
 
-@pytest.mark.parametrize("k", [1, 3, TILES])
 @pytest.mark.parametrize("cells", [6, None])
+@pytest.mark.parametrize("k", [1, 3, TILES])
 def test_the_flat_layer_equals_the_loop(k, cells):
     layer, x = _layer(k, cells=cells), 2 * tokens(7)  # some scores beyond the splines' ends
     output, route = layer.routed(x)
     chosen = [reference.best_tiles(token, layer.signatures.detach(), k) for token in x]
     assert route.index.tolist() == chosen
+    assert torch.equal(route.weight, torch.ones_like(route.weight))
     expected = reference.sparse_lookup(x, layer, route.index)
     torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("k", "beam"), [(1, 1), (3, 1), (1, 2), (6, 2)])
-@pytest.mark.parametrize("cells", [6, None])
+@pytest.mark.parametrize(("k", "beam", "cells"), [(1, 1, 6), (3, 1, None), (1, 2, None), (6, 2, 6)])
 def test_through_clusters_the_layer_equals_the_loop(k, beam, cells):
     layer, x = _layer(k, clusters=4, beam=beam, cells=cells), tokens(30)
     output, route = layer.routed(x)
     rows = layer.signatures.detach()
     chosen = [reference.nested_tiles(token, rows, (3, 4), beam, k) for token in x]
     assert route.index.tolist() == chosen
-    flat = [reference.best_tiles(token, rows, k) for token in x]
-    assert chosen != flat  # clusters may miss the best
+    assert chosen != [reference.best_tiles(token, rows, k) for token in x]  # they miss the best
     expected = reference.sparse_lookup(x, layer, route.index)
     torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
 
@@ -68,7 +67,7 @@ def test_with_all_dials_turned_it_is_a_dense_layer_with_ternary_keys():
     torch.testing.assert_close(ours[0], theirs[0].T, rtol=0, atol=1e-12)
 
 
-def test_splines_begin_as_the_gelu_and_are_the_tiles_own():
+def test_splines_are_initially_the_gelu_and_are_the_tiles_own():
     torch.manual_seed(3)
     layer: Any = trix.SparseLookupFFN(DIM, TILES, None, 80, TILES).double()
     score = torch.linspace(-3.9, 3.9, 200, dtype=torch.float64) * DIM**0.5
@@ -103,28 +102,12 @@ def test_reading_from_few_or_from_all_is_the_same():
         torch.testing.assert_close(gradient, total, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("k", [1, 3])
-def test_the_task_moves_every_part_that_was_read(k, monkeypatch):
-    layer, x = _layer(k), tokens(300)
-    rows = layer.keys()
-    rows.retain_grad()
-    monkeypatch.setattr(layer.keys, "forward", lambda: rows)
-    output, route = layer.routed(x)
-    (output - tokens(300).flip(0)).square().mean().backward()
-    read = route.index.unique()
-    assert len(read) == TILES
-    for moved in (rows, layer.keys.raw, layer.values, layer.activation.knots):
-        assert (grad(moved)[read].abs().sum(-1) > 0).all()
-    assert torch.equal(route.weight, torch.ones_like(route.weight))
-
-
 def test_a_value_that_was_not_chosen_is_not_touched():
-    layer, x = _layer(1), tokens(1)
-    output, route = layer.routed(x)
+    layer = _layer(1)
+    output, route = layer.routed(tokens(1))
     output.sum().backward()
-    others = torch.ones(TILES, dtype=torch.bool)
-    others[route.index[0, 0]] = False
-    assert (grad(layer.values)[others] == 0).all()
+    touched = (grad(layer.values) != 0).any(dim=-1).nonzero().flatten()
+    assert touched.tolist() == route.index.flatten().tolist()
 
 
 def test_keys_that_are_not_finite_are_named():
@@ -134,59 +117,6 @@ def test_keys_that_are_not_finite_are_named():
         layer.keys.is_frozen[3] = True
     with pytest.raises(ValueError, match=r"signatures must be finite, got \[inf\]"):
         layer(tokens(2))
-
-
-# With a tree in the place of flat routing
-
-
-def _treed(top_k=3, dtype=torch.float64):
-    torch.manual_seed(0)
-    layer = _layer(top_k, dtype)
-    layer.router = trix.TreeRouter(TILES, DIM, (4, 3), beam=2)
-    layer.router.rebuild(layer.signatures.float())
-    return layer.to(dtype)
-
-
-def test_a_tree_as_wide_as_it_goes_changes_nothing():
-    layer, x = _treed(), tokens(20)
-    layer.router = trix.TreeRouter(TILES, DIM, (4, 3), beam=4).double()
-    layer.router.rebuild(layer.signatures)
-    assert torch.equal(layer.routed(x).route.index, _layer().routed(x).route.index)
-    torch.testing.assert_close(layer(x), _layer()(x), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("k", [1, 3])
-def test_through_a_tree_the_task_moves_every_part_that_was_read(k, monkeypatch):
-    layer, x = _treed(k), tokens(300)
-    rows = layer.keys()
-    rows.retain_grad()
-    monkeypatch.setattr(layer.keys, "forward", lambda: rows)
-    output, route = layer.routed(x)
-    (output - tokens(300).flip(0)).square().mean().backward()
-    read = route.index.unique()
-    assert len(read) > TILES // 2
-    for moved in (rows, layer.values):
-        assert (grad(moved)[read].abs().sum(-1) > 0).all()
-
-
-def test_through_a_tree_shapes_nan_low_precision_and_one_graph():
-    layer, x = _treed(), tokens(6)
-    clean = layer(x)
-    torch.testing.assert_close(layer(x.view(2, 3, DIM)).view(6, DIM), clean)
-    torch.testing.assert_close(layer(x[4]), clean[4])
-    assert layer(x[:0]).shape == (0, DIM)
-    torch.compiler.reset()
-    compiled = torch.compile(layer, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(x), clean)
-    spoilt = x.clone()
-    spoilt[2, 0] = float("nan")
-    output = layer(spoilt)
-    assert output[2].isnan().all()
-    torch.testing.assert_close(output[[0, 1, 3, 4, 5]], clean[[0, 1, 3, 4, 5]])
-    single = _treed(dtype=torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
-        route = single.routed(tokens(200, dtype=torch.float32)).route
-    assert (route.score.float().diff(dim=-1) <= 0).all()  # the best first
 
 
 def test_a_tree_takes_the_place_of_clusters_and_is_saved_with_the_layer():
@@ -275,13 +205,11 @@ def test_among_equal_scores_the_lower_tiles_are_read(way):
     with torch.no_grad():
         layer.keys.raw[7:20] = layer.keys.raw[7]  # thirteen tiles of one key
     x = layer.signatures[7].repeat(12, 1)  # and tokens that want it
-    torch.testing.assert_close(trix.PackedLookup(layer)(x), layer(x).detach(), rtol=1e-5, atol=1e-5)
     coefficient = layer.coefficients(layer.routed(x).route).detach()
-    expected = (coefficient[:1, :, None] * layer.values[7:10]).sum(1).detach()
-    torch.testing.assert_close(trix.PackedLookup(layer)(x[:1]), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_among_equal_scores_in_two_clusters_the_lower_tiles_are_read(way):
+    expected = (coefficient[:, :, None] * layer.values[7:10]).sum(1).detach()
+    packed = trix.PackedLookup(layer)
+    for count in (1, 12):
+        torch.testing.assert_close(packed(x[:count]), expected[:count], rtol=1e-5, atol=1e-5)
     layer = _trained(top_k=3, tiles_per_cluster=5, beam=2)
     with torch.no_grad():
         layer.keys.raw[:] = -layer.keys.raw[7]
@@ -322,22 +250,17 @@ def test_shapes_types_and_no_tokens(way):
     assert packed(x.bfloat16()).dtype == torch.bfloat16
 
 
-def test_keys_take_two_bits_and_reload(way):
+def test_keys_take_two_bits_and_reload_and_what_was_packed_may_change(way):
     layer, x = _trained(tiles_per_cluster=5, beam=2), _some(5)
     packed, other = trix.PackedLookup(layer), trix.PackedLookup(layer)
     assert packed.keys.packed.numel() == MANY * math.ceil(DIM / 4)
     assert torch.equal(packed_keys.unpack(packed.keys.packed, DIM), layer.signatures.detach())
-    with torch.no_grad():
-        other.values.zero_()
-    other.load_state_dict(packed.state_dict(), strict=True)
-    assert torch.equal(other(x), packed(x))
-
-
-def test_what_it_was_made_from_may_change_afterwards(way):
-    layer, x = _trained(), _some(5)
-    packed = trix.PackedLookup(layer)
+    assert "dim=13, tiles=29, top_k=5" in repr(packed)
     before = packed(x)
     with torch.no_grad():
         layer.values.zero_()
         layer.keys.raw.neg_()
+        other.values.zero_()
     assert torch.equal(packed(x), before)
+    other.load_state_dict(packed.state_dict(), strict=True)
+    assert torch.equal(other(x), before)

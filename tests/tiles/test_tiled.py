@@ -41,8 +41,7 @@ def test_the_layer_equals_the_loop_whatever_the_source(source, k):
         torch.testing.assert_close(route.weight, weight)
 
 
-@pytest.mark.parametrize("source", DIFFERENTIABLE)
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize(("source", "k"), [("weights", 1), *((s, 3) for s in DIFFERENTIABLE)])
 def test_the_task_moves_the_signature_of_every_tile_that_was_read(source, k, monkeypatch):
     layer, x = _layer(source, k), tokens(300)
     seen = []
@@ -68,17 +67,15 @@ def test_the_task_moves_the_signature_of_every_tile_that_was_read(source, k, mon
     assert (grad(layer.log_temperature).abs() > 0) == (k > 1 or source == "learned-router")
 
 
-@pytest.mark.parametrize("source", sorted(SOURCES))
+@pytest.mark.parametrize("source", sorted(set(SOURCES) - {"token-hash", "uniform"}))
 def test_small_temperatures_are_hard_and_one_is_the_full_softmax(source):
     x = tokens(50)
     cold, hard = _layer(source, TILES, temperature=1e-4), _layer(source, 1)
-    if source not in ("token-hash", "uniform", "learned-router"):
+    if source != "learned-router":
         best = (x @ hard.signatures.T).topk(2).values
         clear = best[:, 0] - best[:, 1] > 0.01  # off ties
         assert clear.double().mean() > 0.5
         torch.testing.assert_close(cold(x)[clear], hard(x)[clear], rtol=0, atol=1e-4)
-    if source in ("token-hash", "uniform"):
-        return
     warm = _layer(source, TILES, temperature=1 / math.sqrt(DIM))
     weight = torch.softmax(x @ warm.signatures.to(x).T, dim=-1)
     everything = torch.arange(TILES).expand(50, TILES)
@@ -86,33 +83,22 @@ def test_small_temperatures_are_hard_and_one_is_the_full_softmax(source):
     torch.testing.assert_close(warm(x), expected, rtol=0, atol=1e-7)
 
 
-def test_straight_through_reads_hard_and_learns_soft():
+def test_straight_through_reads_hard_and_learns_soft_whatever_its_bias():
     x = tokens(40)
-    layer, hard = _layer(top_k=TILES, blend="straight-through"), _layer(top_k=1)
-    torch.testing.assert_close(layer(x), hard(x), rtol=0, atol=1e-12)
-    soft = _layer(top_k=TILES)
-    grades = torch.randn(40, DIM, dtype=torch.float64)
-    # through the weights alone: tiles and gates held still
-    for each in (layer, soft):
-        route = each.routed(x).route
-        (route.weight * grades[:, :TILES]).sum().backward()
+    layer, hard, soft = (
+        _layer(top_k=k, blend=blend)
+        for k, blend in ((4, "straight-through"), (1, "softmax"), (4, "softmax"))
+    )
+    assert torch.equal(layer(x), layer(x))
+    for bias in ([0.0] * TILES, [5.0, -5.0, 0.0, 3.0, 0.0]):
+        for each in (layer, hard, soft):
+            each.bias.copy_(torch.tensor(bias))
+        torch.testing.assert_close(layer(x), hard(x), rtol=0, atol=1e-12)
+    assert not torch.equal(_layer(top_k=1).routed(x).route.index, hard.routed(x).route.index)
+    for each in (layer, soft):  # through the weights alone: tiles and gates held still
+        (each.routed(x).route.weight * tokens(40, dim=4, seed=2)).sum().backward()
     torch.testing.assert_close(grad(layer.mix), grad(soft.mix))
     assert grad(layer.mix).abs().sum() > 0
-
-
-def test_annealing_ends_where_the_hard_choice_is():
-    x, layer = tokens(60), _layer(top_k=TILES)
-    gaps = []
-    for progress in (0.0, 0.5, 1.0):
-        layer.set_temperature(trix.annealed(3.0, 1e-4, progress))
-        gaps.append((layer(x) - _layer(top_k=1)(x)).abs().max().item())
-    assert gaps[0] > gaps[1] > gaps[2]
-    assert gaps[2] < 1e-4
-    assert trix.annealed(4.0, 1.0, 0.5) == pytest.approx(2.0)
-    state = layer.state_dict()
-    again = _layer(top_k=TILES)
-    again.load_state_dict(state)
-    assert torch.equal(again(x), layer(x))
 
 
 def test_loss_free_balancing_evens_the_reads_without_a_gradient():
@@ -120,7 +106,6 @@ def test_loss_free_balancing_evens_the_reads_without_a_gradient():
     layer = trix.TiledFFN(DIM, 8, 4, source="decoupled", balance=0.02)
     x = torch.randn(500, DIM) + 2 * torch.randn(DIM)
     uneven = trix.lab.normalized_entropy(trix.lab.usage(layer.routed(x).route, 8))
-    scores = layer.routed(x).route.score
     for _ in range(300):
         layer.update(layer.routed(x).route)
     route = layer.routed(x).route
@@ -131,15 +116,6 @@ def test_loss_free_balancing_evens_the_reads_without_a_gradient():
     # the bias chooses, but the score that is passed on is the raw one
     raw = (x @ layer.signatures.T).gather(1, route.index)
     torch.testing.assert_close(route.score, raw)
-    assert scores.shape == raw.shape
-
-
-def test_an_update_passes_over_nan_tokens():
-    layer, x = _layer("data", 1, torch.float32, balance=0.1), tokens(40, dtype=torch.float32)
-    x[3, 0] = float("nan")
-    layer.update(layer.routed(x).route)
-    assert layer.bias.isfinite().all()
-    assert layer(tokens(5, dtype=torch.float32)).isfinite().all()
 
 
 def test_a_straight_through_layer_hardens_to_itself_whatever_its_bias():
@@ -178,20 +154,12 @@ def test_every_source_keeps_shapes_and_types_and_its_neighbours_from_a_nan(sourc
     assert low.isfinite().all()
 
 
-@pytest.mark.parametrize("source", ["token-hash", "learned-router", "data"])
+@pytest.mark.parametrize("source", ["token-hash", "learned-router"])
 def test_compiles_as_one_graph(source):
     torch.compiler.reset()
     layer, x = _layer(source), tokens(9)
     compiled = torch.compile(layer, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x, _labels(x)), layer(x, _labels(x)))
-
-
-def test_a_nan_stays_with_its_token_in_the_straight_through_blend():
-    score = torch.randn(4, 3, dtype=torch.float64)
-    score[1, 2] = float("nan")
-    weight = trix.address.losses.straight_through_weights(score)
-    assert weight[1].isnan().all()
-    assert weight[[0, 2, 3]].isfinite().all()
 
 
 def test_no_later_token_changes_an_earlier_address():
