@@ -1,3 +1,5 @@
+"""Tables of n-grams, smoothed by Witten–Bell or by adding one, against loops over the text."""
+
 import itertools
 
 import pytest
@@ -62,24 +64,3 @@ def test_canonical_perplexities():
     for order, expected in ((2, 12.01), (3, 7.76), (4, 5.89), (5, 5.31), (6, 5.46)):
         score = trix.lab.evaluate(trix.lab.table_log_probs(tables, order), corpus.val, uncut)
         assert score.perplexity == pytest.approx(expected, abs=0.005)
-
-
-def test_bad_arguments_are_named():
-    text = torch.tensor(TEXT)
-    with pytest.raises(ValueError, match="order must be at least 1, got 0"):
-        trix.CountTables(text, 0, 4)
-    with pytest.raises(ValueError, match=r"length >= 16\], got \[15\]"):
-        trix.CountTables(text, 16, 4)
-    with pytest.raises(ValueError, match=r"0 … 2, got 0 … 3"):
-        trix.CountTables(text, 2, 3)
-    with pytest.raises(TypeError, match="int64, got torch"):
-        trix.CountTables(text.float(), 2, 4)
-    with pytest.raises(ValueError, match=r"below 2\*\*63"):
-        trix.CountTables(text, 15, 1000)
-    tables = trix.CountTables(text, 3, 4)
-    with pytest.raises(ValueError, match="at most the 3 orders, got 4"):
-        tables.probabilities(text[None], 4)
-    with pytest.raises(ValueError, match="'kneser-ney'"):
-        tables.probabilities(text[None], 2, "kneser-ney")
-    with pytest.raises(ValueError, match=r"\[batch, time\], got \[15\]"):
-        tables.probabilities(text)
