@@ -9,8 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from trix.cli.common import (
+    Backend,
     Budget,
     CorpusName,
+    Jobs,
     Json,
     clear_errors,
     coloured,
@@ -18,6 +20,7 @@ from trix.cli.common import (
     load_corpus,
     print_json,
     print_table,
+    report_diverged,
 )
 from trix.experiments.table import EXPERIMENTS
 from trix.files import write_text
@@ -91,6 +94,8 @@ def run_claim(
             help="Folder for the records, as for another text; the ledger's if not given."
         ),
     ] = None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
 ) -> None:
     """Run what a claim needs, going on where an earlier call stopped, and print the verdict."""
     folder = ledger.find_ledger()
@@ -104,15 +109,19 @@ def run_claim(
     text = load_corpus(corpus)
     if records is None:
         records = folder / "records" if budget is Budget.full else work / "quick-records"
+    diverged = []
     for experiment in experiments:
         typer.echo(f"{experiment} on {text.name}, {seeds} seeds, budget {budget.value}", err=True)
-        run_experiment(experiment, text, records, work, seeds, budget.value)
+        diverged += run_experiment(
+            experiment, text, records, work, seeds, budget.value, jobs, backend
+        ).diverged
     if budget is Budget.quick:
         typer.echo("a few steps only: these figures settle nothing", err=True)
     found = read_all_records(records)
     typer.echo(f"{records}: {sum(r.experiment in experiments for r in found)} runs", err=True)
     for claim in claims:
         _print_claim(ledger.settle(claim, found))
+    report_diverged(diverged)
 
 
 @app.command("verify")
@@ -126,6 +135,8 @@ def verify_records(
         bool, typer.Option("--store", help="Run and store what is missing instead.")
     ] = False,
     work: Annotated[Path, typer.Option(help="Folder for checkpoints of --store.")] = Path("runs"),
+    jobs: Jobs = None,
+    backend: Backend = "loky",
 ) -> None:
     """Repeat a few stored quick runs; exit with 1 if one does not come out as it did.
 
@@ -135,11 +146,12 @@ def verify_records(
     folder = ledger.find_ledger() / "quick"
     text = load_corpus(verify.CORPUS)
     if store:
-        typer.echo(f"{folder}: {len(verify.store(text, folder, work))} runs", err=True)
+        found = verify.store(text, folder, work, jobs=jobs, backend=backend)
+        typer.echo(f"{folder}: {len(found)} runs", err=True)
         return
     stored = verify.stored_runs(text, folder)
     chosen = verify.choose(stored, len(stored) if everything else sample, seed)
-    checks = verify.verify(text, chosen, stored)
+    checks = verify.verify(text, chosen, stored, jobs=jobs, backend=backend)
     if as_json:
         print_json([check._asdict() for check in checks])
     else:

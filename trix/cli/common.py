@@ -43,6 +43,27 @@ class Budget(enum.StrEnum):
     full = "full"
 
 
+Jobs = Annotated[
+    int | None,
+    typer.Option(help="Runs at a time; one a core if not given. What is timed runs alone.", min=1),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        help="loky: processes on this machine; dask: workers of a cluster, that of "
+        "$DASK_SCHEDULER_ADDRESS if it is set."
+    ),
+]
+
+
+def report_diverged(lines: list[str]) -> None:
+    """Say which runs diverged, and exit with 1, if any did."""
+    for line in lines:
+        tell(line)
+    if lines:
+        raise typer.Exit(1)
+
+
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Turn what a user can mend into one line and an exit code, without a traceback.

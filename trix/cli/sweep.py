@@ -3,22 +3,24 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import joblib
 import typer
 
 from trix.cli.common import (
+    Backend,
     Budget,
     CorpusName,
+    Jobs,
     Json,
     clear_errors,
     load_corpus,
     print_json,
     print_rows,
+    report_diverged,
     save_figure,
-    tell,
 )
 from trix.experiments.grid import grid, parse_settings, read_grid
-from trix.ledger import sweep as lab
+from trix.ledger.run import run_missing
+from trix.ledger.sweep import METRIC, summarize, sweep_runs, write_csv
 
 
 @clear_errors()
@@ -43,16 +45,8 @@ def sweep(
     budget: Annotated[
         Budget, typer.Option(help="full: as the protocol says; quick: a few steps.")
     ] = Budget.full,
-    jobs: Annotated[
-        int | None, typer.Option(help="Runs at a time; one a core if not given.", min=1)
-    ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            help="loky: processes on this machine; dask: workers of a cluster, that of "
-            "$DASK_SCHEDULER_ADDRESS if it is set."
-        ),
-    ] = "loky",
+    jobs: Jobs = None,
+    backend: Backend = "loky",
     corpus: CorpusName = "tinyshakespeare",
     out: Annotated[
         Path | None,
@@ -69,31 +63,34 @@ def sweep(
     out = out or Path("runs") / f"sweep-{name}"
     text = load_corpus(corpus)
     typer.echo(f"{len(points)} combinations on {text.name}, {seeds} seeds: {out}", err=True)
-    records, diverged = lab.run_sweep(
-        points, text, out, seeds, budget.value, jobs or joblib.cpu_count(), backend
+    records, diverged = run_missing(
+        sweep_runs(points, seeds), text, out, out / "work", budget.value, jobs, backend
     )
-    rows = lab.summarize(points, records)
+    rows = summarize(points, records)
     if as_json:
         print_json(rows)
     elif rows:
         print_rows(_shown(rows))
     if rows:
-        lab.write_csv(points, records, out / "sweep.csv")
-        save_figure(lab.plot, rows, out / "sweep.svg")
-    for line in diverged:
-        tell(line)
-    if diverged:
-        raise typer.Exit(1)
+        write_csv(points, records, out / "sweep.csv")
+        save_figure(_draw, rows, out / "sweep.svg")
+    report_diverged(diverged)
+
+
+def _draw(rows: list[dict[str, Any]]) -> Any:
+    from trix.show.figures.sweep import plot
+
+    return plot(rows)
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     # what is the same in every row is left out, and so is the list of runs; the figures that are
     # compared need more digits than others
     same = [key for key in rows[0] if all(row[key] == rows[0][key] for row in rows[1:])]
-    hidden = {"runs", *(same if len(rows) > 1 else [])} - {"seeds", lab.METRIC}
+    hidden = {"runs", *(same if len(rows) > 1 else [])} - {"seeds", METRIC}
     return [
         {
-            key: f"{value:.4f}" if key in (lab.METRIC, "spread") and value is not None else value
+            key: f"{value:.4f}" if key in (METRIC, "spread") and value is not None else value
             for key, value in row.items()
             if key not in hidden
         }

@@ -1,9 +1,10 @@
-"""The arms of experiments: one way each of doing what an experiment compares."""
+"""Arms of experiments: a recipe that makes something, and measures of what it made."""
 
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 
 from trix.address.sources import Shuffled
+from trix.checks import one_of
 from trix.counts.ngram import CountTables
 from trix.files import locked
 from trix.lab.corpus import Corpus
-from trix.lab.evaluate import evaluate, model_log_probs, table_log_probs
+from trix.lab.evaluate import Evaluation, LogProbs, evaluate, model_log_probs, table_log_probs
 from trix.lab.metrics import mutual_information, normalized_entropy, usage
 from trix.lab.optimize import TrainConfig
 from trix.lab.recipes import protocol
@@ -26,6 +28,7 @@ from trix.tiles.tiled import TiledFFN
 from trix.tiles.two_level import AdaptiveKANFFN
 
 QUICK_STEPS = 60
+"""The most optimizer steps of a training at the quick budget."""
 
 
 @dataclass(frozen=True)
@@ -39,35 +42,173 @@ class Outcome:
     device: str
 
 
-class Arm(Protocol):
-    """One way of doing the thing that an experiment compares."""
+@dataclass
+class Run:
+    """A run under way: what recipes fill in, and what measures see and may change.
+
+    Attributes:
+        corpus: the text.
+        seed: decides all that is random.
+        budget: "quick" or "full".
+        work: folder for checkpoints. Arms of one experiment have theirs in the same folder.
+        recipe: what made the model.
+        model: what was made: a language model, count tables, or nothing.
+        result: curve and seconds of its training; None where nothing was trained.
+        parameters: of what was made.
+        metrics: what was measured so far.
+    """
+
+    corpus: Corpus
+    seed: int
+    budget: str
+    work: Path
+    recipe: Any = None
+    model: Any = None
+    result: TrainResult | None = None
+    parameters: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def make(self, recipe: "Recipe", name: str = "") -> "Run":
+        """Make what a recipe says, going on from what its folder holds; return this run.
+
+        A recipe that several arms share is made once, in a folder beside theirs: another process
+        that needs it waits. What is shared is moved to the CPU.
+
+        Args:
+            recipe: what to make.
+            name: of a folder in `work`, for a run that makes several things.
+        """
+        self.recipe = recipe
+        if not recipe.shared:
+            recipe.make(self, self.work / name)
+            return self
+        text = self.corpus.sha256[:8]
+        folder = self.work.parent / f"{recipe.shared}-{self.seed}-{text}-{self.budget}"
+        with locked(folder):
+            recipe.make(self, folder)
+        self.model.cpu()
+        return self
+
+    def beside(self, recipe: "Recipe", name: str = "") -> "Run":
+        """Return a run that makes something else of the same text and seed; see `make`."""
+        return Run(self.corpus, self.seed, self.budget, self.work).make(recipe, name)
 
     @property
-    def seeded(self) -> bool:
-        """Whether the run depends on a seed."""
+    def device(self) -> str:
+        """Where the model is, "cpu" or "cuda"."""
+        if not isinstance(self.model, torch.nn.Module):
+            return "cpu"
+        return next(self.model.parameters()).device.type
+
+    def score(self, log_probs: LogProbs | None = None) -> Evaluation:
+        """Return the loss on the whole validation text, in blocks of the recipe's length.
+
+        Args:
+            log_probs: asked in the model's place, see `evaluate`.
+        """
+        ask = log_probs or model_log_probs(self.model)
+        return evaluate(ask, self.corpus.val.to(self.device), self.recipe.block)
+
+
+class Recipe(Protocol):
+    """How something is made."""
+
+    @property
+    def shared(self) -> str:
+        """Name of the folder that arms with the same recipe share; "" where none do."""
+        ...
+
+    @property
+    def block(self) -> int:
+        """Characters of a block of the evaluation."""
         ...
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return all that decides a run besides text and seed."""
+        """Return all that decides what is made, besides text and seed."""
         ...
 
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Run once; keep what is needed to resume in `work`."""
+    def make(self, run: Run, folder: Path) -> None:
+        """Fill in a run's model, result and parameters; keep in `folder` what resuming needs."""
         ...
+
+
+Measure = Callable[[Run], dict[str, float]]
 
 
 @dataclass(frozen=True)
-class TrainedLM:
+class Arm:
+    """One way of doing what an experiment compares: a recipe, and measures of what it makes.
+
+    Attributes:
+        recipe: what is made; None where the measures need nothing, or make it themselves.
+        measures: called in this order; each returns metrics by name.
+        settings: what decides a run besides the recipe: a dictionary, or a function of text and
+            budget.
+        against: a recipe that the measures compare with, made from the same seed.
+        seeded: whether the run depends on a seed.
+        timed: whether what is measured is time, so that no other run may take place beside it.
+    """
+
+    recipe: Recipe | None
+    measures: tuple[Measure, ...]
+    settings: Mapping[str, Any] | Callable[[Corpus, str], Mapping[str, Any]] = field(
+        default_factory=dict
+    )
+    against: Recipe | None = None
+    seeded: bool = True
+    timed: bool = False
+
+    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
+        """Return all that decides a run besides text and seed."""
+        own = self.settings(corpus, budget) if callable(self.settings) else self.settings
+        made = self.recipe.config(corpus, budget) if self.recipe else {}
+        if self.against is not None:
+            made = {"with": made, "without": self.against.config(corpus, budget)}
+        return {**own, **made}
+
+    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
+        """Run once; keep what is needed to resume in `work`."""
+        began = time.perf_counter()
+        run = Run(corpus, seed, budget, work)
+        if self.recipe is not None:
+            run.make(self.recipe)
+        for measure in self.measures:
+            run.metrics |= measure(run)
+        result = run.result or TrainResult([], time.perf_counter() - began)
+        curve = [[step, loss] for step, loss in result.curve]
+        return Outcome(result.seconds, run.parameters, run.metrics, curve, run.device)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch compute on so many threads within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def shortened(config: TrainConfig, budget: str) -> TrainConfig:
+    """Return the training, or `QUICK_STEPS` steps of it where the budget is "quick"."""
+    steps = min(QUICK_STEPS, config.steps) if budget == "quick" else config.steps
+    return replace(config, steps=steps)
+
+
+@dataclass(frozen=True)
+class Training:
     """A `CharLM` trained by a protocol, with some settings changed.
 
     Attributes:
         protocol: name of the protocol.
         changes: what differs in the model, see `LMConfig`.
         training: what differs in the training, see `TrainConfig`.
-        after: what is done to the trained model before it is judged: nothing; "shuffle", each
-            layer's tiles swap their addresses; "harden", each token reads its best tile alone.
+        after: what `quality` does to the trained model before it judges it again: nothing;
+            "shuffle", each layer's tiles swap their addresses; "harden", each token reads its best
+            tile alone.
         start: what is done to the fresh model before training, or None.
-        seeded: whether the run depends on a seed.
+        shared: see `Recipe`.
     """
 
     protocol: str
@@ -75,114 +216,117 @@ class TrainedLM:
     training: dict[str, Any] = field(default_factory=dict)
     after: str = ""
     start: Callable[[CharLM], None] | None = None
-    seeded: bool = True
+    shared: str = ""
 
     def __post_init__(self) -> None:
-        """Check the name of what is done after training."""
-        if self.after and self.after not in AFTER:
-            raise ValueError(f"after must be empty or one of {sorted(AFTER)}, got {self.after!r}")
+        """Check what is done afterwards."""
+        one_of("after", self.after, {"", *AFTER})
+
+    @property
+    def block(self) -> int:
+        """Characters of a block of the evaluation, as the protocol says."""
+        return protocol(self.protocol).block
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
         """Return the protocol's name, and the settings of model, training and evaluation."""
-        settings = dataclasses.asdict(self._train(budget))
+        settings = dataclasses.asdict(self.train_config(budget))
         config = {
             "protocol": self.protocol,
-            "model": dataclasses.asdict(self._model(corpus)),
+            "model": dataclasses.asdict(self.model_config(corpus)),
             "train": {k: v for k, v in settings.items() if v is not None},
-            "block": protocol(self.protocol).block,
+            "block": self.block,
         }
         return config | ({"after": self.after} if self.after else {})
 
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Train, resuming from `work`, and evaluate on the whole validation text in blocks.
-
-        A model that routes is also asked how it uses its tiles (`route_metrics`). One that is
-        changed after training is judged both ways: the metrics of before end in `_before`. One that
-        blends tiles is also judged with each token's best tile alone: `val_nats_hard`.
-        """
-        model, result = self.fit(corpus, seed, budget, work)
-        device = next(model.parameters()).device.type
-        metrics = self._judge(model, corpus, device)
-        if self.after:
-            before = {f"{name}_before": value for name, value in metrics.items()}
-            AFTER[self.after](model, seed)
-            return self._outcome(model, result, before | self._judge(model, corpus, device))
-        metrics |= self._packed(model, corpus, work)
-        if any(layer.top_k > 1 for layer in model.routed_layers() if isinstance(layer, TiledFFN)):
-            _harden(model, seed)
-            metrics["val_nats_hard"] = self._judge(model, corpus, device)["val_nats"]
-        return self._outcome(model, result, metrics)
-
-    def fit(
-        self, corpus: Corpus, seed: int, budget: str, folder: Path
-    ) -> tuple[CharLM, TrainResult]:
-        """Return the trained model and what its training left; go on from what `folder` holds."""
-        torch.manual_seed(seed)
-        model = CharLM(self._model(corpus))
-        if self.start is not None:
-            self.start(model)
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return model, train(model, corpus.train, self._train(budget), seed, folder=folder)
-
-    def _outcome(self, model: CharLM, result: TrainResult, metrics: dict[str, float]) -> Outcome:
-        return Outcome(
-            seconds=result.seconds,
-            parameters=model.parameter_count(),
-            metrics=metrics,
-            curve=[[step, loss] for step, loss in result.curve],
-            device=next(model.parameters()).device.type,
-        )
-
-    def _judge(self, model: CharLM, corpus: Corpus, device: str) -> dict[str, float]:
-        block = protocol(self.protocol).block
-        score = evaluate(model_log_probs(model), corpus.val.to(device), block)
-        metrics = {"val_nats": score.nats, "val_perplexity": score.perplexity}
-        return metrics | route_metrics(model, corpus.val.to(device), block)
-
-    def _packed(self, model: CharLM, corpus: Corpus, work: Path) -> dict[str, float]:
-        # what a model with ternary parts weighs on disk, and what it still knows when read back
-        if not ternary_names(model):
-            return {}
-        with tempfile.TemporaryDirectory(dir=work) as folder:
-            path = Path(folder) / "packed.safetensors"
-            metrics = {f"bytes_{k}": float(v) for k, v in save_packed(model, path).items()}
-            other = CharLM(self._model(corpus))
-            load_packed(other, path)
-        metrics["bytes_float32"] = 4.0 * model.parameter_count()
-        metrics["val_nats_packed"] = self._judge(other, corpus, "cpu")["val_nats"]
-        return metrics
-
-    def _model(self, corpus: Corpus) -> LMConfig:
+    def model_config(self, corpus: Corpus) -> LMConfig:
+        """Return the settings of the model."""
         return protocol(self.protocol).with_model(vocab_size=corpus.vocab_size, **self.changes)
 
-    def _train(self, budget: str) -> TrainConfig:
-        config = replace(protocol(self.protocol).train, **self.training)
-        return (
-            replace(config, steps=min(QUICK_STEPS, config.steps)) if budget == "quick" else config
-        )
+    def train_config(self, budget: str) -> TrainConfig:
+        """Return the settings of the training."""
+        return shortened(replace(protocol(self.protocol).train, **self.training), budget)
+
+    def build(self, corpus: Corpus, seed: int) -> CharLM:
+        """Return the model as training finds it, on the CPU."""
+        torch.manual_seed(seed)
+        model = CharLM(self.model_config(corpus))
+        if self.start is not None:
+            self.start(model)
+        return model
+
+    def make(self, run: Run, folder: Path) -> None:
+        """Train, going on from what `folder` holds."""
+        run.model = model = self.build(run.corpus, run.seed)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        config = self.train_config(run.budget)
+        run.result = train(model, run.corpus.train, config, run.seed, folder, progress=False)
+        run.parameters = model.parameter_count()
 
 
-def trained(arm: TrainedLM, corpus: Corpus, seed: int, budget: str, folder: Path) -> CharLM:
-    """Return the model that `arm` trains, on the CPU.
+@dataclass(frozen=True)
+class Counting:
+    """Count tables of one order and smoothing: nothing is trained, nothing is random."""
 
-    Args:
-        arm: protocol, model and training.
-        corpus: the text.
-        seed: of weights and windows.
-        budget: "quick" or "full".
-        folder: kept, so that arms that need the same model share it; one that holds it already
-            spares the training.
+    order: int
+    smoothing: str
+    block: int = 64
+    shared: str = ""
+
+    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
+        """Return order and smoothing."""
+        return {"order": self.order, "smoothing": self.smoothing}
+
+    def make(self, run: Run, folder: Path) -> None:
+        """Count the training text."""
+        began = time.perf_counter()
+        run.model = CountTables(run.corpus.train, self.order, run.corpus.vocab_size)
+        run.result = TrainResult([], time.perf_counter() - began)
+        run.parameters = sum(len(table.count) for table in run.model.tables)
+
+
+def quality(run: Run) -> dict[str, float]:
+    """Judge a trained `CharLM` on the whole validation text in blocks.
+
+    A model that routes is also asked how it uses its tiles (`route_metrics`). One that is changed
+    after training is judged both ways: the metrics of before end in `_before`. Of one with ternary
+    parts stands here what it weighs on disk, and what it still knows when read back. One that
+    blends tiles is also judged with each token's best tile alone: `val_nats_hard`.
     """
-    return trained_with_result(arm, corpus, seed, budget, folder)[0]
+    metrics = judge(run)
+    if run.recipe.after:
+        before = {f"{name}_before": value for name, value in metrics.items()}
+        AFTER[run.recipe.after](run.model, run.seed)
+        return before | judge(run)
+    metrics |= _packed(run)
+    if any(layer.top_k > 1 for layer in run.model.routed_layers() if isinstance(layer, TiledFFN)):
+        _harden(run.model, run.seed)
+        metrics["val_nats_hard"] = run.score().nats
+    return metrics
 
 
-def trained_with_result(
-    arm: TrainedLM, corpus: Corpus, seed: int, budget: str, folder: Path
-) -> tuple[CharLM, TrainResult]:
-    """Return the model that `arm` trains, as `trained`, and what its training left."""
-    with locked(folder):  # another process that needs the same model waits for it
-        model, result = arm.fit(corpus, seed, budget, folder)
-    return model.cpu(), result
+def judge(run: Run) -> dict[str, float]:
+    """Return loss, perplexity and, of a model that routes, how it uses its tiles."""
+    text = run.corpus.val.to(run.device)
+    return loss(run) | route_metrics(run.model, text, run.recipe.block)
+
+
+def loss(run: Run) -> dict[str, float]:
+    """Return loss and perplexity on the validation text."""
+    score = run.score()
+    return {"val_nats": score.nats, "val_perplexity": score.perplexity}
+
+
+def _packed(run: Run) -> dict[str, float]:
+    if not ternary_names(run.model):
+        return {}
+    with tempfile.TemporaryDirectory(dir=run.work) as folder:
+        path = Path(folder) / "packed.safetensors"
+        metrics = {f"bytes_{k}": float(v) for k, v in save_packed(run.model, path).items()}
+        other = CharLM(run.recipe.model_config(run.corpus))
+        load_packed(other, path)
+    metrics["bytes_float32"] = 4.0 * run.parameters
+    metrics["val_nats_packed"] = replace(run, model=other).score().nats
+    return metrics
 
 
 ROUTE_BLOCKS = 200
@@ -202,21 +346,17 @@ def route_metrics(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
     if not layers:
         return {}
     tokens = text[: min(ROUTE_BLOCKS, len(text) // block) * block].view(-1, block)
-    rows, routes = [], model.routed(tokens).routes
-    for layer, route in zip(layers, routes, strict=True):
+    rows, bits = [], []
+    for layer, route in zip(layers, model.routed(tokens).routes, strict=True):
         tiles = len(layer.signatures)
         shares = usage(route, tiles)
         active = float((shares > 0).double().mean())
-        told = mutual_information(route, tokens, tiles)
-        rows.append((normalized_entropy(shares), active, told))
+        rows.append((normalized_entropy(shares), active, mutual_information(route, tokens, tiles)))
+        if isinstance(layer, AdaptiveKANFFN) and route.token is not None:
+            bits.append(layer.address_bits(route.token))
     names = ("route_entropy", "route_active", "route_information")
     means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
     found = dict(zip(names, means, strict=True))
-    bits = [
-        layer.address_bits(route.token)
-        for layer, route in zip(layers, routes, strict=True)
-        if isinstance(layer, AdaptiveKANFFN) and route.token is not None
-    ]
     return found | ({"address_bits": sum(bits) / len(bits)} if bits else {})
 
 
@@ -245,33 +385,26 @@ def _tiled(model: CharLM) -> list[TiledFFN]:
 AFTER: dict[str, Callable[[CharLM, int], None]] = {"shuffle": _shuffle, "harden": _harden}
 
 
-@dataclass(frozen=True)
-class Counted:
-    """Count tables of one order and smoothing: nothing is trained, nothing is random."""
+def _in_three_blocks(run: Run) -> dict[str, float]:
+    log_probs = table_log_probs(run.model, run.recipe.order, run.recipe.smoothing)
+    metrics = {}
+    for name, block in (("", 64), ("_block256", 256), ("_uncut", len(run.corpus.val))):
+        score = evaluate(log_probs, run.corpus.val, block)
+        metrics[f"val_nats{name}"] = score.nats
+        metrics[f"val_perplexity{name}"] = score.perplexity
+    return metrics
 
-    order: int
-    smoothing: str
-    seeded: bool = False
 
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return order and smoothing."""
-        return {"order": self.order, "smoothing": self.smoothing}
+def trained(
+    protocol: str,
+    changes: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    after: str = "",
+) -> Arm:
+    """Return the arm that trains a `CharLM` and judges it; see `Training` and `quality`."""
+    return Arm(Training(protocol, changes or {}, training or {}, after), (quality,))
 
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Count the training text; evaluate in blocks of 64, of 256, and in one uncut pass."""
-        began = time.perf_counter()
-        tables = CountTables(corpus.train, self.order, corpus.vocab_size)
-        seconds = time.perf_counter() - began
-        log_probs = table_log_probs(tables, self.order, self.smoothing)
-        metrics = {}
-        for name, block in (("", 64), ("_block256", 256), ("_uncut", len(corpus.val))):
-            score = evaluate(log_probs, corpus.val, block)
-            metrics[f"val_nats{name}"] = score.nats
-            metrics[f"val_perplexity{name}"] = score.perplexity
-        return Outcome(
-            seconds=seconds,
-            parameters=sum(len(t.count) for t in tables.tables),
-            metrics=metrics,
-            curve=[],
-            device="cpu",
-        )
+
+def counted(order: int, smoothing: str) -> Arm:
+    """Return the arm that counts, and judges in blocks of 64, of 256, and in one uncut pass."""
+    return Arm(Counting(order, smoothing), (_in_three_blocks,), seeded=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from trix.experiments.arm import TrainedLM
+from trix.experiments.arm import Arm, Training, quality
 from trix.lab.optimize import TrainConfig
 from trix.lab.recipes import Protocol, protocol
 from trix.models.charlm import FFNS, MIXERS, CharLM, LMConfig
@@ -31,7 +31,12 @@ class Point:
     """One combination: a value for every setting, and what trains a model with them."""
 
     values: dict[str, Any]
-    arm: TrainedLM
+    recipe: Training
+
+    @property
+    def arm(self) -> Arm:
+        """Trains it and judges it, see `quality`."""
+        return Arm(self.recipe, (quality,))
 
     @property
     def name(self) -> str:
@@ -117,9 +122,9 @@ def grid(name: str, settings: Settings) -> list[Point]:
     points = []
     for values in itertools.product(*settings.values()):
         chosen = dict(zip(settings, values, strict=True))
-        point = Point(chosen, TrainedLM(name, *_changes(base, chosen)))
+        point = Point(chosen, Training(name, *_changes(base, chosen)))
         try:
-            _check(base, point)
+            _check(base, point.recipe)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{point.name}: {error}") from error
         points.append(point)
@@ -179,11 +184,14 @@ def _keywords(kind: str, name: Any) -> set[str] | None:
     return set(parameters) - {"dim"}
 
 
-def _check(base: Protocol, point: Point) -> None:
-    for holder, changes in ((base.model, point.arm.changes), (base.train, point.arm.training)):
+def _check(base: Protocol, recipe: Training) -> None:
+    for holder, changes in (
+        (base.model, recipe.changes),
+        (base.train, recipe.training),
+    ):
         for key, value in changes.items():
             _check_type(key, value, getattr(holder, key))
-    config = base.with_model(**point.arm.changes)
+    config = base.with_model(**recipe.changes)
     for kind in ("mixer", "ffn"):
         options = getattr(config, f"{kind}_options")
         known = _keywords(kind, getattr(config, kind))
@@ -192,7 +200,7 @@ def _check(base: Protocol, point: Point) -> None:
                 f"options of {getattr(config, kind)} must be among {sorted(known)}, "
                 f"got {sorted(unknown)}"
             )
-    training = dataclasses.replace(base.train, **point.arm.training)
+    training = dataclasses.replace(base.train, **recipe.training)
     longest = max(training.context, base.block)
     if 0 < config.positions < longest:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""Arms about islands: what the notes measured of signatures, and its nulls."""
+"""Arms about islands: what the notes measured of signatures, and its nulls; and about gates."""
 
-import dataclasses
 import math
-import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,9 @@ from trix.address.route import Route
 from trix.address.signatures import SignatureRows
 from trix.address.sources import Source, TileParts
 from trix.address.ternary import ternary_fraction
-from trix.experiments.arm import Arm, Outcome, TrainedLM, trained, trained_with_result
-from trix.experiments.surgery import PATIENT, Compiled, Surgery, lookups
-from trix.lab.corpus import Corpus
-from trix.lab.evaluate import evaluate, model_log_probs
+from trix.experiments.arm import Arm, Run, Training
+from trix.experiments.surgery import PATIENT, lookups
 from trix.lab.optimize import ROUTING_LOSSES, learning_rate
-from trix.lab.recipes import protocol
 from trix.models.charlm import Block, CharLM
 from trix.tiles.tiled import TiledFFN
 
@@ -43,6 +40,9 @@ def island_statistics(rows: SignatureRows) -> dict[str, float]:
     """
     with torch.no_grad():
         latent, cut = rows.latent(), rows()
+    unit = F.normalize(cut, dim=-1)
+    other = ~torch.eye(len(unit), dtype=torch.bool)
+    mean_cosine = float((unit @ unit.T)[other].abs().double().mean())
     return {
         "ternary_fraction": ternary_fraction(latent, NEAR),
         "sparsity_before": float((latent.abs() <= NEAR).double().mean()),
@@ -51,88 +51,64 @@ def island_statistics(rows: SignatureRows) -> dict[str, float]:
         "ternary_fraction_after": ternary_fraction(cut),
         "sparsity": float((cut == 0).double().mean()),
         "diversity": 1 - float(diversity(cut)),
-        "diversity_linear": 1 - _cosine_size(cut),
+        "diversity_linear": 1 - mean_cosine,
     }
 
 
-def _cosine_size(rows: Tensor) -> float:
-    unit = F.normalize(rows.detach(), dim=-1)
-    other = ~torch.eye(len(unit), dtype=torch.bool)
-    return float((unit @ unit.T)[other].abs().double().mean())
-
-
-def _mean_statistics(tables: list[SignatureRows]) -> dict[str, float]:
-    found = [island_statistics(table) for table in tables]
-    return {name: math.fsum(f[name] for f in found) / len(found) for name in found[0]}
-
-
 @dataclass(frozen=True)
-class Islands:
-    """A model trained with some of the island losses: its loss, and its signatures' statistics.
+class Fresh(Training):
+    """The model of a training as training finds it: nothing is trained."""
 
-    Attributes:
-        losses: weight of each, by its name in `ROUTING_LOSSES`.
-        data: "text"; "none", the losses alone train the signatures for as many steps; "start", the
-            signatures as training finds them; "random", others drawn the same way.
-    """
+    redrawn: bool = False
+    """Whether its weights are others, drawn the same way."""
 
-    losses: dict[str, float] = field(default_factory=dict)
-    data: str = "text"
-    seeded: bool = True
+    def make(self, run: Run, folder: Path) -> None:
+        """Build."""
+        run.model = self.build(run.corpus, run.seed + 1000 * self.redrawn)
+        run.parameters = run.model.parameter_count()
 
-    def __post_init__(self) -> None:
-        """Check the kind of data."""
-        if self.data not in ("text", "none", "start", "random"):
-            raise ValueError(f"data must be text, none, start or random, got {self.data!r}")
 
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return the data, the tolerance, and the settings of model and training."""
-        return {"data": self.data, "near": NEAR} | self._arm().config(corpus, budget)
+def islands(run: Run) -> dict[str, float]:
+    """Return the loss, of a model that was trained, and the mean statistics of its signatures."""
+    run.model.cpu()
+    found = {"val_nats": run.score().nats} if run.result else {}
+    layers = [island_statistics(layer.keys) for layer in lookups(run.model)]
+    return found | {key: math.fsum(one[key] for one in layers) / len(layers) for key in layers[0]}
 
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Train as told and measure."""
-        began = time.perf_counter()
-        arm = self._arm()
-        if self.data == "text":
-            model = trained(arm, corpus, seed, budget, work / "model").eval()
-            block = protocol(arm.protocol).block
-            score = evaluate(model_log_probs(model), corpus.val, block)
-            metrics = {"val_nats": score.nats}
-        else:
-            torch.manual_seed(seed if self.data != "random" else seed + 1000)
-            changes = dict(vocab_size=corpus.vocab_size, **arm.changes)
-            model = CharLM(protocol(arm.protocol).with_model(**changes))
-            metrics = {}
-            if self.data == "none":
-                self._losses_alone(model, int(arm.config(corpus, budget)["train"]["steps"]))
-        metrics |= _mean_statistics([layer.keys for layer in lookups(model)])
-        return Outcome(time.perf_counter() - began, model.parameter_count(), metrics, [], "cpu")
 
-    def _arm(self) -> TrainedLM:
-        training = {"loss_weights": self.losses} if self.losses else {}
-        return TrainedLM(PATIENT.protocol, PATIENT.changes, training)
+def losses_alone(run: Run) -> dict[str, float]:
+    """Train a model's signatures on the recipe's island losses, without any text."""
+    config = run.recipe.train_config(run.budget)
+    layers = lookups(run.model)
+    optimizer = torch.optim.AdamW(
+        [layer.keys.raw for layer in layers],
+        lr=config.lr,
+        betas=(0.9, config.beta2),
+        weight_decay=config.weight_decay,
+    )
+    route: Any = None  # these losses do not look at routes
+    for step in range(config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        optimizer.zero_grad()
+        total = torch.zeros(())
+        for name, weight in config.loss_weights.items():
+            for layer in layers:
+                total = total + weight * ROUTING_LOSSES[name](layer, route)
+        total.backward()
+        optimizer.step()
+    return {}
 
-    def _losses_alone(self, model: CharLM, steps: int) -> None:
-        config = protocol(PATIENT.protocol).train
-        rows = [layer.keys for layer in lookups(model)]
-        optimizer = torch.optim.AdamW(
-            [table.raw for table in rows],
-            lr=config.lr,
-            betas=(0.9, config.beta2),
-            weight_decay=config.weight_decay,
-        )
-        route: Any = None  # these losses do not look at routes
-        config = dataclasses.replace(config, steps=steps)
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
-            optimizer.zero_grad()
-            total = torch.zeros(())
-            for name, weight in self.losses.items():
-                for layer in lookups(model):
-                    total = total + weight * ROUTING_LOSSES[name](layer, route)
-            total.backward()
-            optimizer.step()
+
+def _islands(losses: dict[str, float] | None = None, data: str = "text") -> Arm:
+    # data "none": the losses alone train the signatures; "start": they are as training finds them;
+    # "random": others drawn the same way
+    training = {"loss_weights": losses} if losses else {}
+    recipe = Training(PATIENT.protocol, PATIENT.changes, training)
+    if data != "text":
+        recipe = Fresh(PATIENT.protocol, PATIENT.changes, training, redrawn=data == "random")
+    measures = (losses_alone, islands) if data == "none" else (islands,)
+    return Arm(recipe, measures, {"data": data, "near": NEAR})
 
 
 BINS = 10
@@ -161,53 +137,38 @@ class NoGate(nn.Module):
         return 1 + 0 * score.detach()
 
 
-@dataclass(frozen=True)
-class Gated:
-    """A model of tiles with one of three gates.
+GATES: dict[str, Callable[[int], nn.Module] | None] = {
+    "spline": None,  # as the layer has it
+    "sigmoid": SigmoidGate,
+    "none": lambda dim: NoGate(),
+}
 
-    Attributes:
-        gate: "spline", "sigmoid" or "none".
-    """
 
-    gate: str
-    seeded: bool = True
+def set_gates(model: CharLM, gate: str) -> None:
+    """Give a model's tiled layers one of `GATES`."""
+    make = GATES[gate]
+    for layer in model.routed_layers():
+        if not isinstance(layer, TiledFFN):
+            raise TypeError(f"expected TiledFFN, got {type(layer).__name__}")
+        if make is not None:
+            layer.gate = make(layer.dim)  # pyright: ignore[reportAttributeAccessIssue]
 
-    def __post_init__(self) -> None:
-        """Check the gate."""
-        if self.gate not in ("spline", "sigmoid", "none"):
-            raise ValueError(f"gate must be spline, sigmoid or none, got {self.gate!r}")
 
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return the gate, and the settings of model and training."""
-        return {"gate": self.gate, "judged": JUDGED} | self._arm().config(corpus, budget)
+def calibration(run: Run) -> dict[str, float]:
+    """Return the loss, how rough its curve was, and what `reliability` finds."""
+    run.model.cpu()
+    found = {"val_nats": run.score().nats}
+    curve = run.result.curve if run.result else []
+    tail = [loss for _, loss in curve[len(curve) // 2 :]]
+    if len(tail) > 1:  # how much the training loss jumps from one reading to the next
+        found["curve_roughness"] = float(torch.tensor(tail).diff().abs().mean())
+    return found | reliability(run.model, run.corpus.val, run.recipe.block)
 
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Train; evaluate; compare the last layer's gate with which tile would have been best."""
-        arm = self._arm()
-        model, result = trained_with_result(arm, corpus, seed, budget, work / "model")
-        block = protocol(arm.protocol).block
-        metrics = {"val_nats": evaluate(model_log_probs(model), corpus.val, block).nats}
-        tail = [loss for _, loss in result.curve[len(result.curve) // 2 :]]
-        if len(tail) > 1:  # how much the training loss jumps from one reading to the next
-            jumps = torch.tensor(tail).diff().abs().mean()
-            metrics["curve_roughness"] = float(jumps)
-        metrics |= reliability(model, corpus.val, block)
-        curve = [[step, loss] for step, loss in result.curve]
-        return Outcome(result.seconds, model.parameter_count(), metrics, curve, "cpu")
 
-    def _arm(self) -> TrainedLM:
-        return TrainedLM(
-            "probe", {"ffn": "tiled", "ffn_options": {"tiles": 16}}, start=self._set_gates
-        )
-
-    def _set_gates(self, model: CharLM) -> None:
-        for layer in model.routed_layers():
-            if not isinstance(layer, TiledFFN):
-                raise TypeError(f"expected TiledFFN, got {type(layer).__name__}")
-            if self.gate == "sigmoid":
-                layer.gate = SigmoidGate(layer.dim)  # pyright: ignore[reportAttributeAccessIssue]
-            elif self.gate == "none":
-                layer.gate = NoGate()  # pyright: ignore[reportAttributeAccessIssue]
+def _gated(gate: str) -> Arm:
+    changes = {"ffn": "tiled", "ffn_options": {"tiles": 16}}
+    recipe = Training("probe", changes, start=partial(set_gates, gate=gate))
+    return Arm(recipe, (calibration,), {"gate": gate, "judged": JUDGED})
 
 
 class _Forced(Source):
@@ -290,25 +251,19 @@ SPARSE = {"sparsity": 0.3}
 DIVERSE = {"diversity": 0.3}
 ALL = PULL | SPARSE | DIVERSE
 
-SURGERY: dict[str, dict[str, Arm]] = {
-    "surgery": {kind: Surgery(kind) for kind in ("designed", "random", "untouched")},
-    "dispatch": {
-        "designed": Compiled(designed=True),
-        "plain": Compiled(designed=False),
-        "plain-trained-on": Compiled(designed=False, trained_on=True),
-    },
+ISLANDS: dict[str, dict[str, Arm]] = {
     "islands": {
-        "on": Islands(ALL),
-        "off": Islands(),
-        "pull": Islands(PULL),
-        "sparsity": Islands(SPARSE),
-        "diversity": Islands(DIVERSE),
-        "no-pull": Islands(SPARSE | DIVERSE),
-        "no-sparsity": Islands(PULL | DIVERSE),
-        "no-diversity": Islands(PULL | SPARSE),
-        "no-data": Islands(ALL, data="none"),
-        "start": Islands(data="start"),
-        "random": Islands(data="random"),
+        "on": _islands(ALL),
+        "off": _islands(),
+        "pull": _islands(PULL),
+        "sparsity": _islands(SPARSE),
+        "diversity": _islands(DIVERSE),
+        "no-pull": _islands(SPARSE | DIVERSE),
+        "no-sparsity": _islands(PULL | DIVERSE),
+        "no-diversity": _islands(PULL | SPARSE),
+        "no-data": _islands(ALL, data="none"),
+        "start": _islands(data="start"),
+        "random": _islands(data="random"),
     },
-    "calibration": {gate: Gated(gate) for gate in ("spline", "none", "sigmoid")},
+    "calibration": {gate: _gated(gate) for gate in ("spline", "none", "sigmoid")},
 }

@@ -5,18 +5,19 @@ import math
 import resource
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trix.experiments.arm import QUICK_STEPS, Arm, Outcome, TrainedLM
+from trix.experiments.arm import Arm, Run, shortened, threads, trained
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, evaluate_dynamic, model_log_probs
 from trix.lab.optimize import TrainConfig
 from trix.lab.recipes import BLOCK, PRESETS, preset, protocol
-from trix.lab.train import TrainResult, train
+from trix.lab.train import train
 from trix.models.charlm import CharLM
 from trix.models.generate import characters
 from trix.models.lookup import BlockDraw, LookupConfig, LookupLM, Memories, count
@@ -27,7 +28,7 @@ _TIMED = 200
 
 
 @dataclass(frozen=True)
-class LookupArm:
+class LookupTraining:
     """A look-it-up model: tables, a gate, and a network where the preset has one.
 
     Attributes:
@@ -35,19 +36,16 @@ class LookupArm:
         changes: to the model's `LookupConfig`.
         training: what differs in the training, see `TrainConfig`.
         without: a table that is taken away before training, as "order 3"; None leaves all.
-        closely: whether the loss is measured as well with each table gone, and with tables that go
-            on counting the text that they have read.
         block: characters of a block of the evaluation.
-        seeded: whether the run depends on a seed.
+        shared: see `Recipe`.
     """
 
     preset: str
     changes: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     without: str | None = None
-    closely: bool = False
     block: int = BLOCK
-    seeded: bool = True
+    shared: str = ""
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
         """Return the settings of model and training."""
@@ -55,75 +53,71 @@ class LookupArm:
         for newer in ("words", "echoes"):  # as records say it that are older
             if not model[newer]:
                 del model[newer]
-        training = dataclasses.asdict(self.training_config(budget))
+        training = dataclasses.asdict(self.train_config(budget))
         return {
             "model": model,
             "train": {k: v for k, v in training.items() if k != "muon" or v is not None},
             "without": self.without,
-            "closely": self.closely,
             "block": self.block,
         }
 
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Count and train; evaluate on the whole validation text, in blocks and by order."""
-        baseline = attention_step()
-        model, result, counting = self.fit(corpus, seed, budget, work)
-        device = next(model.parameters()).device
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        text = corpus.val.to(device)
-        score = evaluate(model_log_probs(model), text, self.block)
-        train_config = self.training_config(budget)
-        metrics = {
-            "val_nats": score.nats,
-            "val_perplexity": score.perplexity,
-            "seconds_counting": counting,
-            "seconds_in_all": counting + result.seconds,
-            "seconds_attention_step": baseline,
-            "tokens": float(train_config.steps * train_config.batch * train_config.context),
-            "peak_megabytes": peak,
-            **weights(model, text),
-        }
-        if self.closely:
-            metrics |= forbidden_losses(model, text)
-        model = model.cpu()
-        Memories(model.memory, model.words).to("cpu")
-        metrics |= sizes(model)
-        metrics["us_per_character"] = microseconds(model, corpus.val)
-        if self.closely:
-            metrics["val_nats_dynamic"] = evaluate_dynamic(model, corpus.val, self.block).nats
-        curve = [[step, loss] for step, loss in result.curve]
-        return Outcome(result.seconds, model.parameter_count(), metrics, curve, device.type)
-
-    def fit(
-        self, corpus: Corpus, seed: int, budget: str, folder: Path
-    ) -> tuple[LookupLM, TrainResult, float]:
-        """Return the trained model, what its training left, and the seconds of counting."""
+    def make(self, run: Run, folder: Path) -> None:
+        """Count, then train, going on from what `folder` holds; `seconds_counting` is noted."""
         began = time.perf_counter()
-        config = self._model(corpus)
+        config, corpus = self._model(run.corpus), run.corpus
         memories = count(config, corpus.train, corpus.alphabet)
-        counting = time.perf_counter() - began
-        torch.manual_seed(seed)
+        run.metrics["seconds_counting"] = time.perf_counter() - began
+        torch.manual_seed(run.seed)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = LookupLM(config, *memories.to(device))
+        run.model = model = LookupLM(config, *memories.to(device))
         if self.without is not None:
             model.drop(self.without)
-        draw = BlockDraw(corpus.train, config.folds)
-        result = train(model.to(device), draw, self.training_config(budget), seed, folder)
-        return model, result, counting
+        draw, training = BlockDraw(corpus.train, config.folds), self.train_config(run.budget)
+        run.result = train(model.to(device), draw, training, run.seed, folder, progress=False)
+        run.parameters = model.parameter_count()
 
     def _model(self, corpus: Corpus) -> LookupConfig:
         config = replace(preset(self.preset).model, **self.changes)
-        network = config.network
-        if network is not None:
-            network = replace(network, vocab_size=corpus.vocab_size)
+        network = config.network and replace(config.network, vocab_size=corpus.vocab_size)
         return replace(config, vocab_size=corpus.vocab_size, network=network)
 
-    def training_config(self, budget: str) -> TrainConfig:
+    def train_config(self, budget: str) -> TrainConfig:
         """Return the settings of the training."""
-        config = replace(preset(self.preset).train, **self.training)
-        return (
-            replace(config, steps=min(QUICK_STEPS, config.steps)) if budget == "quick" else config
-        )
+        return shortened(replace(preset(self.preset).train, **self.training), budget)
+
+
+def training_cost(run: Run) -> dict[str, float]:
+    """Return seconds, characters read and peak memory, with the yardstick of `attention_step`."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    config = run.recipe.train_config(run.budget)
+    seconds = run.result.seconds if run.result else math.nan
+    return {
+        "seconds_in_all": run.metrics["seconds_counting"] + seconds,
+        "seconds_attention_step": attention_step(),
+        "tokens": float(config.steps * config.batch * config.context),
+        "peak_megabytes": peak,
+    }
+
+
+def predictions(run: Run, closely: bool) -> dict[str, float]:
+    """Return the loss, the gate's weights, the bytes, and the time of a character.
+
+    Args:
+        run: its model is moved to the CPU.
+        closely: whether the loss is measured as well with each table gone, and with tables that go
+            on counting the text that they have read.
+    """
+    model, text, score = run.model, run.corpus.val.to(run.device), run.score()
+    found = {"val_nats": score.nats, "val_perplexity": score.perplexity, **weights(model, text)}
+    if closely:
+        found |= forbidden_losses(model, text)
+    model.cpu()
+    Memories(model.memory, model.words).to("cpu")
+    found |= sizes(model)
+    found["us_per_character"] = microseconds(model, run.corpus.val)
+    if closely:
+        found["val_nats_dynamic"] = evaluate_dynamic(model, run.corpus.val, run.recipe.block).nats
+    return found
 
 
 @torch.no_grad()
@@ -183,17 +177,13 @@ def sizes(model: LookupLM) -> dict[str, float]:
 
 def microseconds(model: nn.Module, text: Tensor) -> float:
     """Return the median microseconds that one more character takes, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    spent = []
+    with threads(1):
         more = characters(model, text[None, :64], generator=torch.Generator().manual_seed(0))
-        spent = []
         for _ in range(_TIMED):
             began = time.perf_counter()
             next(more)
             spent.append(time.perf_counter() - began)
-    finally:
-        torch.set_num_threads(threads)
     return sorted(spent)[len(spent) // 2] * 1e6
 
 
@@ -226,47 +216,57 @@ def _network(**changes: Any) -> dict[str, Any]:
     return {} if network is None else {"network": replace(network, **changes)}
 
 
-def _alone() -> TrainedLM:
+def _arm(
+    preset: str,
+    changes: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    closely: bool = False,
+    **options: Any,
+) -> Arm:
+    recipe = LookupTraining(preset, changes or {}, training or {}, **options)
+    measures = (training_cost, partial(predictions, closely=closely))
+    return Arm(recipe, measures, {"closely": closely}, timed=True)
+
+
+def _alone() -> Arm:
     # the network of `small` by itself, trained as it is there, judged in the same blocks
     small = PRESETS["small"]
     network = vars(small.model.network) if small.model.network else {}
     changes = {k: v for k, v in network.items() if k != "vocab_size"}
-    return TrainedLM("lookup-network", changes, {**vars(small.train), **_HALF})
+    return trained("lookup-network", changes, {**vars(small.train), **_HALF})
 
 
 LOOKUP: dict[str, dict[str, Arm]] = {
     "lookup-tables": {
-        "routed": LookupArm("tables", closely=True),
-        "fixed-gate": LookupArm("tables", changes={"gate": "fixed"}),
-        "nothing-left-out": LookupArm("tables", changes={"folds": 0}),
-        "no-echoes": LookupArm("tables", changes=_SILENT),
-        "orders-alone": LookupArm("tables", changes=_ORDERS),
-        "adamw": LookupArm("tables", training=_ADAMW),
-        **{f"without-{short(name)}": LookupArm("tables", without=name) for name in _TABLES},
+        "routed": _arm("tables", closely=True),
+        "fixed-gate": _arm("tables", changes={"gate": "fixed"}),
+        "nothing-left-out": _arm("tables", changes={"folds": 0}),
+        "no-echoes": _arm("tables", changes=_SILENT),
+        "orders-alone": _arm("tables", changes=_ORDERS),
+        "adamw": _arm("tables", training=_ADAMW),
+        **{f"without-{short(name)}": _arm("tables", without=name) for name in _TABLES},
     },
     # tables and a gate by themselves, in blocks as short as the attention model's
     "lookup-model": {
-        "lookup": LookupArm("tables", block=64),
-        "adamw": LookupArm("tables", training=_ADAMW, block=64),
+        "lookup": _arm("tables", block=64),
+        "adamw": _arm("tables", training=_ADAMW, block=64),
     },
     "lookup-small": {
-        "three-minutes": LookupArm("small", closely=True),
-        "no-echoes": LookupArm("small", _SILENT),
+        "three-minutes": _arm("small", closely=True),
+        "no-echoes": _arm("small", _SILENT),
     },
     # what is left when a part is missing, after half as many steps
     "lookup-parts": {
-        "all": LookupArm("small", training=_HALF),
-        "adamw": LookupArm("small", training=_HALF | _ADAMW),
-        "fixed-gate": LookupArm("small", {"gate": "fixed"}, _HALF),
-        "nothing-left-out": LookupArm("small", {"folds": 0}, _HALF),
-        "no-routed-memory": LookupArm("small", _network(mixer="none", mixer_options={}), _HALF),
+        "all": _arm("small", training=_HALF),
+        "adamw": _arm("small", training=_HALF | _ADAMW),
+        "fixed-gate": _arm("small", {"gate": "fixed"}, _HALF),
+        "nothing-left-out": _arm("small", {"folds": 0}, _HALF),
+        "no-routed-memory": _arm("small", _network(mixer="none", mixer_options={}), _HALF),
         "no-tables": _alone(),
     },
-    # n-grams alone: more passes over the same text with more dropout, and more numbers, on a GPU
+    # n-grams alone: more passes over the same text with more dropout, and more parameters, on a GPU
     "lookup-long": {
-        "ten-minutes": LookupArm(
-            "small", _network(dropout=0.2) | _ORDERS, _BEFORE | {"steps": 2200}
-        )
+        "ten-minutes": _arm("small", _network(dropout=0.2) | _ORDERS, _BEFORE | {"steps": 2200})
     },
-    "lookup-base": {"base": LookupArm("base", _ORDERS, _ADAMW)},
+    "lookup-base": {"base": _arm("base", _ORDERS, _ADAMW)},
 }

@@ -1,17 +1,14 @@
 """Arms about memories: how many slots are read, and what is left when the past is taken away."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trix.experiments.arm import Arm, Outcome, TrainedLM, trained_with_result
-from trix.experiments.cost import MemoryCost
-from trix.lab.corpus import Corpus
-from trix.lab.evaluate import LogProbs, evaluate, model_log_probs
-from trix.lab.recipes import protocol, routed_memory
+from trix.experiments.arm import Arm, Run, Training, loss, trained
+from trix.lab.evaluate import LogProbs
+from trix.lab.recipes import routed_memory
 from trix.memory.controls import StaticMemory
 from trix.models.charlm import CharLM, LMState
 
@@ -19,99 +16,28 @@ LOOKED = 200
 """Blocks from the start of the validation text on which slots are counted."""
 
 
-@dataclass(frozen=True)
-class Static:
-    """A model whose mixers are `StaticMemory`.
+def static_memory(run: Run, past: bool) -> dict[str, float]:
+    """Judge a model whose mixers are `StaticMemory`, and count the slots that are read.
 
-    Attributes:
-        learned: whether signatures learn, or stay as they were drawn.
-        past: whether the model is judged with the characters before each; without, it is asked
-            about every character by itself, at its place in the block.
-        options: keywords of the memory.
+    Args:
+        run: its model is judged.
+        past: whether it is given the characters before each; without, it is asked about every
+            character by itself, at its position in the block.
     """
-
-    learned: bool = True
-    past: bool = True
-    options: dict[str, Any] = field(default_factory=lambda: {"heads": 4, "bias": True})
-    seeded: bool = True
-
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return what is judged how, and the settings of model and training."""
-        own = {"learned": self.learned, "past": self.past, "looked": LOOKED}
-        return own | self._arm().config(corpus, budget)
-
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Train, or find it trained; evaluate on the whole validation text; count slots."""
-        arm = self._arm()
-        name = f"static-{self.learned}-{seed}-{corpus.sha256[:8]}-{budget}"
-        model, result = trained_with_result(arm, corpus, seed, budget, work.parent / name)
-        model.eval()
-        block = protocol(arm.protocol).block
-        log_probs = model_log_probs(model) if self.past else _alone(model)
-        score = evaluate(log_probs, corpus.val, block)
-        metrics = {"val_nats": score.nats, "val_perplexity": score.perplexity}
-        metrics |= slots_used(model, corpus.val, block)
-        curve = [[step, loss] for step, loss in result.curve]
-        return Outcome(result.seconds, model.parameter_count(), metrics, curve, "cpu")
-
-    def _arm(self) -> TrainedLM:
-        changes = {"mixer": "static-memory", "mixer_options": self.options}
-        return TrainedLM("seed", changes, start=None if self.learned else _freeze)
+    score = run.score(None if past else _alone(run.model))
+    found = {"val_nats": score.nats, "val_perplexity": score.perplexity}
+    return found | slots_used(run.model, run.corpus.val, run.recipe.block)
 
 
-@dataclass(frozen=True)
-class Gain:
-    """What a change of the model is worth: two models, trained alike from the same seed.
-
-    Attributes:
-        name: of the model with it, in `models`.
-        without: of the one without.
-        models: how each is trained. Arms that name the same model share it.
-    """
-
-    name: str
-    without: str
-    models: dict[str, TrainedLM]
-    seeded: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the names."""
-        for name in (self.name, self.without):
-            if name not in self.models:
-                raise ValueError(f"a model must be one of {sorted(self.models)}, got {name!r}")
-
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return the settings of both models and their training."""
-        return {
-            "with": self.models[self.name].config(corpus, budget),
-            "without": self.models[self.without].config(corpus, budget),
-        }
-
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Train both, or find them trained; evaluate them on the whole validation text.
-
-        `val_gain` is what the loss falls by. The other metrics are the model's with the change, and
-        with `_without` those of the other.
-        """
-        found = {}
-        for name in (self.name, self.without):
-            arm = self.models[name]
-            folder = work.parent / f"part-{name}-{seed}-{corpus.sha256[:8]}-{budget}"
-            model, result = trained_with_result(arm, corpus, seed, budget, folder)
-            block = protocol(arm.protocol).block
-            score = evaluate(model_log_probs(model.eval()), corpus.val, block)
-            found[name] = model.parameter_count(), result, score
-        parameters, result, score = found[self.name]
-        fewer, _, other = found[self.without]
-        metrics = {
-            "val_gain": other.nats - score.nats,
-            "val_nats": score.nats,
-            "val_perplexity": score.perplexity,
-            "val_nats_without": other.nats,
-            "parameters_without": float(fewer),
-        }
-        curve = [[step, loss] for step, loss in result.curve]
-        return Outcome(result.seconds, parameters, metrics, curve, "cpu")
+def _static(learned: bool = True, past: bool = True) -> Arm:
+    recipe = Training(
+        "seed",
+        {"mixer": "static-memory", "mixer_options": {"heads": 4, "bias": True}},
+        start=None if learned else _freeze,
+        shared=f"static-{learned}",
+    )
+    settings = {"learned": learned, "past": past, "looked": LOOKED}
+    return Arm(recipe, (partial(static_memory, past=past),), settings)
 
 
 def _freeze(model: CharLM) -> None:
@@ -160,17 +86,36 @@ def slots_used(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
     return {"slots_used": float(used.mean()), "slots_used_least": float(used.min())}
 
 
-def _routed(protocol: str, slots: int) -> TrainedLM:
-    return TrainedLM(protocol, routed_memory(protocol, slots))
+def gain(run: Run, without: Training) -> dict[str, float]:
+    """Return what a change of the model is worth: `val_gain` is what the loss falls by.
+
+    The other metrics are the model's with the change, and with `_without` those of the other.
+
+    Args:
+        run: its model has the change.
+        without: another, trained alike from the same seed.
+    """
+    found, other = loss(run), run.beside(without)
+    nats = other.score().nats
+    return {
+        "val_gain": nats - found["val_nats"],
+        **found,
+        "val_nats_without": nats,
+        "parameters_without": float(other.parameters),
+    }
 
 
-def _part(mixer: str, hidden: int, positions: int = 64, **options: Any) -> TrainedLM:
-    # as many hidden units as leave no model more numbers than that with attention
-    changes = {"mixer": mixer, "mixer_options": options, "positions": positions}
-    return TrainedLM("probe", {**changes, "ffn_options": {"hidden": hidden}})
+def _gain(name: str, without: str) -> Arm:
+    return Arm(_PARTS[name], (partial(gain, without=_PARTS[without]),), against=_PARTS[without])
 
 
-_PARTS: dict[str, TrainedLM] = {
+def _part(mixer: str, hidden: int, positions: int = 64, **options: Any) -> dict[str, Any]:
+    # as many hidden units as leave no model more parameters than that with attention
+    ffn = {"ffn_options": {"hidden": hidden}}
+    return {"mixer": mixer, "mixer_options": options, "positions": positions, **ffn}
+
+
+_CHANGES: dict[str, dict[str, Any]] = {
     # the notes' memory, and with one thing more
     "notes": _part("static-memory", 576, slots=64),
     "position": _part("convolved-static", 574, slots=64),
@@ -188,31 +133,29 @@ _PARTS: dict[str, TrainedLM] = {
     "attention": _part("convolved-attention", 511, width=1),
     "attention-with-convolution": _part("convolved-attention", 510),
 }
+# arms that compare with the same model share it
+_PARTS = {
+    name: Training("probe", changes, shared=f"part-{name}") for name, changes in _CHANGES.items()
+}
 
 
-def _gain(name: str, without: str) -> Gain:
-    return Gain(name, without, _PARTS)
+def _routed(protocol: str, slots: int) -> Arm:
+    return trained(protocol, routed_memory(protocol, slots))
 
 
 MEMORY: dict[str, dict[str, Arm]] = {
     "memory-seed": {
-        "static": Static(),
-        "static-no-past": Static(past=False),
-        "random-signatures": Static(learned=False),
+        "static": _static(),
+        "static-no-past": _static(past=False),
+        "random-signatures": _static(learned=False),
         "routed": _routed("seed", 64),
-        # fewer numbers than attention by far, so that a step takes no longer either
+        # fewer parameters than attention by far, so that a step takes no longer either
         "routed-16": _routed("seed", 16),
     },
     "memory-nano": {
         "routed": _routed("nano", 64),
-        "attention-convolution": TrainedLM("nano", {"mixer": "convolved-attention"}),
+        "attention-convolution": trained("nano", {"mixer": "convolved-attention"}),
         "routed-16": _routed("nano", 16),
-    },
-    "memory-cost": {
-        "routed": MemoryCost("routed-memory", {"slots": 64}),
-        "attention": MemoryCost("attention"),
-        "routed-16": MemoryCost("routed-memory", {"slots": 16}),
-        "routed-256": MemoryCost("routed-memory", {"slots": 256}),
     },
     "memory-parts": {
         # alone, each added to the notes' memory; all of them at once

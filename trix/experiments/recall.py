@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from trix.experiments.arm import QUICK_STEPS, Arm, Outcome
+from trix.experiments.arm import Arm, Run, shortened
 from trix.lab.corpus import Corpus
 from trix.lab.optimize import TrainConfig
 from trix.lab.tasks import NOTHING, Task, Varied
@@ -22,8 +22,8 @@ _JUDGE_SEED = 2**40  # far from the seeds of training
 
 
 @dataclass(frozen=True)
-class Recalled:
-    """A `CharLM` trained on texts of a task, never twice the same, and judged on others.
+class TaskTraining:
+    """A `CharLM` trained on texts of a task, never twice the same; the corpus plays no part.
 
     It has two layers and no learned positions, unless `model` says otherwise.
 
@@ -33,7 +33,8 @@ class Recalled:
         shortest: tokens of the shortest text in training.
         model: what differs from `LMConfig`, the vocabulary apart.
         training: what differs from `TrainConfig`, the context apart.
-        seeded: whether the run depends on a seed.
+        shared: see `Recipe`.
+        block: see `Recipe`.
     """
 
     task: Task
@@ -41,7 +42,8 @@ class Recalled:
     shortest: int
     model: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    seeded: bool = True
+    shared: str = ""
+    block: int = 0
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
         """Return the task and the settings of model, training and judgement."""
@@ -55,39 +57,34 @@ class Recalled:
             "judged": JUDGED,
         }
 
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Train, resuming from `work`, and judge: the corpus plays no part.
-
-        The metrics are, by length, `accuracy_`, the share of questions that are answered right, and
-        `state_bytes_`, what the model keeps from token to token at the end of one text, in numbers
-        of four bytes.
-        """
-        torch.manual_seed(seed)
-        model = CharLM(self._model())
+    def make(self, run: Run, folder: Path) -> None:
+        """Train, going on from what `folder` holds."""
+        torch.manual_seed(run.seed)
+        run.model = model = CharLM(self._model())
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        draw, config = Varied(self.task, self.shortest), self._train(budget)
-        result = train(model, draw, config, seed, folder=work)
-        metrics: dict[str, float] = {}
-        for length in self.lengths:
-            right = accuracy(model, self.task, length, JUDGED, _JUDGE_SEED + seed)
-            metrics[f"accuracy_{length}"] = right
-            metrics[f"state_bytes_{length}"] = float(state_bytes(model, length))
-        return Outcome(
-            seconds=result.seconds,
-            parameters=model.parameter_count(),
-            metrics=metrics,
-            curve=[[step, loss] for step, loss in result.curve],
-            device=next(model.parameters()).device.type,
-        )
+        draw, config = Varied(self.task, self.shortest), self._train(run.budget)
+        run.result = train(model, draw, config, run.seed, folder, progress=False)
+        run.parameters = model.parameter_count()
 
     def _model(self) -> LMConfig:
         return LMConfig(vocab_size=self.task.vocab, **{"layers": 2, "positions": 0, **self.model})
 
     def _train(self, budget: str) -> TrainConfig:
-        config = TrainConfig(context=self.lengths[0], **self.training)
-        if budget == "quick":
-            config = dataclasses.replace(config, steps=min(QUICK_STEPS, config.steps))
-        return config
+        return shortened(TrainConfig(context=self.lengths[0], **self.training), budget)
+
+
+def judge_recall(run: Run) -> dict[str, float]:
+    """Judge a model on texts of its task that it was not trained on.
+
+    The metrics are, by length, `accuracy_`, the share of questions that are answered right, and
+    `state_bytes_`, what the model keeps from token to token at the end of one text.
+    """
+    found: dict[str, float] = {}
+    for length in run.recipe.lengths:
+        right = accuracy(run.model, run.recipe.task, length, JUDGED, _JUDGE_SEED + run.seed)
+        found[f"accuracy_{length}"] = right
+        found[f"state_bytes_{length}"] = float(state_bytes(run.model, length))
+    return found
 
 
 @torch.no_grad()
@@ -115,7 +112,7 @@ def accuracy(model: CharLM, task: Task, length: int, texts: int, seed: int) -> f
 
 @torch.no_grad()
 def state_bytes(model: CharLM, length: int) -> int:
-    """Return what a model keeps after one text of that length: its numbers, times four."""
+    """Return what a model keeps after one text of that length: in numbers of four bytes."""
     tokens = torch.zeros(1, length, dtype=torch.int64, device=next(model.parameters()).device)
     mixers = model.routed(tokens).state.mixers
     return 4 * sum(part.numel() for part in tree_leaves(mixers) if isinstance(part, Tensor))
@@ -149,33 +146,33 @@ def _training(steps: int, batch: int, lr: float = 1e-2) -> dict[str, Any]:
     return {"steps": steps, "batch": batch, "lr": lr, "weight_decay": 0.0}
 
 
-def _mqar(name: str) -> Recalled:
+def _mqar(name: str) -> TaskTraining:
     # nothing need be forgotten here
     parts = ("convolution", "gate") if name in ADDING else ("convolution", "gate", "delta")
     model = _model({**MIXERS, **ADDING}[name], 128, 4, parts)
-    return Recalled(Task("mqar", 256, {"pairs": 4}), (64,), 16, model, _training(1000, 16))
+    return TaskTraining(Task("mqar", 256, {"pairs": 4}), (64,), 16, model, _training(1000, 16))
 
 
-def _large(name: str, length: int, pairs: int) -> Recalled:
+def _large(name: str, length: int, pairs: int) -> TaskTraining:
     model = _model(MIXERS[name], 128, 4, ("convolution", "gate", "delta"))
     task = Task("mqar", 8192, {"pairs": pairs})
-    return Recalled(task, (length,), 4 * pairs, model, _training(20_000, 64, lr=3e-3))
+    return TaskTraining(task, (length,), 4 * pairs, model, _training(20_000, 64, lr=3e-3))
 
 
-def _induction(name: str) -> Recalled:
+def _induction(name: str) -> TaskTraining:
     model = _model(MIXERS[name], 64, 2, ("convolution", "decay", "gate"))
-    return Recalled(Task("induction", 16), (64, 256), 8, model, _training(300, 32))
+    return TaskTraining(Task("induction", 16), (64, 256), 8, model, _training(300, 32))
 
 
-def _copying(name: str) -> Recalled:
+def _copying(name: str) -> TaskTraining:
     parts = ("convolution", "decay", "gate")
     parts = parts if name in ADDING else (*parts, "delta")
     model = _model({**MIXERS, **ADDING}[name], 64, 2, parts)
     task = Task("selective-copying", 16, {"kept": 4})
-    return Recalled(task, (64, 256), 8, model, _training(1200, 32))
+    return TaskTraining(task, (64, 256), 8, model, _training(1200, 32))
 
 
-RECALL: dict[str, dict[str, Arm]] = {
+_RECIPES = {
     "recall": {
         **{
             f"mqar-{name}": _mqar(name)
@@ -193,4 +190,9 @@ RECALL: dict[str, dict[str, Arm]] = {
         for length, pairs in ((64, 4), (128, 8), (256, 16))
         for name in ("attention", "routed")
     },
+}
+
+RECALL: dict[str, dict[str, Arm]] = {
+    experiment: {name: Arm(recipe, (judge_recall,)) for name, recipe in recipes.items()}
+    for experiment, recipes in _RECIPES.items()
 }

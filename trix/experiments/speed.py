@@ -3,18 +3,16 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trix.counts.ngram import CountTables
-from trix.experiments.arm import AFTER, Arm, Counted, Outcome, TrainedLM
-from trix.experiments.memory import Gain
+from trix.experiments.arm import AFTER, Arm, Counting, Run, Training, threads
 from trix.lab.corpus import Corpus
-from trix.models.charlm import Block, CharLM, LMConfig
+from trix.models.charlm import Block
 from trix.tiles.codebook import CodebookFFN, CodebookTable
 from trix.tiles.lookup import SparseLookupFFN
 from trix.tiles.packed_lookup import PackedLookup
@@ -25,70 +23,55 @@ PROTOCOLS = ("nano", "probe")
 COMPILED = {"lookup": PackedLookup, "codebook": CodebookTable}
 """Feed-forwards that have a form for inference alone."""
 
-Write = Callable[[int], object]
-"""Writes so many characters."""
+Write = Callable[..., object]
+"""Writes so many characters, called as `write(length=8)`."""
 
 
-@dataclass(frozen=True)
-class Speed:
-    """What a fresh model of an arm takes to write; training would change no step of that.
+def speed(run: Run, recipe: Training | Counting, compiled: bool) -> dict[str, float]:
+    """Time how long something takes to write, on one thread, after it has written once.
 
-    Attributes:
-        arm: what is built.
-        compiled: whether its feed-forwards are turned into their form for inference.
+    `us_per_character` is the median over rounds, in microseconds, with `us_least` and `us_most`
+    beside it. Choosing the character is part of it; so is starting again from the latest half of
+    the text where a model runs out of learned positions. Of count tables there is `bytes`, what
+    their arrays take. A model is fresh: training would change no step.
+
+    Args:
+        run: its text is counted, or gives the first character.
+        recipe: what is built.
+        compiled: whether feed-forwards are turned into their form for inference.
     """
-
-    arm: TrainedLM | Counted
-    compiled: bool = False
-    seeded: bool = False
-
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return what is built, by which `paired` finds it again, and how long it is timed."""
-        characters, rounds = _sizes(budget)
-        timed = {"compiled": self.compiled, "characters": characters, "rounds": rounds}
-        return {"built": built(self.arm.config(corpus, budget)), "threads": 1, **timed}
-
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Build, write once to warm up, and then time a few rounds.
-
-        `us_per_character` is the median over rounds, in microseconds, with `us_least` and `us_most`
-        beside it. Choosing the character is part of it; so is starting again from the latest half
-        of the text where a model runs out of learned positions. Of count tables there is `bytes`,
-        what their arrays take.
-        """
-        began = time.perf_counter()
-        characters, rounds = _sizes(budget)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            write, parameters, metrics = self._made(corpus)
-            write(characters)
-            spent = [_microseconds(write, characters) for _ in range(rounds)]
-        finally:
-            torch.set_num_threads(threads)
-        metrics["us_per_character"] = statistics.median(spent)
-        metrics |= {"us_least": min(spent), "us_most": max(spent)}
-        return Outcome(time.perf_counter() - began, parameters, metrics, [], "cpu")
-
-    def _made(self, corpus: Corpus) -> tuple[Write, int, dict[str, float]]:
-        generator = torch.Generator().manual_seed(0)
-        start = corpus.val[None, :1]
-        if isinstance(self.arm, Counted):
-            tables = CountTables(corpus.train, self.arm.order, corpus.vocab_size)
-            size = {"bytes": float(sum(tables.memory()))}
-            entries = sum(len(table.count) for table in tables.tables)
-            smoothing = self.arm.smoothing
-            return (
-                lambda length: _read_on(tables, smoothing, start, length, generator),
-                entries,
-                size,
-            )
-        model = _fresh(self.arm, corpus)
-        parameters = model.parameter_count()
-        if self.compiled:
-            for block in model.blocks:
+    characters, rounds = _sizes(run.budget)
+    found: dict[str, float] = {}
+    with threads(1):
+        write: Write
+        generator, start = torch.Generator().manual_seed(0), run.corpus.val[None, :1]
+        if isinstance(recipe, Counting):
+            recipe.make(run, run.work)
+            run.result = None
+            found["bytes"] = float(sum(run.model.memory()))
+            write = partial(_read_on, run.model, recipe.smoothing, start, generator)
+        else:
+            model = recipe.build(run.corpus, seed=0).eval()
+            if recipe.after:
+                AFTER[recipe.after](model, 0)
+            run.parameters = model.parameter_count()
+            for block in model.blocks if compiled else ():
                 _compile(block)
-        return lambda length: model.generate(start, length, generator=generator), parameters, {}
+            write = partial(model.generate, start, generator=generator)
+        write(length=characters)
+        spent = [_microseconds(write, characters) for _ in range(rounds)]
+    found["us_per_character"] = statistics.median(spent)
+    return found | {"us_least": min(spent), "us_most": max(spent)}
+
+
+def _speed_arm(recipe: Training | Counting, compiled: bool = False) -> Arm:
+    def settings(corpus: Corpus, budget: str) -> dict[str, Any]:
+        characters, rounds = _sizes(budget)
+        timed = {"compiled": compiled, "characters": characters, "rounds": rounds}
+        return {"built": built(recipe.config(corpus, "full")), "threads": 1, **timed}
+
+    measure = partial(speed, recipe=recipe, compiled=compiled)
+    return Arm(None, (measure,), settings, seeded=False, timed=True)
 
 
 def built(config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -110,32 +93,32 @@ def speed_arms(experiments: Mapping[str, Mapping[str, Arm]]) -> dict[str, Arm]:
     Where several arms have the same model, it goes by the name of the first.
     """
     arms: dict[str, Arm] = {}
-    known: list[tuple[Any, ...]] = []
+    known: list[Any] = []
     for experiment, members in experiments.items():
-        for name, member in members.items():
-            arm = member.models[member.name] if isinstance(member, Gain) else member
-            if not isinstance(arm, TrainedLM | Counted) or _unfit(arm):
+        for name, arm in members.items():
+            recipe = arm.recipe
+            # what is special about an arm with settings is not in its recipe
+            if arm.settings or not isinstance(recipe, Training | Counting) or _unfit(recipe):
                 continue
-            key = _key(arm)
-            if key in known:
+            if (key := _key(recipe)) in known:
                 continue
             known.append(key)
-            arms[f"{experiment}-{name}"] = Speed(arm)
-            if isinstance(arm, TrainedLM) and arm.changes.get("ffn") in COMPILED:
-                arms[f"{experiment}-{name}-compiled"] = Speed(arm, compiled=True)
+            arms[f"{experiment}-{name}"] = _speed_arm(recipe)
+            if isinstance(recipe, Training) and recipe.changes.get("ffn") in COMPILED:
+                arms[f"{experiment}-{name}-compiled"] = _speed_arm(recipe, compiled=True)
     return arms
 
 
-def _unfit(arm: TrainedLM | Counted) -> bool:
-    if isinstance(arm, Counted):
-        return arm.smoothing != "witten-bell"  # the other kind reads the same tables
-    return arm.protocol not in PROTOCOLS or arm.after == "shuffle"
+def _unfit(recipe: Training | Counting) -> bool:
+    if isinstance(recipe, Counting):
+        return recipe.smoothing != "witten-bell"  # the other kind reads the same tables
+    return recipe.protocol not in PROTOCOLS or recipe.after == "shuffle"
 
 
-def _key(arm: TrainedLM | Counted) -> tuple[Any, ...]:
-    if isinstance(arm, Counted):
-        return arm.order, arm.smoothing
-    return arm.changes, arm.after  # the protocols have one model
+def _key(recipe: Training | Counting) -> Any:
+    if isinstance(recipe, Counting):
+        return recipe.order
+    return recipe.changes, recipe.after  # the protocols have one model
 
 
 def _sizes(budget: str) -> tuple[int, int]:
@@ -144,16 +127,8 @@ def _sizes(budget: str) -> tuple[int, int]:
 
 def _microseconds(write: Write, characters: int) -> float:
     began = time.perf_counter()
-    write(characters)
+    write(length=characters)
     return 1e6 * (time.perf_counter() - began) / characters
-
-
-def _fresh(arm: TrainedLM, corpus: Corpus) -> CharLM:
-    torch.manual_seed(0)
-    model = CharLM(LMConfig(**arm.config(corpus, "full")["model"])).eval()
-    if arm.after:
-        AFTER[arm.after](model, 0)
-    return model
 
 
 def _compile(block: torch.nn.Module) -> None:
@@ -167,7 +142,7 @@ def _compile(block: torch.nn.Module) -> None:
 
 @torch.no_grad()
 def _read_on(
-    tables: CountTables, smoothing: str, start: Tensor, length: int, generator: torch.Generator
+    tables: CountTables, smoothing: str, start: Tensor, generator: torch.Generator, length: int
 ) -> Tensor:
     """Continue `start` `[1, time]` from tables, one character at a time."""
     text, reach = start, max(1, tables.order - 1)

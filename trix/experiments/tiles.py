@@ -1,71 +1,39 @@
-"""Arms about tiles that need more than one training: transplants, sweeps, stages, exact tables."""
+"""Arms about tiles: who chooses the address, what lies there, and what is lost on the way."""
 
 import math
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from trix.experiments.arm import Arm, Outcome, TrainedLM, trained
+from trix.experiments.arm import Arm, Run, Training, counted, quality, trained
 from trix.lab.corpus import Corpus
 from trix.lab.metrics import explained_variance, information
 from trix.lab.recipes import protocol
+from trix.lab.train import TrainResult
 from trix.models.charlm import CharLM
 from trix.tiles.funnel import FunnelFFN
 from trix.tiles.spline import KnotSpline
 from trix.tiles.table import Quantizer, compile_table
 from trix.tiles.two_level import FixedRoutingFFN
 
-DESIGNS = {"trix": "hierarchical-trix", "kan": "hybrid-kan"}
 
+def regrow(run: Run, reading: str) -> dict[str, float]:
+    """Give a trained model fresh tiles behind the signatures that it learned; train again.
 
-@dataclass(frozen=True)
-class Transplant:
-    """One design's learned routing with fresh tiles of one design, trained as long again.
+    The signatures are fixed from here on, and everything else goes on from where it was.
 
-    A model of the design `routing` is trained. Then its feed-forwards are replaced by fresh tiles
-    of the design `reading` behind the signatures that it learned, now fixed; everything else goes
-    on from where it was. Each training has half the protocol's steps.
-
-    Attributes:
-        routing: "trix" or "kan".
-        reading: "trix" or "kan".
+    Args:
+        run: its model is the donor, and afterwards the one with fresh tiles.
+        reading: design of the fresh tiles, "trix" or "kan".
     """
-
-    routing: str
-    reading: str
-    seeded: bool = True
-
-    def __post_init__(self) -> None:
-        """Check both names."""
-        for name in ("routing", "reading"):
-            if getattr(self, name) not in DESIGNS:
-                raise ValueError(
-                    f"{name} must be one of {sorted(DESIGNS)}, got {getattr(self, name)!r}"
-                )
-
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return both designs and the settings of the first training."""
-        first = self._first().config(corpus, budget)
-        return {"routing": self.routing, "reading": self.reading, **first}
-
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Train the donor, or find it trained; transplant; train again; evaluate."""
-        first = self._first()
-        shared = work.parent / f"transplant-{self.routing}-{seed}-{corpus.sha256[:8]}-{budget}"
-        donor = trained(first, corpus, seed, budget, shared)
-        second = TrainedLM(
-            first.protocol,
-            {"ffn": "fixed-routing", "ffn_options": {"reading": self.reading}},
-            first.training,
-            start=lambda model: _transplant(donor, model),
-        )
-        return second.run(corpus, seed, budget, work)
-
-    def _first(self) -> TrainedLM:
-        return TrainedLM("probe", {"ffn": DESIGNS[self.routing]}, {"steps": 300})
+    donor: Training = run.recipe
+    changes = {"ffn": "fixed-routing", "ffn_options": {"reading": reading}}
+    start = partial(_transplant, run.model)
+    run.make(Training(donor.protocol, changes, donor.training, start=start))
+    return {}
 
 
 def _transplant(donor: CharLM, model: CharLM) -> None:
@@ -77,136 +45,114 @@ def _transplant(donor: CharLM, model: CharLM) -> None:
         new.set_signatures(old.signatures.detach())
 
 
-@dataclass(frozen=True)
-class BestCells:
-    """How many cells serve best at a number of tiles, when tiles and cells share the same bytes.
+def _transplanted(routing: str, reading: str) -> Arm:
+    # each training has half the protocol's steps
+    ffn = {"trix": "hierarchical-trix", "kan": "hybrid-kan"}[routing]
+    donor = Training("probe", {"ffn": ffn}, {"steps": 300}, shared=f"transplant-{routing}")
+    settings = {"routing": routing, "reading": reading}
+    return Arm(donor, (partial(regrow, reading=reading), quality), settings)
 
-    Every number of cells is a training of its own; the more cells a spline has, the fewer splines
-    a tile can afford.
 
-    Attributes:
-        tiles: how many.
-        cells: what is tried.
-        chance: whether chance routes.
-        numbers: parameters of a layer.
-    """
+CELLS = (2, 16, 128)
+"""How many cells a spline is tried with, where tiles and cells share the same bytes."""
+GRID_PARAMETERS = 2**17
+"""Of a layer, however many tiles and cells it has."""
 
-    tiles: int
-    chance: bool = False
-    cells: tuple[int, ...] = (2, 16, 128)
-    numbers: int = 2**17
-    training: dict[str, Any] = field(default_factory=lambda: {"steps": 300})
-    seeded: bool = True
 
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return tiles, cells, the splines a tile has with each, and the training."""
-        arms = {c: self._arm(c).config(corpus, budget) for c in self.cells}
+def best_cells(run: Run, recipes: dict[int, Training]) -> dict[str, float]:
+    """Train one model for each number of cells; return the logarithm of the best one's."""
+    runs = {cells: run.beside(recipe, f"cells-{cells}") for cells, recipe in recipes.items()}
+    losses = {cells: one.score().nats for cells, one in runs.items()}
+    best = min(losses, key=lambda cells: losses[cells])
+    results = {cells: one.result for cells, one in runs.items() if one.result is not None}
+    run.model, run.parameters = runs[best].model, runs[best].parameters
+    run.result = TrainResult(results[best].curve, sum(r.seconds for r in results.values()))
+    found = {"best_cells": math.log2(best), "val_nats": losses[best]}
+    return found | {f"val_nats_{cells}": nats for cells, nats in losses.items()}
+
+
+def _grid(tiles: int, chance: bool = False) -> Arm:
+    # the more cells a spline has, the fewer splines a tile can afford
+    dim = protocol("probe").model.dim
+    splines = {c: max(1, round(GRID_PARAMETERS / (tiles * (2 * dim + c + 1)))) for c in CELLS}
+
+    def recipe(cells: int) -> Training:
+        options: dict[str, Any] = {"tiles": tiles, "cells": cells}
+        if chance:
+            options |= {"width": splines[cells], "reading": "kan", "routing": "uniform"}
+        else:
+            options["bottleneck"] = splines[cells]
+        ffn = "fixed-routing" if chance else "hybrid-kan"
+        return Training("probe", {"ffn": ffn, "ffn_options": options}, {"steps": 300})
+
+    recipes = {cells: recipe(cells) for cells in CELLS}
+
+    def settings(corpus: Corpus, budget: str) -> dict[str, Any]:
         return {
-            "tiles": self.tiles,
-            "chance": self.chance,
-            "splines": {str(c): self._splines(c) for c in self.cells},
-            "arms": {str(c): arm for c, arm in arms.items()},
+            "tiles": tiles,
+            "chance": chance,
+            "splines": {str(cells): count for cells, count in splines.items()},
+            "arms": {str(c): recipe.config(corpus, budget) for c, recipe in recipes.items()},
         }
 
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Train one model for each number of cells; the metric is the best one's logarithm."""
-        outcomes = {
-            c: self._arm(c).run(corpus, seed, budget, work / f"cells-{c}") for c in self.cells
-        }
-        losses = {c: outcome.metrics["val_nats"] for c, outcome in outcomes.items()}
-        best = min(losses, key=lambda c: losses[c])
-        return Outcome(
-            seconds=sum(outcome.seconds for outcome in outcomes.values()),
-            parameters=outcomes[best].parameters,
-            metrics={"best_cells": math.log2(best), "val_nats": losses[best]}
-            | {f"val_nats_{c}": loss for c, loss in losses.items()},
-            curve=outcomes[best].curve,
-            device=outcomes[best].device,
-        )
-
-    def _splines(self, cells: int) -> int:
-        dim = protocol("probe").model.dim
-        return max(1, round(self.numbers / (self.tiles * (2 * dim + cells + 1))))
-
-    def _arm(self, cells: int) -> TrainedLM:
-        options: dict[str, Any] = {"tiles": self.tiles, "cells": cells}
-        ffn = "fixed-routing" if self.chance else "hybrid-kan"
-        options["width" if self.chance else "bottleneck"] = self._splines(cells)
-        if self.chance:
-            options |= {"reading": "kan", "routing": "uniform"}
-        return TrainedLM("probe", {"ffn": ffn, "ffn_options": options}, self.training)
+    return Arm(None, (partial(best_cells, recipes=recipes),), settings)
 
 
 STAGES = ("input", "routed", "quantized", "shuffled-labels")
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What is known of the next character after a stage of a trained funnel, in nats.
+def bottleneck(run: Run, stage: str, tokens: int) -> dict[str, float]:
+    """Return what is known of the next character after a stage of a trained funnel, in nats.
 
-    Attributes:
+    The mean over layers, and each layer's own.
+
+    Args:
+        run: its model has funnels.
         stage: one of `STAGES`. "routed" is the tile, "quantized" the tile with the cell; for
             "input", which is not discrete, it is what a linear reader of the layer's input finds,
             see `linear_information`: a lower bound.
         tokens: how many of the training text's characters are looked at.
     """
-
-    stage: str
-    tokens: int = 262_144
-    seeded: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the name."""
-        if self.stage not in STAGES:
-            raise ValueError(f"stage must be one of {sorted(STAGES)}, got {self.stage!r}")
-
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return the stage and the settings of the funnel's training."""
-        return {"stage": self.stage, "tokens": self.tokens, **FUNNEL.config(corpus, budget)}
-
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Train the funnel, or find it trained; measure the stage in every layer; take the mean."""
-        began = time.perf_counter()
-        shared = work.parent / f"bottleneck-{seed}-{corpus.sha256[:8]}-{budget}"
-        model = trained(FUNNEL, corpus, seed, budget, shared).eval()
-        block = protocol(FUNNEL.protocol).block
-        count = min(self.tokens, (len(corpus.train) - 1)) // block * block
-        text, after = corpus.train[:count].view(-1, block), corpus.train[1 : count + 1]
-        values, extra = [], {"states": [], "explained_within": [], "explained_globally": []}
-        with torch.no_grad():
-            tokens = [
-                torch.cat([route.token for route in routes if route.token is not None])
-                for routes in zip(*(model.routed(t).routes for t in text.split(64)), strict=True)
-            ]
-        for layer, seen in zip(model.routed_layers(), tokens, strict=True):
-            if not isinstance(layer, FunnelFFN):
-                raise TypeError(f"expected a funnel, got {type(layer).__name__}")
-            flat = seen.flatten(0, 1)
-            stages = [layer.stages(part) for part in flat.split(4096)]
-            tile = torch.cat([s.route.index[:, 0] for s in stages])
-            entry = torch.cat([s.entry[:, 0] for s in stages])
-            if self.stage == "input":
-                values.append(linear_information(flat, after))
-            else:
-                state = tile if self.stage == "routed" else tile * layer.levels**2 + entry
-                found = information(state, after)
-                shuffled = self.stage == "shuffled-labels"
-                values.append(found.shuffled if shuffled else found.corrected)
-                extra["states"].append(float(found.states))
-            some = slice(0, 20_000)
-            extra["explained_within"].append(explained_variance(flat[some], tile[some], 2))
-            one = torch.zeros_like(tile[some])
-            extra["explained_globally"].append(explained_variance(flat[some], one, 2))
-        metrics = {"mutual_information": sum(values) / len(values)}
-        metrics |= {f"mutual_information_{i}": value for i, value in enumerate(values)}
-        metrics |= {name: sum(v) / len(v) for name, v in extra.items() if v}
-        return Outcome(time.perf_counter() - began, model.parameter_count(), metrics, [], "cpu")
+    block, train = run.recipe.block, run.corpus.train
+    count = min(tokens, len(train) - 1) // block * block
+    text, after = train[:count].view(-1, block), train[1 : count + 1]
+    with torch.no_grad():
+        seen = [
+            torch.cat([route.token for route in routes if route.token is not None])
+            for routes in zip(*(run.model.routed(t).routes for t in text.split(64)), strict=True)
+        ]
+    values, extra = [], {"states": [], "explained_within": [], "explained_globally": []}
+    for layer, tokens_seen in zip(run.model.routed_layers(), seen, strict=True):
+        if not isinstance(layer, FunnelFFN):
+            raise TypeError(f"expected a funnel, got {type(layer).__name__}")
+        flat = tokens_seen.flatten(0, 1)
+        stages = [layer.stages(part) for part in flat.split(4096)]
+        tile = torch.cat([s.route.index[:, 0] for s in stages])
+        entry = torch.cat([s.entry[:, 0] for s in stages])
+        if stage == "input":
+            values.append(linear_information(flat, after))
+        else:
+            state = tile if stage == "routed" else tile * layer.levels**2 + entry
+            found = information(state, after)
+            values.append(found.shuffled if stage == "shuffled-labels" else found.corrected)
+            extra["states"].append(float(found.states))
+        some = slice(0, 20_000)
+        within = explained_variance(flat[some], tile[some], 2)
+        extra["explained_within"].append(within)
+        one = torch.zeros_like(tile[some])
+        extra["explained_globally"].append(explained_variance(flat[some], one, 2))
+    metrics = {"mutual_information": sum(values) / len(values)}
+    metrics |= {f"mutual_information_{i}": value for i, value in enumerate(values)}
+    return metrics | {name: sum(v) / len(v) for name, v in extra.items() if v}
 
 
-FUNNEL = TrainedLM("probe", {"ffn": "funnel"})
+def _stage(stage: str) -> Arm:
+    settings = {"stage": stage, "tokens": 262_144}
+    funnel = Training("probe", {"ffn": "funnel"}, shared="bottleneck")
+    return Arm(funnel, (partial(bottleneck, **settings),), settings)
 
 
-def linear_information(tokens: torch.Tensor, label: torch.Tensor, steps: int = 40) -> float:
+def linear_information(tokens: Tensor, label: Tensor, steps: int = 40) -> float:
     """Return a lower bound on what tokens tell of labels: entropy less a linear reader's loss.
 
     The reader is fitted to the first half and judged on the second: on what it was fitted to, it
@@ -223,9 +169,9 @@ def linear_information(tokens: torch.Tensor, label: torch.Tensor, steps: int = 4
     torch.nn.init.zeros_(reader.weight)
     search = torch.optim.LBFGS(reader.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
 
-    def loss() -> torch.Tensor:
+    def loss() -> Tensor:
         search.zero_grad()
-        value = torch.nn.functional.cross_entropy(reader(tokens[:half]), label[:half])
+        value = F.cross_entropy(reader(tokens[:half]), label[:half])
         value = value + 1e-3 * reader.weight.square().sum() / half
         value.backward()
         return value
@@ -233,64 +179,110 @@ def linear_information(tokens: torch.Tensor, label: torch.Tensor, steps: int = 4
     with torch.enable_grad():
         search.step(loss)  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
-        found = torch.nn.functional.cross_entropy(reader(tokens[half:]), label[half:])
+        found = F.cross_entropy(reader(tokens[half:]), label[half:])
     share = torch.bincount(label[half:], minlength=kinds).double() / (len(label) - half)
     return -float(torch.special.xlogy(share, share).sum()) - float(found)
 
 
-@dataclass(frozen=True)
-class TableBits:
-    """How many outputs of a compiled table differ from the spline's in any bit.
+_INPUTS = 100_000
 
-    Attributes:
+
+def table_bits(run: Run, quantized: bool) -> dict[str, float]:
+    """Count the outputs of compiled tables that differ from the splines' in any bit.
+
+    Args:
+        run: its seed draws splines of one and two inputs, and the numbers that they read.
         quantized: whether the spline reads the rounded input, as the table does.
     """
-
-    quantized: bool = True
-    seeded: bool = True
-
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return what is compared."""
-        return {"quantized": self.quantized, "levels": [256, 16], "inputs": 100_000}
-
-    def run(self, corpus: Corpus, seed: int, budget: str, work: Path) -> Outcome:
-        """Compare random splines of one and two inputs with their tables, on random numbers."""
-        began = time.perf_counter()
-        draw = torch.Generator().manual_seed(seed)
-        wrong = 0
-        for dims, levels in ((1, 256), (2, 16)):
-            spline = KnotSpline(3, 8, dims)
-            with torch.no_grad():
-                spline.knots.copy_(torch.randn(spline.knots.shape, generator=draw))
-                quantizer = Quantizer(levels)
-                table = compile_table(spline, quantizer)
-                x = 2.4 * torch.rand(100_000, dims, generator=draw) - 1.2
-                x = x.squeeze(-1) if dims == 1 else x
-                which = torch.randint(3, (100_000,), generator=draw)
-                read = table(x, which)
-                computed = spline(quantizer.quantize(x) if self.quantized else x, which)
-            wrong += int((read.view(torch.int32) != computed.view(torch.int32)).sum())
-        metrics = {"mismatched_bits": float(wrong)}
-        return Outcome(time.perf_counter() - began, 0, metrics, [], "cpu")
+    draw = torch.Generator().manual_seed(run.seed)
+    wrong = 0
+    for dims, levels in ((1, 256), (2, 16)):
+        spline = KnotSpline(3, 8, dims)
+        with torch.no_grad():
+            spline.knots.copy_(torch.randn(spline.knots.shape, generator=draw))
+            quantizer = Quantizer(levels)
+            table = compile_table(spline, quantizer)
+            x = 2.4 * torch.rand(_INPUTS, dims, generator=draw) - 1.2
+            x = x.squeeze(-1) if dims == 1 else x
+            which = torch.randint(3, (_INPUTS,), generator=draw)
+            read = table(x, which)
+            computed = spline(quantizer.quantize(x) if quantized else x, which)
+        wrong += int((read.view(torch.int32) != computed.view(torch.int32)).sum())
+    return {"mismatched_bits": float(wrong)}
 
 
-def _lm(protocol: str, ffn: str, **options: Any) -> TrainedLM:
-    return TrainedLM(protocol, {"ffn": ffn, "ffn_options": options})
+def _table(quantized: bool) -> Arm:
+    settings = {"quantized": quantized, "levels": [256, 16], "inputs": _INPUTS}
+    return Arm(None, (partial(table_bits, quantized=quantized),), settings)
 
 
-def _lookup(tiles: int) -> TrainedLM:
-    # a sixteenth of the tiles is read; with nine knots 480 tiles weigh 127,200 numbers of the
-    # dense layer's 131,072, and 240 weigh 63,600, less than half
-    options = {"tiles": tiles, "tiles_per_cluster": None, "cells": 8, "top_k": tiles // 16}
-    return _lm("nano", "lookup", **options)
+def _lm(protocol: str, ffn: str, **options: Any) -> Arm:
+    return trained(protocol, {"ffn": ffn, "ffn_options": options})
 
 
-_ENTRIES = 512  # two vectors an entry: as many numbers as the dense layer
+def _options(**options: Any) -> dict[str, Any]:
+    return {"ffn": "tiled", "ffn_options": {"tiles": 16, **options}}
+
+
+def _tiled(protocol: str, **options: Any) -> Arm:
+    return trained(protocol, _options(**options))
+
+
+def _sources(name: str, sources: tuple[str, ...]) -> dict[str, Arm]:
+    return {
+        **{source: _tiled(name, source=source) for source in sources},
+        # the best of seven ways to train a linear router, by a run of each on `Corpus.design`: a
+        # softmax of plain scores (temperature 1, in units of √dim), balanced without a loss
+        "learned-router": _tiled(
+            name, source="learned-router", temperature=128**-0.5, balance=0.001
+        ),
+        # as many parameters as a tiled layer of 16 tiles; and as many multiplications a token:
+        # bottleneck 8 · 128, mix 32 · 8, writing 32 · 128 and 16 scores 16 · 128, over the 2 · 128
+        # of a hidden unit
+        "dense": _lm(name, "dense", hidden=354),
+        "narrow-dense": _lm(name, "dense", hidden=29),
+    }
+
+
+def _lookup(protocol: str, tiles: int, ffn: str = "lookup") -> Arm:
+    # a sixteenth of the tiles is read; with nine knots 480 tiles have 127,200 parameters to the
+    # dense layer's 131,072, and 240 have 63,600, less than half
+    return _lm(protocol, ffn, tiles=tiles, tiles_per_cluster=None, cells=8, top_k=tiles // 16)
+
+
+_CONTROLS = ("frozen-random", "token-hash", "uniform")
+_ENTRIES = 512  # two vectors an entry: as many parameters as the dense layer
+
+SOURCES: dict[str, dict[str, Arm]] = {
+    "attention-seed": {"attention": trained("seed")},
+    "attention-nano": {"attention": trained("nano")},
+    "sources": {
+        **_sources("probe", ("weights", "bottleneck", "spline", "decoupled", "data", *_CONTROLS)),
+        "weights-shuffled": trained(
+            "probe",
+            {"ffn": "tiled", "ffn_options": {"tiles": 16, "source": "weights"}},
+            {},
+            "shuffle",
+        ),
+    },
+    "sources-nano": _sources("nano", ("decoupled", "data", *_CONTROLS)),
+    "soft-top-k": {
+        **{f"k{k}": _tiled("probe", top_k=k) for k in (2, 4, 8)},
+        "random-k4": _tiled("probe", source="uniform", top_k=4),
+    },
+    "annealing": {
+        "soft": _tiled("probe", top_k=16),
+        "soft-to-hard": trained("probe", _options(top_k=16), {"anneal": (1.0, 0.02)}, "harden"),
+        "straight-through": trained(
+            "probe", _options(top_k=16, blend="straight-through"), after="harden"
+        ),
+    },
+}
 
 TILES: dict[str, dict[str, Arm]] = {
     "sparse-lookup": {
-        "quality": _lookup(480),
-        "half": _lookup(240),
+        "quality": _lookup("nano", 480),
+        "half": _lookup("nano", 240),
         "codebook": _lm("nano", "codebook", entries=_ENTRIES),
         # the notes' layer: 64 tiles, one read; and a dense layer of its size
         "sparse-lookup": _lm("nano", "lookup"),
@@ -304,7 +296,7 @@ TILES: dict[str, dict[str, Arm]] = {
         "none": _lm("nano", "none"),
     },
     "transplant": {
-        f"{routing}-routes-{reading}-tiles": Transplant(routing, reading)
+        f"{routing}-routes-{reading}-tiles": _transplanted(routing, reading)
         for routing in ("trix", "kan")
         for reading in ("trix", "kan")
     },
@@ -327,13 +319,13 @@ TILES: dict[str, dict[str, Arm]] = {
         "float-same-bytes": _lm("probe", "hybrid-kan", spline="cells", cells=1),
         "constant": _lm("probe", "hybrid-kan", spline="constant"),
     },
-    "tables": {"table": TableBits(), "unquantized": TableBits(quantized=False)},
+    "tables": {"table": _table(quantized=True), "unquantized": _table(quantized=False)},
     "funnel": {
         "two-dims": _lm("probe", "funnel"),
         "eight-dims": _lm("probe", "funnel", pairs=4),
         "two-dims-unrouted": _lm("probe", "funnel", tiles=1),
     },
-    "bottleneck": {stage: Stage(stage) for stage in STAGES},
+    "bottleneck": {stage: _stage(stage) for stage in STAGES},
     "resolution": {
         "confidence": _lm("probe", "adaptive-kan"),
         "random": _lm("probe", "adaptive-kan", choose="chance"),
@@ -341,25 +333,29 @@ TILES: dict[str, dict[str, Arm]] = {
         "fixed": _lm("probe", "hybrid-kan", cells=8),
     },
     "grid": {
-        "few-tiles": BestCells(8),
-        "many-tiles": BestCells(64),
-        "few-random-tiles": BestCells(8, chance=True),
+        "few-tiles": _grid(8),
+        "many-tiles": _grid(64),
+        "few-random-tiles": _grid(8, chance=True),
     },
     "lookup-layer": {
         "codebook": _lm("probe", "codebook", entries=_ENTRIES),
         "product": _lm("probe", "codebook", entries=_ENTRIES // 4, groups=4),
-        "sparse-lookup": _lm(
-            "probe", "lookup", tiles=480, tiles_per_cluster=None, cells=8, top_k=30
-        ),
+        "sparse-lookup": _lookup("probe", 480),
         # half the tiles, found through clusters: a quarter of them is compared
         "half-clusters": _lm(
             "probe", "lookup", tiles=240, tiles_per_cluster=15, cells=8, top_k=15, beam=4
         ),
-        "random-keys": _lm(
-            "probe", "random-lookup", tiles=480, tiles_per_cluster=None, cells=8, top_k=30
-        ),
-        "dense": TrainedLM("probe"),
+        "random-keys": _lookup("probe", 480, "random-lookup"),
+        "dense": trained("probe"),
         "wide-dense": _lm("probe", "wide-dense"),
         "none": _lm("probe", "none"),
     },
+}
+
+COUNTS: dict[str, dict[str, Arm]] = {
+    "counts": {
+        f"{smoothing}-{order}": counted(order, smoothing)
+        for smoothing in ("witten-bell", "add-one")
+        for order in range(1, 9)
+    }
 }

@@ -17,22 +17,20 @@ a wrong record does not widen the interval that it is judged by. `FLOOR` times t
 for what is the same for every seed, or has none.
 """
 
-import contextlib
-import io
 import random
 import statistics
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scipy import stats
-from tqdm import tqdm
 
 from trix.experiments.table import EXPERIMENTS
 from trix.lab.corpus import Corpus
-from trix.ledger.records import Record, find_record, read_all_records
-from trix.ledger.run import plain, run_arm
+from trix.ledger.records import Record, find_record
+from trix.ledger.run import Planned, planned, recorded, run_missing
 
 CORPUS = "plays"
 """The text of the stored runs: it is read from an installed package."""
@@ -69,7 +67,9 @@ class Check(NamedTuple):
     verdict: str
 
 
-def store(corpus: Corpus, folder: Path, work: Path, seeds: int = SEEDS) -> list[Record]:
+def store(
+    corpus: Corpus, folder: Path, work: Path, seeds: int = SEEDS, **runner: Any
+) -> list[Record]:
     """Run what is missing of the verified arms at the quick budget; return all their records.
 
     Args:
@@ -77,18 +77,9 @@ def store(corpus: Corpus, folder: Path, work: Path, seeds: int = SEEDS) -> list[
         folder: of the record files.
         work: folder for checkpoints; a run's own is removed when its record is written.
         seeds: runs of each trained arm.
-
-    Raises:
-        ValueError: a record that is there is of another text or configuration.
+        runner: `jobs` and `backend` of `run_missing`, which says what is raised.
     """
-    missing = _missing(read_all_records(folder), seeds)
-    for experiment, arm, seed in (bar := tqdm(missing, unit="run")):
-        bar.set_postfix_str(f"{experiment}/{arm}, seed {seed}")
-        with _quiet():
-            run_arm(
-                experiment, arm, EXPERIMENTS[experiment][arm], corpus, seed, "quick", folder, work
-            )
-    return stored_runs(corpus, folder, seeds)
+    return run_missing(_wanted(seeds), corpus, folder, work, "quick", **runner).records
 
 
 def stored_runs(corpus: Corpus, folder: Path, seeds: int = SEEDS) -> list[Record]:
@@ -97,29 +88,14 @@ def stored_runs(corpus: Corpus, folder: Path, seeds: int = SEEDS) -> list[Record
     Raises:
         ValueError: one is missing, or is of another text or configuration than would be run now.
     """
-    records = read_all_records(folder)
-    if missing := _missing(records, seeds):
-        experiment, arm, seed = missing[0]
+    wanted = _wanted(seeds)
+    found = recorded(wanted, corpus, folder, "quick")
+    if missing := [run for run, record in zip(wanted, found, strict=True) if record is None]:
         raise ValueError(
-            f"{folder} lacks {len(missing)} runs, the first is {experiment}/{arm} with seed {seed};"
-            " to store them: trix claims verify --store"
+            f"{folder} lacks {len(missing)} runs, the first is {missing[0].experiment}/"
+            f"{missing[0]}; to store them: trix claims verify --store"
         )
-    wanted = {(experiment, arm) for experiment, arm, _ in _runs(seeds)}
-    records = [r for r in records if (r.experiment, r.arm) in wanted]
-    for record in records:
-        where = f"{folder / record.experiment}.jsonl: {record.arm} with seed {record.seed}"
-        if record.corpus.get("sha256") != corpus.sha256:
-            raise ValueError(
-                f"{where} was run on {record.corpus.get('source')} "
-                f"(SHA-256 {record.corpus.get('sha256')}), got {corpus.source} ({corpus.sha256})"
-            )
-        now = plain(EXPERIMENTS[record.experiment][record.arm].config(corpus, "quick"))
-        if record.config != now:
-            raise ValueError(
-                f"{where} was run with {record.config}, and would now be with {now}; where that is "
-                "meant, remove the record and store it again: trix claims verify --store"
-            )
-    return records
+    return [record for record in found if record is not None]
 
 
 def choose(records: list[Record], count: int, seed: int) -> list[Record]:
@@ -145,26 +121,31 @@ def choose(records: list[Record], count: int, seed: int) -> list[Record]:
     return [shuffled[i] for i in order[:count]]
 
 
-def verify(corpus: Corpus, chosen: list[Record], stored: list[Record]) -> list[Check]:
+def verify(
+    corpus: Corpus, chosen: Sequence[Record], stored: Sequence[Record], **runner: Any
+) -> list[Check]:
     """Run the chosen records' runs again and compare every metric that is not a time.
 
     Args:
         corpus: the text.
         chosen: the runs to repeat.
         stored: the records of all seeds of their arms, for the spread.
+        runner: `jobs` and `backend` of `run_missing`.
     """
+    wanted = [
+        Planned(r.experiment, r.arm, EXPERIMENTS[r.experiment][r.arm], r.seed) for r in chosen
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        again, _ = run_missing(wanted, corpus, place / "records", place / "work", "quick", **runner)
     checks = []
-    for record in (bar := tqdm(chosen, unit="run")):
-        bar.set_postfix_str(f"{record.experiment}/{record.arm}, seed {record.seed}")
-        arm = EXPERIMENTS[record.experiment][record.arm]
-        with tempfile.TemporaryDirectory() as work, _quiet():
-            outcome = arm.run(corpus, record.seed or 0, "quick", Path(work))
-        received = {"parameters": float(outcome.parameters), **outcome.metrics}
-        checks += compare(record, received, stored)
+    for record in chosen:
+        now = find_record(again, record.experiment, record.arm, record.seed)
+        checks += compare(record, _values(now) if now else {}, stored)  # one that diverged has none
     return checks
 
 
-def compare(record: Record, received: dict[str, float], stored: list[Record]) -> list[Check]:
+def compare(record: Record, received: dict[str, float], stored: Sequence[Record]) -> list[Check]:
     """Return a check for each metric of a record or a run, times left out.
 
     Args:
@@ -206,20 +187,14 @@ def tolerance(value: float, others: list[float]) -> float:
     return quantile * statistics.stdev(others) * (1 + 1 / count) ** 0.5 + floor
 
 
-def _runs(seeds: int) -> list[tuple[str, str, int | None]]:
-    for experiment, arms in VERIFIED.items():
-        if unknown := set(arms) - set(EXPERIMENTS.get(experiment, {})):
+def _wanted(seeds: int) -> list[Planned]:
+    runs = []
+    for experiment, names in VERIFIED.items():
+        arms = EXPERIMENTS.get(experiment, {})
+        if unknown := set(names) - set(arms):
             raise ValueError(f"{experiment} has no arms {sorted(unknown)} any more")
-    return [
-        (experiment, arm, seed)
-        for experiment, arms in VERIFIED.items()
-        for arm in arms
-        for seed in (range(seeds) if EXPERIMENTS[experiment][arm].seeded else (None,))
-    ]
-
-
-def _missing(records: list[Record], seeds: int) -> list[tuple[str, str, int | None]]:
-    return [run for run in _runs(seeds) if find_record(records, *run) is None]
+        runs += planned(experiment, {name: arms[name] for name in names}, seeds)
+    return runs
 
 
 def _values(record: Record) -> dict[str, float]:
@@ -229,8 +204,3 @@ def _values(record: Record) -> dict[str, float]:
 def _is_time(metric: str) -> bool:
     # decode_seconds_256, time_exponent: of a machine, not of a run
     return any(word in metric.split("_") for word in ("seconds", "microseconds", "time"))
-
-
-def _quiet() -> contextlib.redirect_stderr[io.StringIO]:
-    # each training shows a bar of its own, which would write over the one of all runs
-    return contextlib.redirect_stderr(io.StringIO())
