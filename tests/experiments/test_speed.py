@@ -6,31 +6,31 @@ import pytest
 import torch
 
 import trix.experiments.speed as speed
+from tests.experiments.small import CORPUS
 from trix.counts.ngram import CountTables
-from trix.experiments.arm import Counted, TrainedLM
-from trix.experiments.memory import Gain
-from trix.experiments.speed import CHARACTERS, QUICK_CHARACTERS, ROUNDS, Speed, built, speed_arms
+from trix.experiments.arm import Arm, Counting, Training, counted, trained
+from trix.experiments.speed import (
+    CHARACTERS,
+    QUICK_CHARACTERS,
+    ROUNDS,
+    _speed_arm,
+    built,
+    speed_arms,
+)
 from trix.experiments.table import EXPERIMENTS
-from trix.lab.corpus import Corpus
-from trix.lab.optimize import TrainConfig
-from trix.lab.recipes import PROTOCOLS, Protocol
 from trix.ledger.run import run_experiment
-from trix.models.charlm import LMConfig
 from trix.tiles.codebook import CodebookTable
 from trix.tiles.packed_lookup import PackedLookup
 
-CORPUS = Corpus("small", "made up", "the cat sat on the mat; " * 30)
-TINY = Protocol(
-    LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
-    TrainConfig(steps=60, batch=2, context=5, warmup=1),
-    block=6,
-)
 
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(PROTOCOLS, "nano", TINY)
-    monkeypatch.setitem(PROTOCOLS, "probe", TINY)
+@pytest.fixture
+def fresh(monkeypatch):
+    """The models that were built."""
+    kept, build = [], Training.build
+    monkeypatch.setattr(
+        Training, "build", lambda *given, **more: kept.append(build(*given, **more)) or kept[-1]
+    )
+    return kept
 
 
 def _run(arm, tmp_path, budget="quick"):
@@ -44,7 +44,7 @@ def test_microseconds_are_the_clocks(tmp_path, monkeypatch, budget, characters):
     # a clock that moves by 1, 2, 3, … milliseconds between two looks: rounds of known lengths
     looks = itertools.accumulate(itertools.count(0), lambda at, step: at + step / 1e3)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: next(looks))
-    found = _run(Speed(TrainedLM("nano")), tmp_path, budget).metrics
+    found = _run(_speed_arm(Training("nano")), tmp_path, budget).metrics
     rounds = 2 if budget == "quick" else ROUNDS
     spent = [1e3 * (2 + 2 * i) / characters for i in range(rounds)]
     middle = sorted(spent)[rounds // 2] if rounds % 2 else sum(spent) / 2
@@ -61,7 +61,7 @@ def test_one_thread_writes_and_the_others_come_back(tmp_path, monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        _run(Speed(TrainedLM("nano")), tmp_path)
+        _run(_speed_arm(Training("nano")), tmp_path)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -72,13 +72,13 @@ def test_a_table_reads_on_as_its_own_probabilities_say(tmp_path):
     tables = CountTables(CORPUS.train, 4, CORPUS.vocab_size)
     generator, again = (torch.Generator().manual_seed(3) for _ in range(2))
     start = CORPUS.val[None, :1]
-    text = speed._read_on(tables, "witten-bell", start, 9, generator)
+    text = speed._read_on(tables, "witten-bell", start, generator, length=9)
     slow = start
     for _ in range(9):
         shares = tables.probabilities(slow)[:, -1]  # all of the past, of which it needs three
         slow = torch.cat([slow, torch.multinomial(shares, 1, generator=again)], dim=1)
     assert text.tolist() == slow.tolist()
-    outcome = _run(Speed(Counted(4, "witten-bell")), tmp_path)
+    outcome = _run(_speed_arm(Counting(4, "witten-bell")), tmp_path)
     assert outcome.metrics["bytes"] == sum(
         part.numel() * part.element_size() for table in tables.tables for part in table
     )
@@ -88,30 +88,35 @@ def test_a_table_reads_on_as_its_own_probabilities_say(tmp_path):
 @pytest.mark.parametrize(
     ("ffn", "options", "form"),
     [
-        ("lookup", {"tiles": 8, "tiles_per_cluster": 4}, PackedLookup),
+        pytest.param(
+            *("lookup", {"tiles": 8, "tiles_per_cluster": 4}, PackedLookup), marks=pytest.mark.slow
+        ),  # its kernel is compiled
         ("codebook", {"entries": 8}, CodebookTable),
     ],
 )
-def test_a_compiled_arm_replaces_every_feed_forward(tmp_path, monkeypatch, ffn, options, form):
-    kept = []
-    fresh = speed._fresh
-    monkeypatch.setattr(speed, "_fresh", lambda *given: kept.append(fresh(*given)) or kept[-1])
-    arm = TrainedLM("nano", {"ffn": ffn, "ffn_options": options})
-    plain = _run(Speed(arm), tmp_path)
-    compiled = _run(Speed(arm, compiled=True), tmp_path)
-    assert [isinstance(block.ffn, form) for model in kept for block in model.blocks] == [
+def test_a_compiled_arm_replaces_every_feed_forward(tmp_path, fresh, ffn, options, form):
+    recipe = Training("nano", {"ffn": ffn, "ffn_options": options})
+    plain = _run(_speed_arm(recipe), tmp_path)
+    compiled = _run(_speed_arm(recipe, compiled=True), tmp_path)
+    assert [isinstance(block.ffn, form) for model in fresh for block in model.blocks] == [
         False, False, True, True,
     ]  # fmt: skip
-    assert plain.parameters == compiled.parameters == kept[0].parameter_count() > 0
+    assert plain.parameters == compiled.parameters == recipe.build(CORPUS, 0).parameter_count() > 0
 
 
-def test_a_hardened_arm_is_timed_hard(tmp_path, monkeypatch):
-    kept = []
-    fresh = speed._fresh
-    monkeypatch.setattr(speed, "_fresh", lambda *given: kept.append(fresh(*given)) or kept[-1])
+def test_every_lookup_has_its_form_for_inference():
+    model = Training("nano", {"ffn": "lookup"}).build(CORPUS, 0).eval()
+    for block in model.blocks:
+        speed._compile(block)
+    assert [type(block.ffn) for block in model.blocks] == [PackedLookup] * 2
+    with pytest.raises(TypeError, match="expected a block, got Linear"):
+        speed._compile(torch.nn.Linear(2, 2))
+
+
+def test_a_hardened_arm_is_timed_hard(tmp_path, fresh):
     soft = {"ffn": "tiled", "ffn_options": {"tiles": 4, "top_k": 4, "hidden": 3}}
-    _run(Speed(TrainedLM("probe", soft, after="harden")), tmp_path)
-    assert [layer.top_k for layer in kept[0].routed_layers()] == [1, 1]
+    _run(_speed_arm(Training("probe", soft, after="harden")), tmp_path)
+    assert [layer.top_k for layer in fresh[0].routed_layers()] == [1, 1]
 
 
 # What belongs together
@@ -119,20 +124,21 @@ def test_a_hardened_arm_is_timed_hard(tmp_path, monkeypatch):
 
 def test_what_is_built_the_same_has_one_arm_and_is_found_again():
     dense = {"ffn": "dense", "ffn_options": {"hidden": 5}}
-    models = {"a": TrainedLM("probe", dense), "b": TrainedLM("probe")}
+    part, other = Training("probe", dense, shared="part"), Training("probe")
     experiments = {
         "one": {
-            "long": TrainedLM("nano", dense),
-            "short": TrainedLM("probe", dense),
-            "other": TrainedLM("probe", dense, {"loss_weights": {"sparsity": 1.0}}),
-            "shuffled": TrainedLM("probe", after="shuffle"),
-            "notes": TrainedLM("seed"),
+            "long": trained("nano", dense),
+            "short": trained("probe", dense),
+            "other": trained("probe", dense, {"loss_weights": {"sparsity": 1.0}}),
+            "shuffled": trained("probe", after="shuffle"),
+            "notes": trained("seed"),
         },
         "two": {
-            "gain": Gain("a", "b", models),
-            "codebook": TrainedLM("nano", {"ffn": "codebook"}),
-            "table": Counted(3, "witten-bell"),
-            "add-one": Counted(3, "add-one"),
+            "gain": Arm(part, (), against=other),
+            "staged": Arm(Training("probe", {"ffn": "none"}), (), {"stage": "input"}),
+            "codebook": trained("nano", {"ffn": "codebook"}),
+            "table": counted(3, "witten-bell"),
+            "add-one": counted(3, "add-one"),
         },
     }
     arms = speed_arms(experiments)
@@ -162,17 +168,13 @@ def test_what_has_no_one_model_has_no_speed():
 
 def test_every_timed_arm_of_the_book_is_another_model_and_runs_by_name(tmp_path, monkeypatch):
     arms = EXPERIMENTS["speed"]
-    assert all(isinstance(arm, Speed) and not arm.seeded for arm in arms.values())
+    assert all(arm.timed and not arm.seeded for arm in arms.values())
     configs = [arm.config(CORPUS, "full") for arm in arms.values()]
     assert all(config not in configs[:i] for i, config in enumerate(configs))
-    for name in (
-        "attention-nano-attention",
-        "memory-nano-routed",
-        "sparse-lookup-quality-compiled",
-    ):
-        assert name in arms
-    monkeypatch.setitem(EXPERIMENTS, "speed", {"a": Speed(TrainedLM("nano"))})
-    (record,) = run_experiment("speed", CORPUS, tmp_path / "r", tmp_path / "w", 5, "quick")
+    assert len(arms) == 72
+    monkeypatch.setitem(EXPERIMENTS, "speed", {"a": _speed_arm(Training("nano"))})
+    place = (CORPUS, tmp_path / "r", tmp_path / "w", 5, "quick")
+    (record,) = run_experiment("speed", *place).records
     assert (record.seed, record.arm) == (None, "a")
     assert record.metrics["us_per_character"] > 0
-    assert run_experiment("speed", CORPUS, tmp_path / "r", tmp_path / "w", 5, "quick") == [record]
+    assert run_experiment("speed", *place).records == [record]

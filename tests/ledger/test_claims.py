@@ -18,7 +18,7 @@ from trix.ledger.claims import (
 from trix.ledger.records import Record, add_record
 from trix.ledger.rule import VERDICTS, gain
 
-REPOSITORY = Path(__file__).parents[1] / "book" / "claims"
+REPOSITORY = Path(__file__).parents[2] / "book" / "claims"
 
 LEDGER = """
 [[claim]]

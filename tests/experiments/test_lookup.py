@@ -8,20 +8,20 @@ import torch
 from trix.counts.match import ECHOES
 from trix.counts.words import ADDRESSES
 from trix.experiments import lookup as lookup_arms
+from trix.experiments.arm import Run
 from trix.experiments.lookup import (
     LOOKUP,
-    LookupArm,
+    LookupTraining,
     attention_step,
     forbidden_losses,
     microseconds,
     sizes,
     weights,
 )
-from trix.lab import recipes as presets
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate_dynamic, model_log_probs
 from trix.lab.optimize import TrainConfig
-from trix.lab.recipes import PRESETS, Preset, preset
+from trix.lab.recipes import PRESETS, Preset
 from trix.models.charlm import LMConfig
 from trix.models.lookup import BlockDraw, LookupConfig, LookupLM, count
 
@@ -49,7 +49,7 @@ def _small(monkeypatch):
         )
         monkeypatch.setitem(PRESETS, name, Preset(config, training, "for tests"))
     monkeypatch.setattr(lookup_arms, "BLOCK", BLOCK)
-    monkeypatch.setattr(lookup_arms, "QUICK_STEPS", 6)
+    monkeypatch.setattr("trix.experiments.arm.QUICK_STEPS", 6)
     monkeypatch.setattr(lookup_arms, "_TIMED", 7)
 
 
@@ -78,7 +78,7 @@ def _slow_loss(log_probs, text, block):
 @pytest.mark.parametrize("name", ["tiny", "tiny-tables", "tiny-words"])
 def test_a_run_measures_everything(name, tmp_path, monkeypatch):
     monkeypatch.setattr(lookup_arms, "attention_step", lambda: 0.25)
-    arm = LookupArm(name, closely=True, block=BLOCK)
+    arm: Any = lookup_arms._arm(name, closely=True, block=BLOCK)
     outcome = arm.run(CORPUS, 1, "quick", tmp_path / "run")
     found = outcome.metrics
     tables = [*range(1, ORDER + 1), *(ADDRESSES + ECHOES if name == "tiny-words" else ())]
@@ -92,7 +92,10 @@ def test_a_run_measures_everything(name, tmp_path, monkeypatch):
     }
     assert all(math.isfinite(value) and value >= 0 for value in found.values())
     # the same run again, by hand
-    model, result, _ = arm.fit(CORPUS, 1, "quick", tmp_path / "again")
+    run = Run(CORPUS, 1, "quick", tmp_path / "again").make(arm.recipe)
+    model, result = run.model, run.result
+    assert result is not None
+    assert arm.timed
     assert not model.training
     assert found["val_nats"] == pytest.approx(_slow_loss(model, CORPUS.val, BLOCK), abs=1e-5)
     assert found["val_perplexity"] == pytest.approx(math.exp(found["val_nats"]))
@@ -106,19 +109,19 @@ def test_a_run_measures_everything(name, tmp_path, monkeypatch):
     assert found["seconds_in_all"] > outcome.seconds
     assert found["seconds_in_all"] > found["seconds_counting"] > 0
     assert outcome.parameters == model.parameter_count()
-    other, _, _ = arm.fit(CORPUS, 2, "quick", tmp_path / "other")
+    other = Run(CORPUS, 2, "quick", tmp_path / "other").make(arm.recipe).model
     assert not torch.equal(other.gate.read.weight, model.gate.read.weight)
 
 
 def test_training_leaves_each_window_s_own_block_out(tmp_path, monkeypatch):
     given = []
 
-    def look(model, draw, config, seed, folder):
+    def look(model, draw, config, seed, folder, **options):
         given.append((model, draw, config, seed, folder))
 
     monkeypatch.setattr(lookup_arms, "train", look)
     for changes in ({}, {"folds": 0}):
-        LookupArm("tiny", changes, {"steps": 22}).fit(CORPUS, 3, "full", tmp_path)
+        Run(CORPUS, 3, "full", tmp_path).make(LookupTraining("tiny", changes, {"steps": 22}))
     for (model, draw, config, seed, folder), folds in zip(given, (3, 0), strict=True):
         assert isinstance(draw, BlockDraw)
         assert torch.equal(draw.text, CORPUS.train)
@@ -128,19 +131,21 @@ def test_training_leaves_each_window_s_own_block_out(tmp_path, monkeypatch):
 
 def test_an_order_can_be_gone_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(lookup_arms, "attention_step", lambda: 0.25)
-    arm = LookupArm("tiny-tables", without="order 2")
+    arm: Any = lookup_arms._arm("tiny-tables", without="order 2")
     outcome = arm.run(CORPUS, 1, "quick", tmp_path)
     assert outcome.metrics["weight_2"] == 0
     assert outcome.metrics["weight_1"] > 0
     assert not [name for name in outcome.metrics if "without" in name or "dynamic" in name]
-    model, _, _ = arm.fit(CORPUS, 1, "quick", tmp_path / "again")
+    model = Run(CORPUS, 1, "quick", tmp_path / "again").make(arm.recipe).model
     assert model.dropped == {"order 2"}
-    whole, _, _ = LookupArm("tiny-tables").fit(CORPUS, 1, "quick", tmp_path / "whole")
+    whole = Run(CORPUS, 1, "quick", tmp_path / "whole").make(LookupTraining("tiny-tables")).model
     assert not torch.equal(whole.gate.score.weight, model.gate.score.weight)
 
 
 def test_the_configuration_is_plain_and_says_what_differs():
-    arm = LookupArm("tiny", {"gate": "fixed"}, {"steps": 33}, "order 1", closely=True, block=BLOCK)
+    arm = lookup_arms._arm(
+        "tiny", {"gate": "fixed"}, {"steps": 33}, True, without="order 1", block=BLOCK
+    )
     config: dict[str, Any] = arm.config(CORPUS, "full")
     assert json.loads(json.dumps(config)) == config
     assert config["model"]["vocab_size"] == config["model"]["network"]["vocab_size"] == VOCAB
@@ -151,15 +156,19 @@ def test_the_configuration_is_plain_and_says_what_differs():
     )
     assert (config["train"]["steps"], config["block"]) == (33, BLOCK)
     assert arm.config(CORPUS, "quick")["train"]["steps"] == 6
-    assert LookupArm("tiny", training={"steps": 3}).config(CORPUS, "quick")["train"]["steps"] == 3
-    assert LookupArm("tiny-tables").config(CORPUS, "full")["model"]["network"] is None
+    assert (
+        LookupTraining("tiny", training={"steps": 3}).config(CORPUS, "quick")["train"]["steps"] == 3
+    )
+    assert LookupTraining("tiny-tables").config(CORPUS, "full")["model"]["network"] is None
 
 
 def test_what_is_newer_than_a_record_is_only_named_where_it_is_used():
-    plain: dict[str, Any] = LookupArm("tiny").config(CORPUS, "full")
+    plain: dict[str, Any] = LookupTraining("tiny").config(CORPUS, "full")
     assert not {"words", "echoes"} & set(plain["model"])
     assert "muon" not in plain["train"]
-    newer: dict[str, Any] = LookupArm("tiny-words", training={"muon": 0.5}).config(CORPUS, "full")
+    newer: dict[str, Any] = LookupTraining("tiny-words", training={"muon": 0.5}).config(
+        CORPUS, "full"
+    )
     assert (newer["model"]["words"], newer["model"]["echoes"]) == (True, True)
     assert newer["train"]["muon"] == 0.5
 
@@ -236,14 +245,6 @@ def test_an_attention_step_is_the_better_of_two_rounds(monkeypatch):
     for model, config in trained:
         assert model.config.mixer == "attention"
         assert (config.steps, config.batch) == (8, lookup_arms.protocol("nano").train.batch)
-
-
-def test_presets_are_known_by_name():
-    for name, known in PRESETS.items():
-        assert preset(name) is known
-    with pytest.raises(ValueError, match=r"preset must be one of \['base', .*, got 'large'"):
-        preset("large")
-    assert presets.BLOCK == 256
 
 
 def test_the_experiments_are_plain_and_their_parts_differ_in_what_they_say():

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from trix.files import locked, write_text
 from trix.lab.recipes import environment
 from trix.ledger.records import (
     Record,
@@ -122,6 +124,21 @@ def test_a_corrupt_line_is_named_with_its_file_and_left(tmp_path, line, fault):
     assert _file(tmp_path).read_bytes() == before
 
 
+REPOSITORY = Path(__file__).parents[2] / "book" / "claims"
+HASH = "6d427087394c9c5adb9e38de44da30204cdd525f52916785546aec509622966e"
+
+
+def test_what_the_repositorys_records_measured_is_what_it_was():
+    # experiment, seed, text and metrics of all of them, as the first edition had them; whoever adds
+    # records, or removes some, states the new hash
+    digest = hashlib.sha256()
+    for path in sorted(REPOSITORY.glob("*/*.jsonl")):
+        for r in read_records(path):
+            row = json.dumps([r.experiment, r.seed, r.corpus, r.metrics], sort_keys=True)
+            digest.update(f"{row}\n".encode())
+    assert digest.hexdigest() == HASH
+
+
 def test_the_environment_is_what_a_record_needs(tmp_path):
     record = dataclasses.replace(_record(), **environment())
     add_record(tmp_path, record)
@@ -129,10 +146,33 @@ def test_the_environment_is_what_a_record_needs(tmp_path):
     assert {"python", "torch", "numpy", "trix"} <= set(record.versions)
 
 
+def test_a_file_is_read_and_written_under_a_lock_and_what_was_left_goes(tmp_path, monkeypatch):
+    add_record(tmp_path, _record("one", 0))
+    (tmp_path / ".trial.jsonl.abc").write_text("half")
+    (tmp_path / ".other.jsonl.abc").write_text("half of another")
+    held = []
+
+    def watched(function):
+        def call(*arguments):
+            with pytest.raises(BlockingIOError), locked(tmp_path, wait=False):
+                pass
+            held.append(function.__name__)
+            return function(*arguments)
+
+        return call
+
+    for function in (read_records, write_text):
+        monkeypatch.setattr(f"trix.ledger.records.{function.__name__}", watched(function))
+    add_record(tmp_path, _record("two", 1))
+    assert held == ["read_records", "write_text"]
+    assert {p.name for p in tmp_path.iterdir()} == {"trial.jsonl", ".other.jsonl.abc"}
+
+
+@pytest.mark.slow
 def test_writers_at_the_same_time_and_killed_ones_lose_nothing(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.test_lab_records", str(tmp_path)],
-        cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", "tests.ledger.test_records", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=120,

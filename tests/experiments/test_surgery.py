@@ -8,58 +8,42 @@ import pytest
 import torch
 
 import trix
-import trix.experiments.arm
-import trix.experiments.surgery as arms
-import trix.lab.train
-from trix.experiments.surgery import PATIENT, VOWELS, Compiled, Surgery, lookups, seen
-from trix.experiments.table import EXPERIMENTS
-from trix.lab.corpus import Corpus
-from trix.lab.recipes import PROTOCOLS, Protocol
+from tests.experiments.small import BLOCK, CORPUS, FEW, TINY, saved
+from trix.experiments import surgery as arms
+from trix.experiments.arm import Run
+from trix.experiments.surgery import PATIENT, SURGERY, VOWELS, dispatch, lookups, operate, seen
 from trix.models.charlm import CharLM
 
-CORPUS = Corpus(
-    "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 9
-)
-BLOCK, STEPS = 6, 4
-TINY = Protocol(
-    trix.lab.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
-    trix.lab.TrainConfig(steps=600, batch=2, context=5, warmup=1, lr=0.01),
-    block=BLOCK,
-)
 IS_VOWEL = [c in VOWELS for c in CORPUS.alphabet]
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(PROTOCOLS, "probe", TINY)
-    monkeypatch.setattr(trix.experiments.arm, "QUICK_STEPS", STEPS)
+def few(monkeypatch):
     monkeypatch.setattr(arms, "EXAMPLES", 60)
 
 
 @pytest.fixture
 def operated(monkeypatch):
     """Keep each model that goes on training, as it is before and after, and with which seed."""
-    go_on, kept = arms._go_on, []
+    train, kept = arms.train, []
 
-    def watched(model, corpus, seed, budget):
+    def watched(model, text, config, seed, **options):
         before = copy.deepcopy(model)
-        go_on(model, corpus, seed, budget)
-        kept.append((before, copy.deepcopy(model), seed))
+        train(model, text, config, seed, **options)
+        kept.append((before, copy.deepcopy(model), seed - 1000))
+        assert (config.steps, config.lr, config.warmup) == (10, 3e-4, 0)
 
-    monkeypatch.setattr(arms, "_go_on", watched)
+    monkeypatch.setattr(arms, "train", watched)
     return kept
 
 
+def _run(tmp_path, seed) -> Run:
+    return Run(CORPUS, seed, "quick", tmp_path / "work").make(PATIENT)
+
+
 def _patient(folder, seed):
-    config = TINY.with_model(vocab_size=CORPUS.vocab_size, **PATIENT.changes)
-    model = CharLM(config)
     (shared,) = folder.glob(f"patient-{seed}-*")
-    saved = trix.models.storage.load_checkpoint(shared)  # pyright: ignore[reportAttributeAccessIssue]
-    assert saved is not None
-    model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in saved.tensors.items() if k.startswith("model.")}
-    )
-    return model.eval()
+    return saved(shared, PATIENT)
 
 
 @torch.no_grad()
@@ -120,14 +104,12 @@ def test_only_sparse_lookups_are_operated_on():
     model = CharLM(TINY.with_model(vocab_size=5, ffn="funnel", ffn_options={}))
     with pytest.raises(TypeError, match="expected SparseLookupFFN, got FunnelFFN"):
         lookups(model)
-    with pytest.raises(ValueError, match="designed, random or untouched, got 'lucky'"):
-        Surgery("lucky")
 
 
 @pytest.mark.parametrize("kind", ["designed", "random", "untouched"])
 def test_surgery_is_what_is_done_by_hand(tmp_path, operated, kind):
-    seed, arm = 3, Surgery(kind)
-    found = arm.run(CORPUS, seed, "quick", tmp_path / "work").metrics
+    seed = 3
+    found = operate(_run(tmp_path, seed), kind)
     model, generator = _patient(tmp_path, seed), torch.Generator().manual_seed(seed)
     rows = []
     for place in (0, 1):  # the quick budget makes two
@@ -175,19 +157,14 @@ def test_surgery_is_what_is_done_by_hand(tmp_path, operated, kind):
         assert found["claim_rate"] > found["claim_rate_others"]
 
 
-def test_all_arms_of_a_seed_share_one_patient_that_stays_as_it_was(tmp_path, monkeypatch):
-    step, taken = trix.lab.train._step, []
-
-    def counted(*arguments):
-        taken.append(1)
-        return step(*arguments)
-
-    monkeypatch.setattr(trix.lab.train, "_step", counted)
-    for number, arm in enumerate((Surgery("designed"), Surgery("random"), Compiled(True))):
-        del taken[:]
-        arm.run(CORPUS, 0, "quick", tmp_path / str(number))
-        again = 20 if isinstance(arm, Compiled) else 10
-        assert len(taken) == (STEPS if number == 0 else 0) + again
+def test_all_arms_of_a_seed_share_one_patient_that_stays_as_it_was(tmp_path, steps):
+    for number, (experiment, name) in enumerate(
+        (("surgery", "designed"), ("surgery", "random"), ("dispatch", "designed"))
+    ):
+        del steps[:]
+        SURGERY[experiment][name].run(CORPUS, 0, "quick", tmp_path / str(number))
+        again = 20 if experiment == "dispatch" else 10
+        assert len(steps) == (FEW if number == 0 else 0) + again
         assert all(layer.get_surgery_history() == [] for layer in lookups(_patient(tmp_path, 0)))
 
 
@@ -204,8 +181,10 @@ def test_compiled_dispatch_is_what_is_done_by_hand(
         return tables[-1]
 
     monkeypatch.setattr(arms, "compile_dispatch", watched)
-    seed, arm = 1, Compiled(designed, trained_on, threshold=0.4, tracked=300)
-    found = arm.run(CORPUS, seed, "quick", tmp_path / "work").metrics
+    monkeypatch.setattr(arms, "THRESHOLD", 0.4)
+    monkeypatch.setattr(arms, "TRACKED", 300)
+    seed = 1
+    found = dispatch(_run(tmp_path, seed), designed, trained_on)
     (table,) = tables
     *first, (model, later, last_seed) = operated
     assert last_seed == seed + 1
@@ -269,14 +248,8 @@ def test_compiled_dispatch_is_what_is_done_by_hand(
     assert found["noticed"] == float(not torch.equal(lookups(later)[1].signatures, rows))
 
 
-def test_experiments_say_all_that_decides_them():
-    for name, names in {
-        "surgery": ["designed", "random", "untouched"],
-        "dispatch": ["designed", "plain", "plain-trained-on"],
-    }.items():
-        assert list(EXPERIMENTS[name]) == names
-        configs = [arm.config(CORPUS, "full") for arm in EXPERIMENTS[name].values()]
-        assert all(c["again"] == arms.AGAIN and c["model"]["ffn"] == "lookup" for c in configs)
-        assert all(a != b for n, a in enumerate(configs) for b in configs[:n])
-    assert Surgery("random", 7).config(CORPUS, "full")["signatures"] == 7
-    assert Surgery("random", 7).config(CORPUS, "quick")["signatures"] == 2
+def test_the_budget_decides_how_many_signatures_there_are():
+    (arm, *_), (other, *_) = (tuple(SURGERY[name].values()) for name in ("surgery", "dispatch"))
+    assert [arm.config(CORPUS, budget)["signatures"] for budget in ("quick", "full")] == [2, 30]
+    for either in (arm, other):
+        assert either.config(CORPUS, "full")["again"] == arms.AGAIN

@@ -1,5 +1,6 @@
 """Arms about recall: what is counted, on which texts, and that a run goes on as if never cut."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,11 +8,13 @@ import torch
 from torch import nn
 
 import trix
+from tests.experiments.small import FEW
 from trix.experiments import recall as recall_arms
-from trix.experiments.recall import Recalled, accuracy, state_bytes
+from trix.experiments.arm import Arm
+from trix.experiments.recall import RECALL, TaskTraining, accuracy, judge_recall, state_bytes
 from trix.lab.corpus import Corpus
 from trix.lab.optimize import TrainConfig
-from trix.lab.tasks import NOTHING, Asked, Task
+from trix.lab.tasks import NOTHING, Asked, Task, Varied
 from trix.lab.train import train
 
 CORPUS = Corpus("small", "typed", "no arm about recall reads this. " * 20)
@@ -19,9 +22,9 @@ TASK = Task("mqar", 16, {"pairs": 2})
 MEMORY = {"mixer": "routed-memory", "dim": 12, "mixer_options": {"heads": 3, "slots": 5}}
 
 
-def arm(**changes) -> Recalled:
+def arm(**changes) -> Arm:
     settings = {"model": {**MEMORY, "ffn": "none"}, "training": {"steps": 4, "batch": 3}}
-    return Recalled(TASK, (13, 29), 8, **{**settings, **changes})
+    return Arm(TaskTraining(TASK, (13, 29), 8, **{**settings, **changes}), (judge_recall,))
 
 
 def model(**changes) -> trix.lab.CharLM:
@@ -162,5 +165,30 @@ def test_the_loss_is_that_of_the_questions_alone():
 
 
 def test_a_quick_run_is_short():
-    assert arm(training={"steps": 4000}).config(CORPUS, "quick")["train"]["steps"] == 60
+    assert arm(training={"steps": 4000}).config(CORPUS, "quick")["train"]["steps"] == FEW
     assert arm(training={"steps": 4000}).config(CORPUS, "full")["train"]["steps"] == 4000
+
+
+# The experiments: all models can be built, and differ in their mixers alone
+
+RECIPES: dict[str, Any] = {n: a.recipe for arms in RECALL.values() for n, a in arms.items()}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_an_arm_differs_from_attention_in_the_mixer_alone(name):
+    task = re.split("-(?:attention|window|routed)", name)[0]
+    recipe, control = RECIPES[name], RECIPES[f"{task}-attention"]
+    rest = {"mixer": "attention", "mixer_options": {}, "positions": 0}
+    assert {**recipe.model, **rest} == {**control.model, **rest}
+    assert recipe.model["mixer_options"]["heads"] == control.model["mixer_options"]["heads"]
+    ours = (recipe.task, recipe.lengths, recipe.shortest, recipe.training)
+    assert ours == (control.task, control.lengths, control.shortest, control.training)
+    # positions, where there are any, are enough for the longest text
+    assert recipe._model().positions in (0, 256)
+    assert max(recipe.lengths) <= 256
+    asked = Varied(recipe.task, recipe.shortest)(
+        1, recipe.lengths[0], torch.Generator().manual_seed(0)
+    )
+    logits = trix.lab.CharLM(recipe._model())(asked.tokens)
+    assert logits.shape == (*asked.tokens.shape, recipe.task.vocab)
+    recipe.task(1, recipe.shortest, torch.Generator())  # the shortest text has room, too

@@ -8,119 +8,47 @@ import torch
 
 import trix
 import trix.experiments.arm
-import trix.lab.train
-from trix.experiments.arm import Outcome, TrainedLM, trained
+from tests.experiments.small import BLOCK, CORPUS, FEW, saved
+from trix.experiments import tiles as arms
+from trix.experiments.arm import Run, Training
 from trix.experiments.tiles import (
-    DESIGNS,
-    FUNNEL,
     STAGES,
-    BestCells,
-    Stage,
-    TableBits,
-    Transplant,
+    TILES,
     _transplant,
+    best_cells,
+    bottleneck,
     linear_information,
+    table_bits,
 )
-from trix.files import locked
-from trix.lab.corpus import Corpus
 from trix.lab.metrics import explained_variance, information
-from trix.lab.recipes import PROTOCOLS, Protocol, protocol
-from trix.models.charlm import CharLM
-from trix.models.storage import load_checkpoint
+from trix.lab.train import TrainResult, train
 from trix.tiles.tile import SplineBodies, TernaryBodies
 
-CORPUS = Corpus(
-    "small", "made up", "the cat sat on the mat; " * 30 + "a cat that sat on a hat. " * 9
+DESIGNS = {"trix": "hierarchical-trix", "kan": "hybrid-kan"}
+
+
+@pytest.mark.parametrize(
+    ("routing", "reading"), [("trix", "trix"), ("trix", "kan"), ("kan", "trix")]
 )
-STEPS = 4
-TINY = Protocol(
-    trix.lab.LMConfig(dim=8, layers=2, positions=6, mixer_options={"heads": 2}),
-    trix.lab.TrainConfig(steps=600, batch=2, context=5, warmup=1),
-    block=6,
-)
-
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(PROTOCOLS, "probe", TINY)
-    monkeypatch.setattr(trix.experiments.arm, "QUICK_STEPS", STEPS)
-
-
-@pytest.fixture
-def steps(monkeypatch):
-    """Count the training steps that are taken."""
-    step, taken = trix.lab.train._step, []
-
-    def counted(*arguments):
-        taken.append(arguments[-1])
-        return step(*arguments)
-
-    monkeypatch.setattr(trix.lab.train, "_step", counted)
-    return taken
-
-
-def _saved(folder, arm) -> CharLM:
-    saved = load_checkpoint(folder)
-    assert saved is not None
-    model = CharLM(arm._model(CORPUS))
-    state = {k.removeprefix("model."): v for k, v in saved.tensors.items() if k[:6] == "model."}
-    model.load_state_dict(state)
-    return model.eval()
-
-
-def _copy(model):
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def test_a_shared_model_is_the_one_that_its_arm_trains_and_is_trained_once(tmp_path, steps):
-    arm = TrainedLM("probe", {"ffn": "hybrid-kan"}, {"lr": 0.01})
-    arm.run(CORPUS, 3, "quick", tmp_path / "arm")
-    expected = _saved(tmp_path / "arm", arm).state_dict()
-    for count in (STEPS, 0):
-        del steps[:]
-        model = trained(arm, CORPUS, 3, "quick", tmp_path / "shared")
-        assert len(steps) == count
-        for name, value in model.state_dict().items():
-            assert torch.equal(value, expected[name]), name
-
-
-def test_a_shared_model_is_trained_by_one_process_at_a_time(tmp_path, monkeypatch):
-    tried = []
-
-    def train(model, *arguments, folder, **options):
-        tried.append(folder)
-        with pytest.raises(BlockingIOError, match="in use"), locked(folder, wait=False):
-            pass
-
-    monkeypatch.setattr("trix.experiments.arm.train", train)
-    trained(FUNNEL, CORPUS, 0, "quick", tmp_path / "shared")
-    assert tried == [tmp_path / "shared"]
-    with locked(tmp_path / "shared", wait=False):
-        pass
-
-
-# Transplants
-
-
-@pytest.mark.parametrize("reading", DESIGNS)
-@pytest.mark.parametrize("routing", DESIGNS)
 def test_a_transplant_keeps_the_donors_routing_and_everything_else(
     tmp_path, monkeypatch, routing, reading
 ):
-    seen: dict[str, Any] = {}
+    seen: list[Any] = []
 
     def watched(model, *arguments, **options):
-        seen["model"], seen["start"] = model, _copy(model)
-        return trix.lab.train.train(model, *arguments, **options)
+        state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        seen.append((model, state))
+        return train(model, *arguments, **options)
 
     monkeypatch.setattr(trix.experiments.arm, "train", watched)
-    arm = Transplant(routing, reading)
+    arm: Any = TILES["transplant"][f"{routing}-routes-{reading}-tiles"]
     outcome = arm.run(CORPUS, 5, "quick", tmp_path / "work")
     (shared,) = tmp_path.glob("transplant-*")
-    donor = _saved(shared, TrainedLM("probe", {"ffn": DESIGNS[routing]}))
+    assert arm.recipe.changes["ffn"] == DESIGNS[routing]
+    donor = saved(shared, arm.recipe)
 
     # where the second training began
-    start, model = seen["start"], seen["model"]
+    (_, (model, start)) = seen
     elsewhere = [name for name in start if ".ffn." not in name]
     assert len(elsewhere) > 10
     for name in elsewhere:
@@ -141,55 +69,36 @@ def test_a_transplant_keeps_the_donors_routing_and_everything_else(
     # fresh tiles: those of a donor of the same design stay behind
     for name in set(bodies) & set(donor.state_dict()):
         assert not torch.equal(start[name], donor.state_dict()[name]), name
-    assert (
-        outcome.metrics["val_nats"]
-        == trix.lab.evaluate(trix.lab.model_log_probs(model), CORPUS.val, 6).nats
-    )
+    nats = trix.lab.evaluate(trix.lab.model_log_probs(model), CORPUS.val, BLOCK).nats
+    assert outcome.metrics["val_nats"] == nats
     assert outcome.parameters == model.parameter_count()
-    assert arm.config(CORPUS, "quick")["model"]["ffn"] == DESIGNS[routing]
-    assert arm.config(CORPUS, "quick")["reading"] == reading
+    config = arm.config(CORPUS, "quick")
+    assert (config["model"]["ffn"], config["reading"]) == (DESIGNS[routing], reading)
 
 
 def test_a_donor_is_trained_once_for_all_who_need_it(tmp_path, steps):
     def taken(routing, reading, seed=0):
         del steps[:]
-        work = tmp_path / f"{routing}-{reading}-{seed}"
-        Transplant(routing, reading).run(CORPUS, seed, "quick", work)
+        arm = TILES["transplant"][f"{routing}-routes-{reading}-tiles"]
+        arm.run(CORPUS, seed, "quick", tmp_path / f"{routing}-{reading}-{seed}")
         return len(steps)
 
-    assert taken("trix", "kan") == 2 * STEPS
-    assert taken("trix", "trix") == STEPS
-    assert taken("kan", "trix") == 2 * STEPS
-    assert taken("trix", "kan", seed=1) == 2 * STEPS
+    assert taken("trix", "kan") == 2 * FEW
+    assert taken("trix", "trix") == FEW
+    assert taken("kan", "trix") == 2 * FEW
+    assert taken("trix", "kan", seed=1) == 2 * FEW
     assert len(list(tmp_path.glob("transplant-*"))) == 3
 
 
 def test_only_fixed_routing_takes_a_transplant():
-    donor, model = (CharLM(TrainedLM("probe", {"ffn": n})._model(CORPUS)) for n in DESIGNS.values())
+    donor, model = (Training("probe", {"ffn": n}).build(CORPUS, 0) for n in DESIGNS.values())
     with pytest.raises(TypeError, match="expected fixed routing, got HybridKANFFN"):
         _transplant(donor, model)
-    with pytest.raises(ValueError, match=r"routing must be one of \['kan', 'trix'\], got 'moe'"):
-        Transplant("moe", "kan")
-    with pytest.raises(ValueError, match=r"reading must be one of \['kan', 'trix'\], got 'moe'"):
-        Transplant("kan", "moe")
 
 
 # Cells
 
 
-def _planted(losses, monkeypatch):
-    calls = []
-
-    def run(self, corpus, seed, budget, work):
-        cells = self.changes["ffn_options"]["cells"]
-        calls.append((cells, seed, budget, work))
-        return Outcome(10.0, cells + 1, {"val_nats": losses[cells]}, [[1, cells]], f"on {cells}")
-
-    monkeypatch.setattr(TrainedLM, "run", run)
-    return calls
-
-
-@pytest.mark.parametrize("chance", [False, True])
 @pytest.mark.parametrize(
     ("losses", "best"),
     [
@@ -198,53 +107,43 @@ def _planted(losses, monkeypatch):
         ({2: 2.0, 8: 1.9, 32: 1.9, 128: 1.95}, 8),
     ],
 )
-def test_the_best_cells_are_those_of_the_least_loss(tmp_path, monkeypatch, losses, best, chance):
-    calls = _planted(losses, monkeypatch)
-    outcome = BestCells(8, chance, cells=tuple(losses)).run(CORPUS, 3, "quick", tmp_path)
-    assert [call[:3] for call in calls] == [(c, 3, "quick") for c in losses]
-    assert len({call[3] for call in calls}) == 4
-    assert outcome.metrics == {
+def test_the_best_cells_are_those_of_the_least_loss(tmp_path, monkeypatch, losses, best):
+    folders = []
+
+    def make(self, run, folder):
+        cells = self.changes["cells"]
+        folders.append(folder)
+        run.model, run.parameters = cells, cells + 1
+        run.result = TrainResult([(1, float(cells))], 10.0)
+
+    class Score:
+        def __init__(self, nats):
+            self.nats = nats
+
+    monkeypatch.setattr(Training, "make", make)
+    monkeypatch.setattr(Run, "score", lambda run: Score(losses[run.model]))
+    run = Run(CORPUS, 3, "quick", tmp_path)
+    found = best_cells(run, {cells: Training("tiny", {"cells": cells}) for cells in losses})
+    assert found == {
         "best_cells": math.log2(best),
         "val_nats": losses[best],
-        **{f"val_nats_{c}": loss for c, loss in losses.items()},
+        **{f"val_nats_{cells}": loss for cells, loss in losses.items()},
     }
-    assert outcome.seconds == 40.0
-    assert (outcome.parameters, outcome.curve) == (best + 1, [[1, best]])
-    assert outcome.device == f"on {best}"
+    assert folders == [tmp_path / f"cells-{cells}" for cells in losses]
+    assert run.result == TrainResult([(1, float(best))], 40.0)
+    assert (run.parameters, run.model) == (best + 1, best)
 
 
 def test_cells_are_really_trained_one_model_each(tmp_path, steps):
-    arm = BestCells(4, cells=(1, 3), numbers=2**9, training={"steps": 3})
-    outcome = arm.run(CORPUS, 0, "quick", tmp_path)
-    assert len(steps) == 6
-    for cells in (1, 3):
-        alone = arm._arm(cells).run(CORPUS, 0, "quick", tmp_path / f"alone-{cells}")
-        assert outcome.metrics[f"val_nats_{cells}"] == alone.metrics["val_nats"]
-        assert arm.config(CORPUS, "quick")["arms"][str(cells)] == arm._arm(cells).config(
-            CORPUS, "quick"
-        )
-    for budget, count in (("quick", 3), ("full", 7)):
-        long = BestCells(4, cells=(1, 3), training={"steps": count})
-        assert long.config(CORPUS, budget)["arms"]["1"]["train"]["steps"] == count
-
-
-@pytest.mark.parametrize("chance", [False, True])
-@pytest.mark.parametrize("tiles", [8, 64])
-def test_tiles_and_cells_share_the_same_bytes(monkeypatch, tiles, chance):
-    monkeypatch.setitem(PROTOCOLS, "probe", PROTOCOLS["nano"])
-    arm, dim = BestCells(tiles, chance), protocol("probe").model.dim
-    splines = arm.config(CORPUS, "quick")["splines"]
-    for cells in arm.cells:
-        layer: Any = CharLM(arm._arm(cells)._model(CORPUS)).blocks[0].ffn
-        assert layer.tiles == tiles
-        assert layer.bodies.down.shape[1] == splines[str(cells)]
-        assert layer.bodies.activation.spline.cells == cells
-        assert isinstance(layer, trix.tiles.two_level.FixedRoutingFFN) == chance
-        numbers = sum(p.numel() for p in layer.bodies.parameters())
-        # a spline more or less a tile would be farther off
-        assert abs(numbers - arm.numbers) <= tiles * (2 * dim + cells + 1) / 2
-        assert numbers == pytest.approx(arm.numbers, rel=0.07)
-    assert list(splines.values()) == sorted(splines.values(), reverse=True)
+    options = {c: {"ffn": "hybrid-kan", "ffn_options": {"cells": c}} for c in (1, 3)}
+    recipes = {cells: Training("probe", changes) for cells, changes in options.items()}
+    run = Run(CORPUS, 0, "quick", tmp_path / "all")
+    found = best_cells(run, recipes)
+    assert len(steps) == 2 * FEW
+    for cells, recipe in recipes.items():
+        alone = Run(CORPUS, 0, "quick", tmp_path / f"{cells}").make(recipe)
+        assert found[f"val_nats_{cells}"] == alone.score().nats
+    assert run.parameters == alone.parameters or found["best_cells"] == 0
 
 
 # Stages
@@ -254,9 +153,9 @@ def _by_hand(model, tokens):
     """Return what each layer of a funnel sees and where it sends it, a block at a time."""
     found = [([], [], []) for _ in model.routed_layers()]
     after = []
-    for begin in range(0, tokens // 6 * 6, 6):
-        block = CORPUS.train[begin : begin + 6]
-        after += CORPUS.train[begin + 1 : begin + 7].tolist()
+    for begin in range(0, tokens // BLOCK * BLOCK, BLOCK):
+        block = CORPUS.train[begin : begin + BLOCK]
+        after += CORPUS.train[begin + 1 : begin + BLOCK + 1].tolist()
         for layer, route, (seen, tile, cell) in zip(
             model.routed_layers(), model.routed(block[None]).routes, found, strict=True
         ):
@@ -269,12 +168,12 @@ def _by_hand(model, tokens):
 
 @pytest.mark.parametrize("tokens", [100, 10**6])
 def test_stages_are_what_a_trained_funnel_keeps(tmp_path, steps, tokens):
-    got = {
-        stage: Stage(stage, tokens).run(CORPUS, 2, "quick", tmp_path / stage) for stage in STAGES
-    }
-    assert len(steps) == STEPS  # one funnel for all
+    recipe: Any = TILES["bottleneck"]["routed"].recipe
+    runs = {s: Run(CORPUS, 2, "quick", tmp_path / s).make(recipe) for s in STAGES}
+    got = {stage: bottleneck(run, stage, tokens) for stage, run in runs.items()}
+    assert len(steps) == FEW  # one funnel for all
     (shared,) = tmp_path.glob("bottleneck-*")
-    model = _saved(shared, FUNNEL)
+    model = saved(shared, recipe)
     with torch.no_grad():
         layers, after = _by_hand(model, min(tokens, len(CORPUS.train) - 1))
     assert len(layers) == 2
@@ -295,7 +194,7 @@ def test_stages_are_what_a_trained_funnel_keeps(tmp_path, steps, tokens):
     for stage in STAGES:
         # the reader of the input is searched for, not worked out, and so short a text lets it stray
         near: dict[str, Any] = {"rel": 0.1, "abs": 2e-2} if stage == "input" else {"abs": 1e-9}
-        metrics = got[stage].metrics
+        metrics = got[stage]
         for number, value in enumerate(expected[stage]):
             assert metrics[f"mutual_information_{number}"] == pytest.approx(value, **near)
         mean = sum(expected[stage]) / 2
@@ -305,15 +204,10 @@ def test_stages_are_what_a_trained_funnel_keeps(tmp_path, steps, tokens):
         counted = states.get("quantized" if stage == "shuffled-labels" else stage)
         assert metrics.get("states") == (sum(counted) / 2 if counted else None)
     # a cell tells more than its tile, and chance next to nothing beside it
-    told = {stage: outcome.metrics["mutual_information"] for stage, outcome in got.items()}
+    told = {stage: found["mutual_information"] for stage, found in got.items()}
     assert max(states["routed"]) < min(states["quantized"])
     if tokens > 100:
         assert told["quantized"] > told["routed"] > told["shuffled-labels"]
-
-
-def test_an_unknown_stage_is_named():
-    with pytest.raises(ValueError, match=r"stage must be one of \['input', .*, got 'output'"):
-        Stage("output")
 
 
 def test_a_linear_reader_tells_all_of_what_is_spelt_out():
@@ -371,11 +265,11 @@ def test_a_linear_reader_can_be_asked_where_no_gradient_flows():
 # Tables
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_table_reads_the_splines_own_bits_where_inputs_are_rounded(tmp_path, seed):
-    got = {q: TableBits(q).run(CORPUS, seed, "quick", tmp_path).metrics for q in (True, False)}
-    assert got[True] == {"mismatched_bits": 0.0}
-    # inputs are of 100,000 values each way, and next to none is a level
-    assert 150_000 < got[False]["mismatched_bits"] <= 200_000
-    assert TableBits(False).config(CORPUS, "quick")["quantized"] is False
-    assert TableBits(False).run(CORPUS, 2, "quick", tmp_path).metrics != got[False]
+def test_a_table_reads_the_splines_own_bits_where_inputs_are_rounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(arms, "_INPUTS", 5000)
+    runs = [Run(CORPUS, seed, "quick", tmp_path) for seed in (0, 1)]
+    assert [table_bits(run, quantized=True) for run in runs] == [{"mismatched_bits": 0.0}] * 2
+    # inputs are of 5,000 values each way, and next to none is a level
+    first, other = (table_bits(run, quantized=False)["mismatched_bits"] for run in runs)
+    assert 7_500 < first <= 10_000
+    assert first != other
