@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 import trix.cli.common
-from trix.experiments.arm import Outcome, TrainedLM
+from trix.experiments.arm import Outcome, trained
 from trix.experiments.table import EXPERIMENTS
 from trix.lab.corpus import Corpus
 from trix.lab.optimize import TrainConfig
@@ -48,6 +48,7 @@ class Noted:
     """An arm that notes how it was run."""
 
     seeded: bool = True
+    timed: bool = False
     calls: list = field(default_factory=list)
 
     def config(self, corpus, budget):
@@ -67,7 +68,8 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
-    monkeypatch.setitem(EXPERIMENTS, "trial", {"new": TrainedLM("tiny"), "old": Noted()})
+    monkeypatch.setattr("trix.ledger.run.MOST_JOBS", 1)  # workers know no made-up protocol
+    monkeypatch.setitem(EXPERIMENTS, "trial", {"new": trained("tiny"), "old": Noted()})
     monkeypatch.setitem(EXPERIMENTS, "control", {"simple": Noted(seeded=False)})
     monkeypatch.setattr(trix.cli.common.corpus, "load_corpus", lambda name: SMALL)
     return tmp_path

@@ -19,9 +19,9 @@ OPTIONS = {
     "bench": "NAME routing ternary --quick --json --plot",
     "sweep": "PROTOCOL --set --seeds --budget --jobs --backend --corpus --out --json",
     "claims": "--json --update run show verify",
-    "claims run": "ID --budget --seeds --corpus --work --records",
+    "claims run": "ID --budget --seeds --corpus --work --records --jobs --backend",
     "claims show": "ID",
-    "claims verify": "--sample --seed --all --json --store --work",
+    "claims verify": "--sample --seed --all --json --store --work --jobs --backend",
     "doctor": "--json",
 }
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests import reference
-from trix.experiments.arm import TrainedLM
+from trix.experiments.arm import trained
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
 from trix.lab.optimize import TrainConfig
@@ -235,7 +235,8 @@ TINY = Protocol(
 
 def test_a_trained_arm_weighs_itself_and_is_judged_as_packed(tmp_path, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
-    arm = TrainedLM("tiny", {"ffn": "hierarchical-trix", "ffn_options": {"tiles": 4}})
+    changes = {"ffn": "hierarchical-trix", "ffn_options": {"tiles": 4}}
+    arm, config = trained("tiny", changes), TINY.with_model(vocab_size=CORPUS.vocab_size, **changes)
     metrics = arm.run(CORPUS, 0, "full", tmp_path / "work").metrics
     assert {p.name.split("-")[0] for p in (tmp_path / "work").iterdir()} == {
         "checkpoint.json",
@@ -243,7 +244,7 @@ def test_a_trained_arm_weighs_itself_and_is_judged_as_packed(tmp_path, monkeypat
     }
     # the checkpoint holds the trained model; what is packed of it must measure the same
     (saved,) = (tmp_path / "work").glob("tensors-*")
-    model, other = CharLM(arm._model(CORPUS)), CharLM(arm._model(CORPUS))
+    model, other = CharLM(config), CharLM(config)
     model.load_state_dict(
         {n.removeprefix("model."): t for n, t in load_file(saved).items() if n[:6] == "model."}
     )
@@ -260,5 +261,5 @@ def test_a_trained_arm_weighs_itself_and_is_judged_as_packed(tmp_path, monkeypat
 
 def test_a_model_without_ternary_parts_is_not_packed(tmp_path, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
-    metrics = TrainedLM("tiny").run(CORPUS, 0, "full", tmp_path).metrics
+    metrics = trained("tiny").run(CORPUS, 0, "full", tmp_path).metrics
     assert set(metrics) == {"val_nats", "val_perplexity"}
