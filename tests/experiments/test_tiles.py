@@ -143,7 +143,8 @@ def test_cells_are_really_trained_one_model_each(tmp_path, steps):
     for cells, recipe in recipes.items():
         alone = Run(CORPUS, 0, "quick", tmp_path / f"{cells}").make(recipe)
         assert found[f"val_nats_{cells}"] == alone.score().nats
-    assert run.parameters == alone.parameters or found["best_cells"] == 0
+        if cells == 2 ** found["best_cells"]:
+            assert run.parameters == alone.parameters
 
 
 # Stages

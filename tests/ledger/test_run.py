@@ -197,18 +197,15 @@ def test_quick_is_a_few_steps(tmp_path, tiny):
 def test_each_run_has_its_share_of_the_cores_and_a_timed_one_all(tmp_path, monkeypatch):
     asked, threads = [], []
 
-    class Parallel:
-        def __init__(self, n_jobs, **_):
-            asked.append(n_jobs)
-
-        def __call__(self, calls):
-            return (function(*args, **kwargs) for function, args, kwargs in calls)
+    def parallel(n_jobs, **_):
+        asked.append(n_jobs)
+        return lambda calls: (function(*args, **kwargs) for function, args, kwargs in calls)
 
     def measure(run):
         threads.append((run.work.name[6:11], torch.get_num_threads()))
         return {"seconds": 1.0}
 
-    monkeypatch.setattr("joblib.Parallel", Parallel)
+    monkeypatch.setattr("joblib.Parallel", parallel)
     monkeypatch.setattr("joblib.cpu_count", lambda: 6)
     arms = {"clock": Arm(None, (measure,), timed=True), "plain": Arm(None, (measure,))}
     monkeypatch.setitem(EXPERIMENTS, "trial", arms)
@@ -223,10 +220,12 @@ def test_each_run_has_its_share_of_the_cores_and_a_timed_one_all(tmp_path, monke
             assert [r.threads for r in found.records] == [own, own, expected, expected]
             assert torch.get_num_threads() == own
         assert asked == [2, 2, 6]
-        Parallel.__call__ = _terminated
+        monkeypatch.setattr("joblib.Parallel", lambda **_: _terminated)
         with pytest.raises(ChildProcessError, match=r"killed one of 2 workers.*fewer --jobs"):
             _run(tmp_path / "killed", jobs=2)
-        Parallel.__call__ = lambda self, calls: ()
+        monkeypatch.setattr(
+            "joblib.Parallel", lambda n_jobs, **_: lambda _: asked.append(n_jobs) or ()
+        )
         monkeypatch.setattr("joblib.cpu_count", lambda: 64)
         _run(tmp_path / "many", jobs=None)
         assert asked[-1] == MOST_JOBS
@@ -234,7 +233,7 @@ def test_each_run_has_its_share_of_the_cores_and_a_timed_one_all(tmp_path, monke
         torch.set_num_threads(before)
 
 
-def _terminated(self, calls):
+def _terminated(calls):
     raise TerminatedWorkerError("killed")
 
 
