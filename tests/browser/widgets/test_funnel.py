@@ -323,7 +323,7 @@ def test_what_the_reader_comes_to_rest_at_is_said(chromium, tmp_path):
 # ------------------------------------------------------------------ how it looks
 
 
-@pytest.mark.parametrize("width", [320, 360, 660])
+@pytest.mark.parametrize("width", [360, 660])
 def test_nothing_is_wider_than_its_stage_and_nothing_jumps(chromium, tmp_path, width):
     with visit(chromium, tmp_path, funnel(scores=SCORES - 20), width=width) as opened:
         tops = set()

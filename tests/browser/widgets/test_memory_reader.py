@@ -296,7 +296,7 @@ def test_text_and_marks_stand_out(chromium, tmp_path, theme):
         assert contrast(ink, hexadecimal(mixed)) >= 4.5
 
 
-@pytest.mark.parametrize("width", [320, 360, 700])
+@pytest.mark.parametrize("width", [360, 700])
 def test_nothing_is_wider_than_the_page_and_nothing_jumps(chromium, tmp_path, width):
     with visit(chromium, tmp_path, reader(), width=width) as opened:
         tops = set()

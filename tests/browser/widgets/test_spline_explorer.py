@@ -410,35 +410,21 @@ def test_what_is_drawn_is_what_is_read(chromium, tmp_path):
                 )
 
 
-@pytest.mark.parametrize("width", [320, 360, 800])
-def test_nothing_is_wider_than_the_page_no_label_overlaps_and_nothing_jumps(
-    chromium, tmp_path, width
-):
+def test_no_label_overlaps_and_nothing_jumps(chromium, tmp_path):
     x = torch.linspace(-1, 1, 97)
     targets = {"a trained tile’s spline, by a rather long name": x / 500, "high": 1000 * x}
-    with visit(chromium, tmp_path, explorer(targets=targets, cells=16), width=width) as opened:
-        edge = opened.page.evaluate("document.documentElement.clientWidth")
+    with visit(chromium, tmp_path, explorer(targets=targets, cells=16), width=320) as opened:
         tops = set()
         for name, (kind, scale, levels) in product(targets, STORED):
             choose(opened, name, 16, kind, scale, levels)
-            assert opened.sideways_scroll() == 0
             boxes = opened.page.locator(".trix-sp-picture text").evaluate_all(
                 """parts => parts.map(part => part.getBoundingClientRect())
                     .map(({ left, right, top, bottom }) => [left, right, top, bottom])"""
             )
             for i, (left, right, top, bottom) in enumerate(boxes):
-                assert left >= 0
-                assert right <= edge
                 for other in boxes[:i]:
                     apart = left >= other[1] or right <= other[0]
                     assert apart or top >= other[3] or bottom <= other[2], (boxes[i], other)
-            parts = "input, button, select, label, dd, dt, p:not([aria-live])"
-            for left, right in opened.page.locator(f".trix-sp :is({parts})").evaluate_all(
-                "parts => parts.map(part => part.getBoundingClientRect())"
-                ".map(({ left, right }) => [left, right])"
-            ):
-                assert left >= 0
-                assert right <= edge
             box = opened.page.locator(".trix-sp-picture").bounding_box()
             assert box is not None
             tops.add(round(box["y"]))

@@ -102,8 +102,8 @@ def test_cells_keep_their_size_whatever_the_legend_needs(text, monkeypatch):
     led = dict.fromkeys(places, 1)
     monkeypatch.setattr(type(found), "led", lambda self: led)
     found = found._replace(places=places, rows=(found.rows * 9)[: len(text)])
-    for settings in ({}, {"figure.constrained_layout.use": True}):
-        with plt.rc_context(settings):
+    for constrained in (False, True):
+        with plt.rc_context({"figure.constrained_layout.use": constrained}):
             figure = explained(found)
         figure.draw_without_rendering()
         (ax,), (legend,) = figure.axes, figure.legends

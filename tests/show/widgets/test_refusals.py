@@ -258,7 +258,7 @@ def test_shared_checks_give_back_what_is_right():
     assert base.floats("x", POINTS.bfloat16(), (7, 2)).dtype == np.dtype("<f4")
     assert np.array_equal(base.floats("x", POINTS.bfloat16(), (7, 2)), POINTS.bfloat16().float())
     assert base.integers("x", [[1.0, -1]], (1, 2), (-1, 1)) == [[1, -1]]
-    assert base.whole("x", np.int64(2), range(3)) == 2
+    assert base.whole("x", 2, range(3)) == 2
     assert [base.number("x", one, 0, 1) for one in (0, 1)] == [0.0, 1.0]
     assert base.text("x", "a", 1, 3) + base.text("x", "abc", 1, 3) == "aabc"
     assert base.labels([], 3, 9) == []

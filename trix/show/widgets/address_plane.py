@@ -1,9 +1,4 @@
-"""`AddressPlane`: tokens in a plane, and signatures that the reader drags to redraw its tiles.
-
-Python checks and sends the data; everything the reader does is handled in `address_plane.js`, so
-the widget works the same in a notebook and on a page with no kernel. Where there is a kernel, what
-the reader chose comes back in `signatures`, `soft`, `temperature` and `ternary`.
-"""
+"""`AddressPlane`: tokens in a plane, and signatures that the reader drags to redraw its tiles."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""`ContextLens`: a passage, an address that the reader chooses, and what a count table reads there.
-
-Python works out every number for every order beforehand; `context_lens.js` only looks them up, so
-the widget is as quick on a page with no kernel. Where there is a kernel, what the reader chose
-comes back in `order` and `position`.
-"""
+"""`ContextLens`: a passage, an address in it, and what a count table reads there."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""`Funnel`: a token on its way through a compression funnel, with and without tiles.
-
-Python checks the numbers and rounds them to what a page can show; the cells, who shares them and
-what follows are worked out in `funnel.js`, so the widget is as quick on a page with no kernel. The
-cells there are those of `Quantizer.codes` in float32. Where there is a kernel, what the reader
-chose comes back in `position` and `tiles_on`.
-"""
+"""`Funnel`: a token on its way through a compression funnel, with and without tiles."""
 
 from __future__ import annotations
 
@@ -28,7 +22,6 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+"
 
 BARS = 4
 """How many tiles are listed for a token."""
-
 
 _Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
@@ -54,7 +47,8 @@ class Funnel(base.Widget):
     routed to, the point that the tile makes of them, the cell of a grid that the point is rounded
     to, the table's entry for that cell, and the numbers that it gives. Beside the entry stand the
     tokens that read the very same one and the characters that follow them: what the entry can know
-    of the next character. With tiles switched off one plane and one table serve all tokens.
+    of the next character. With tiles switched off one plane and one table serve all tokens. The
+    cells on the page are those of `Quantizer.codes` in float32.
 
     Attributes:
         position: of the chosen token, from 0; follows the reader where a kernel runs.

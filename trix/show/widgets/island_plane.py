@@ -1,9 +1,4 @@
-"""`IslandPlane`: what losses do to signatures in a plane, with tokens to read and with none.
-
-Python checks and sends the points and where to start; the losses, their gradients and the descent
-are worked out in `island_plane.js`, so the widget is as quick on a page with no kernel. Where there
-is a kernel, what the reader chose comes back in `weights` and `seed`.
-"""
+"""`IslandPlane`: what losses do to signatures in a plane, with tokens to read and with none."""
 
 from __future__ import annotations
 

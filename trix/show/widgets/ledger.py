@@ -1,9 +1,4 @@
-"""`Ledger`: every claim with its verdict, to be filtered, sorted and opened.
-
-Python turns what was settled into rows of text and numbers; what the reader does is handled in
-`ledger.js`, so the widget works the same on a page with no kernel. Where there is a kernel, what
-the reader chose comes back in `verdicts`, `part`, `order`, `query` and `opened`.
-"""
+"""`Ledger`: every claim with its verdict, to be filtered, sorted and opened."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""`MemoryReader`: where the characters of a sentence write and read, and what comes back of each.
-
-Python rounds the numbers to what a page can show; `memory_reader.js` only looks them up, so the
-widget is as quick on a page with no kernel. Where there is a kernel, what the reader chose comes
-back in `position`, `layer` and `head`.
-"""
+"""`MemoryReader`: where characters write and read, and what comes back of each."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""`MixtureLens`: lines of text as a look-it-up model sees them, and whom its gate believed where.
-
-Python reads every line beforehand; `mixture_lens.js` only looks numbers up, so the widget is as
-quick on a page with no kernel. Where there is one, a line that the reader types is read as well.
-"""
+"""`MixtureLens`: lines of text as a look-it-up model sees them, and whom its gate believed."""
 
 from __future__ import annotations
 

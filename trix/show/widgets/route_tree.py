@@ -1,9 +1,4 @@
-"""`RouteTree`: one input's way through a tree of signatures, with the beam and the depth to set.
-
-Python checks the trees and works out every score; `route_tree.js` does the searching, for any
-input, beam and depth, so the widget is as quick on a page with no kernel. Where there is a kernel,
-what the reader chose comes back in `input`, `beam` and `depth`.
-"""
+"""`RouteTree`: one input's way through a tree of signatures, with the beam and the depth to set."""
 
 from __future__ import annotations
 

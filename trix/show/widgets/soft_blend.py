@@ -1,9 +1,4 @@
-"""`SoftBlend`: a curve blended of straight lines, with the temperature and the choice to set.
-
-Python checks the lines and works out the target; the blend, its loss and its gradients are worked
-out in `soft_blend.js`, so the widget is as quick on a page with no kernel. Where there is a kernel,
-what the reader chose comes back in `temperature` and `top_k`.
-"""
+"""`SoftBlend`: a curve blended of straight lines, with the temperature and the choice to set."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""`SplineExplorer`: a curve, and a spline of straight cells to lay over it by hand.
-
-Python checks the curves; the fit, the cut to ternary values, the table and the errors are worked
-out in `spline_explorer.js`, so the widget is as quick on a page with no kernel. Where there is a
-kernel, what the reader chose comes back in the traits.
-"""
+"""`SplineExplorer`: a curve, and a spline of straight cells to lay over it by hand."""
 
 from __future__ import annotations
 

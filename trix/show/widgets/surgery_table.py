@@ -1,9 +1,4 @@
-"""`SurgeryTable`: the ternary signatures of a layer, edited by hand, and who reads what then.
-
-Python checks the numbers and sends them; routing, edits and counts are worked out in
-`surgery_table.js`, so the widget is as quick on a page with no kernel. Where there is a kernel,
-what the reader made comes back in `signatures`.
-"""
+"""`SurgeryTable`: the ternary signatures of a layer, edited by hand, and who reads what then."""
 
 from __future__ import annotations
 
