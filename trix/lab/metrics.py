@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trix.address.route import Route
-from trix.checks import finite, positive
+from trix.checks import finite, indices, positive, shape
 
 
 def usage(route: Route, tiles: int) -> Tensor:
@@ -24,8 +24,7 @@ def usage(route: Route, tiles: int) -> Tensor:
     index = route.index.flatten()
     if index.numel() == 0:
         raise ValueError("usage needs at least one token, got none")
-    if int(index.max()) >= positive("tiles", tiles):
-        raise ValueError(f"tiles must exceed every index, got {tiles} and {int(index.max())}")
+    indices("tiles of the route", index, positive("tiles", tiles), ValueError)
     return torch.bincount(index, minlength=tiles).to(torch.float64) / index.numel()
 
 
@@ -93,8 +92,7 @@ def _joint(route: Route, labels: Tensor, tiles: int) -> Tensor:
     best = best.flatten()
     if int(labels.min()) < 0:
         raise ValueError(f"labels must be at least 0, got {int(labels.min())}")
-    if int(best.max()) >= positive("tiles", tiles):
-        raise ValueError(f"tiles must exceed every index, got {tiles} and {int(best.max())}")
+    indices("tiles of the route", best, positive("tiles", tiles), ValueError)
     kinds = int(labels.max()) + 1
     joint = torch.bincount(best * kinds + labels.flatten(), minlength=tiles * kinds)
     return joint.view(tiles, kinds).to(torch.float64) / best.numel()
@@ -134,11 +132,8 @@ def information(state: Tensor, label: Tensor, seed: int = 0) -> Information:
     Raises:
         ValueError: the two are not of one length, or empty.
     """
-    if state.ndim != 1 or state.shape != label.shape or len(state) == 0:
-        raise ValueError(
-            f"state and label must be [n >= 1] of one length, got {list(state.shape)} and "
-            f"{list(label.shape)}"
-        )
+    shape("state", state, "n >= 1")
+    shape("label", label, len(state))
     dense, label = (t.unique(return_inverse=True)[1] for t in (state, label))
     order = torch.randperm(len(label), generator=torch.Generator().manual_seed(seed))
     plug_in, corrected = _information(dense, label)
@@ -183,11 +178,8 @@ def explained_variance(tokens: Tensor, group: Tensor, dims: int) -> float:
             to explain.
     """
     positive("dims", dims)
-    if tokens.ndim != 2 or group.shape != tokens.shape[:1]:
-        raise ValueError(
-            f"tokens and group must be [n, dim] and [n], got {list(tokens.shape)} and "
-            f"{list(group.shape)}"
-        )
+    shape("tokens", tokens, "n", "dim")
+    shape("group", group, len(tokens))
     finite("tokens", tokens)
     kept = total = 0.0
     for tile in group.unique():

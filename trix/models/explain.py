@@ -1,15 +1,13 @@
 """Who predicted each character of a text: which place of the gate, which tiles, which slots."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from trix.memory.slots import RoutedMemory, memory_reading
-from trix.models.lookup import LookupConfig, LookupLM
+from trix.models.lookup import LookupConfig
 from trix.models.storage import Stored
 
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}
@@ -23,13 +21,11 @@ def visible(character: str) -> str:
 
 
 class Explained(NamedTuple):
-    """One character, and who foresaw it.
+    """One character, and what foresaw it.
 
     A table whose address was never counted repeats the one that it asks, so its weight is counted
-    there: the leader is a table that knew something, unless the shortest one was dropped.
-
-    The first character of a text has nothing before it: nobody foresaw it, all its numbers are None
-    and its tuples are empty.
+    there: the leader is a table that knew something, unless the shortest one was dropped. The first
+    character has nothing before it: all its numbers are None and its tuples are empty.
 
     Attributes:
         character: as it stands in the text.
@@ -101,15 +97,22 @@ def explain(stored: Stored, text: str) -> Explanation:
         raise ValueError(
             f"text must have at least two characters, got {text!r}: the first has nothing before it"
         )
-    with _last_memory(model) as memory:
+    memories = [m for m in model.modules() if isinstance(m, RoutedMemory)][-1:]
+    seen: list[Tensor] = []
+    hooks = [m.register_forward_pre_hook(lambda _, x: seen.append(x[0])) for m in memories]
+    try:
         routed = model.routed(tokens[:, :-1])
+    finally:
+        for hook in hooks:
+            hook.remove()
     given = routed.logits[0].double().exp()  # in float32 small ones would be zero
     of_target = given.gather(-1, tokens[0, 1:, None]).squeeze(-1).tolist()
     weights = torch.zeros(len(given), model.gate.places)
     weights.scatter_(-1, routed.gate.index[0], routed.gate.weight[0])
     weights = passed_on(weights, model.known(tokens[:, :-1])[0] >= 0, model.config)
     tiles = [route.index[0, :, 0].tolist() for route in routed.routes]
-    slots = _slots(*memory) if memory else []
+    read = [memory_reading(memory, x).read[0] for memory, x in zip(memories, seen, strict=True)]
+    slots = [head.argmax(dim=-1).tolist() for heads in read for head in heads]
     leaders, best = weights.argmax(dim=-1).tolist(), stored.decode(given.argmax(dim=-1))
     rows = [Explained(text[0], None, None, None, (), (), ())]
     rows += [
@@ -143,24 +146,3 @@ def passed_on(weights: Tensor, known: Tensor, config: LookupConfig) -> Tensor:
         weights[:, config.lower(place)] += weights[:, place] * ~known[:, place]
         weights[:, place] *= known[:, place]
     return weights
-
-
-@contextmanager
-def _last_memory(model: LookupLM) -> Iterator[list]:
-    # fills a list with the network's last routed memory and what it is given; no memory, no list
-    found: list = []
-    layers = [m for m in model.modules() if isinstance(m, RoutedMemory)]
-    if not layers:
-        yield found
-        return
-    handle = layers[-1].register_forward_pre_hook(
-        lambda layer, given: found.extend((layer, given[0]))
-    )
-    try:
-        yield found
-    finally:
-        handle.remove()
-
-
-def _slots(layer: RoutedMemory, x: Tensor) -> list[list[int]]:
-    return memory_reading(layer, x).read[0].argmax(dim=-1).tolist()
