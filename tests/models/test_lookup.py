@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from tests import reference
 from tests.models.small import FOLDS, NETWORK, ORDER, VOCAB, chain, lookup_model
 from trix.counts.context import ContextMemory
-from trix.counts.match import ECHOES
 from trix.counts.match import REACH as HEARD
 from trix.counts.words import ADDRESSES, REACH
 from trix.experiments.lookup import weights
@@ -171,65 +170,42 @@ def test_a_gate_without_a_network_knows_the_latest_three_characters():
         assert torch.allclose(later[:, at], whole[:, 4 + at], rtol=0, atol=1e-12) == same
 
 
-@pytest.mark.parametrize("network", [NETWORK, None])
-def test_an_order_that_is_dropped_is_neither_found_nor_asked(network):
-    model = _model(network=network)
-    tokens = _tokens(2, 13)
-    before = model.routed(tokens)
-    read, places = [], model.memory.addresses(tokens)
-    model.memory.read = lambda address, left_out=None, read_it=model.memory.read: (
-        read.append(address.clone()) or read_it(address, left_out)
-    )
-    model.drop("order 3")
-    model.drop("order 1")
-    after = model.routed(tokens)
-    assert (read[0][..., [0, 2]] == -1).all()
-    assert torch.equal(read[0][..., [1, 3]], places[..., [1, 3]])
-    weight = torch.zeros_like(after.gate.weight).scatter(-1, after.gate.index, after.gate.weight)
-    assert not weight[..., [0, 2]].any()
-    assert not torch.allclose(after.logits, before.logits)
-    model.restore("order 1")
-    model.restore("order 3")
+@pytest.mark.parametrize(
+    ("table", "below", "kind"),
+    [
+        ("order 3", "order 2", {"network": NETWORK}),
+        ("order 4", "order 3", {"words": True}),
+        ("pair", "word", {"network": NETWORK, "words": True}),
+        ("pair", "word", {"words": True}),
+        ("echo", "order 5", {"network": NETWORK, "echoes": True, "order": 6}),
+        ("refrain", "echo", {"echoes": True, "order": 6}),
+    ],
+)
+def test_a_table_that_is_dropped_says_what_the_one_that_it_asks_says(table, below, kind):
+    model = _model(**kind)
+    tokens, tables = _tokens(2, 60), list(model.config.tables)
+    place, lower = tables.index(table), tables.index(below)
+    assert model.config.lower(place) == lower
+    before, whole = model.routed(tokens), model.read(tokens)
+    assert not torch.equal(whole.probabilities[..., place, :], whole.probabilities[..., lower, :])
+    model.drop(table)
+    assert model.dropped == {table}
+    after, routed = model.read(tokens), model.routed(tokens)
+    assert torch.equal(after.probabilities[..., place, :], after.probabilities[..., lower, :])
+    assert not after.evidence[..., place, :].any()
+    assert (model.known(tokens)[..., place] == -1).all()
+    others = list(range(place))
+    assert torch.equal(after.probabilities[..., others, :], whole.probabilities[..., others, :])
+    assert torch.equal(after.evidence[..., others, :], whole.evidence[..., others, :])
+    weight = torch.zeros_like(routed.gate.weight)
+    weight.scatter_(-1, routed.gate.index, routed.gate.weight)
+    assert not weight[..., place].any()
+    assert not torch.allclose(routed.logits, before.logits)
+    model.restore(table)
     restored = model.routed(tokens)
     assert torch.equal(restored.logits, before.logits)
     assert torch.equal(restored.gate.index, before.gate.index)
     assert model.dropped == frozenset()
-
-
-@pytest.mark.parametrize("network", [NETWORK, None])
-def test_a_word_table_that_is_dropped_says_what_the_one_below_says(network):
-    model = _model(network=network, words=True)
-    tokens = _tokens(2, 30)
-    before, whole = model.routed(tokens), model.read(tokens)
-    model.drop("pair")
-    after = model.read(tokens)
-    pair, word = model.config.tables.index("pair"), model.config.tables.index("word")
-    assert model.config.lower(pair) == word
-    assert torch.equal(after.probabilities[..., pair, :], whole.probabilities[..., word, :])
-    assert not after.evidence[..., pair, :].any()
-    others = [n for n in range(len(model.config.tables)) if n != pair]
-    assert torch.equal(after.probabilities[..., others, :], whole.probabilities[..., others, :])
-    assert not torch.allclose(model(tokens), before.logits)
-    model.restore("pair")
-    assert torch.equal(model(tokens), before.logits)
-
-
-@pytest.mark.parametrize("name", ECHOES)
-def test_an_echo_that_is_dropped_says_what_the_one_that_it_asks_says(name):
-    model = _model(network=NETWORK, echoes=True, order=6)
-    tokens = _tokens(2, 60)
-    before, whole = model.routed(tokens), model.read(tokens)
-    model.drop(name)
-    after, place = model.read(tokens), model.config.tables.index(name)
-    below = model.config.lower(place)
-    assert model.config.tables[below] == {"echo": "order 5", "refrain": "echo"}[name]
-    assert not torch.equal(whole.probabilities[..., place, :], whole.probabilities[..., below, :])
-    assert torch.equal(after.probabilities[..., place, :], after.probabilities[..., below, :])
-    assert not after.evidence[..., place, :].any()
-    assert (model.known(tokens)[..., place] == -1).all()
-    assert not torch.allclose(model(tokens), before.logits)
-    model.restore(name)
-    assert torch.equal(model(tokens), before.logits)
 
 
 def test_a_model_with_echoes_reads_them_off_the_text_itself():
@@ -291,15 +267,7 @@ def test_a_long_text_in_pieces_knows_what_one_pass_knows(echoes):
     assert (words < 0).any(dim=1).all()
 
 
-def test_the_last_place_cannot_be_dropped():
-    model = _model(order=1)
-    before = model(_tokens(2, 5))
-    with pytest.raises(ValueError, match="the last one"):
-        model.drop("order 1")
-    assert torch.equal(model(_tokens(2, 5)), before)
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[-1]])
 def test_greedy_generation_equals_repeated_full_passes(kind):
     model = _model(**kind).train()
     prompt = _tokens(2, 3)
@@ -309,18 +277,6 @@ def test_greedy_generation_equals_repeated_full_passes(kind):
     assert torch.equal(model.generate(prompt, 21, temperature=0), expected)
     assert torch.equal(model.generate(prompt, 0), prompt)
     assert model.training
-
-
-def test_sampling_follows_the_distribution_and_the_generator():
-    model = _model()
-    prompt = _tokens(1, 4).expand(4000, -1)
-    first, again = (
-        model.generate(prompt, 1, 0.7, torch.Generator().manual_seed(1))[:, -1] for _ in range(2)
-    )
-    assert torch.equal(first, again)
-    share = torch.bincount(first, minlength=VOCAB) / 4000
-    expected = torch.softmax(model(prompt[:1])[0, -1] / 0.7, dim=-1)
-    torch.testing.assert_close(share.double(), expected, rtol=0, atol=0.04)
 
 
 @pytest.mark.parametrize("kind", KINDS)
