@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from trix.lab.corpus import Corpus
+from trix.lab.fit import TrainRequest
 from trix.lab.recipes import PROTOCOLS, check_parameters, choose, preset, protocol
 
 HALF: Any = 0.5
+CATS = Corpus("cats", "made up", "the cat sat on the mat")
 CONSTANTS = Path(__file__).parents[2] / "book" / "constants.toml"
 
 
@@ -93,6 +96,7 @@ def test_each_budget_gets_its_own_value():
         (lambda: check_parameters("fast", 0), ValueError, "budget must be one of"),
         (lambda: check_parameters("quick", -1), ValueError, "seed must be at least 0, got -1"),
         (lambda: check_parameters("quick", 2**63), ValueError, r"below 2\*\*63, got 9223372036"),
+        (lambda: TrainRequest("tables", CATS, seed=2**63), ValueError, "seed must be below"),
         (lambda: check_parameters("quick", HALF), TypeError, "seed must be an integer, got 0.5"),
         (lambda: check_parameters("quick", True), TypeError, "seed must be an integer, got True"),
     ],

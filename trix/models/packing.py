@@ -34,8 +34,10 @@ def save_packed(model: CharLM, path: Path) -> dict[str, int]:
 
     >>> from tempfile import TemporaryDirectory
     >>> from trix.lab import LMConfig
+    >>> model = CharLM(LMConfig(layers=1, ffn="trix"))
     >>> with TemporaryDirectory() as name:
-    ...     save_packed(CharLM(LMConfig(layers=1, ffn="trix")), Path(name, "model"))["ternary"]
+    ...     save_packed(model, Path(name, "model"))["ternary"]
+    ...     load_packed(model, Path(name, "model"))
     32768
 
     Args:

@@ -150,7 +150,7 @@ class Stored(NamedTuple):
 
 
 def save_model(folder: Path, model: LookupLM, alphabet: str, about: dict[str, Any]) -> None:
-    """Write a model and its tables to a folder, all of it or nothing.
+    """Write a model and its tables to a folder, all of it or nothing; `load_model` has an example.
 
     Args:
         folder: made if needed; a model already there is replaced.
