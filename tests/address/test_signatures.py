@@ -219,8 +219,7 @@ def test_any_sequence_of_edits_does_what_lists_do(numbers):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # ten thousand take long where other processes run as well
-@settings(max_examples=10_000, derandomize=True, database=None)
+@settings(max_examples=2_000, derandomize=True, database=None)
 @given(sequences)
-def test_ten_thousand_sequences_of_edits_do_what_lists_do(numbers):
+def test_two_thousand_sequences_of_edits_do_what_lists_do(numbers):
     _as_lists_do(numbers)
