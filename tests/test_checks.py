@@ -98,9 +98,10 @@ def test_a_module_loads_what_was_saved_under_old_names_wherever_it_stands():
             self.old = nn.Parameter(torch.zeros(1))
             checks.renamed(self, {"before": "new"})
 
-    model = nn.Sequential(Renamed())
+    part = Renamed()
+    model = nn.Sequential(part)
     saved = {"0.before.weight": torch.ones(2, 1), "0.old": torch.ones(1)}
     model.load_state_dict(saved)
-    assert model[0].new.weight.tolist() == [[1], [1]]
-    assert model[0].old.item() == 1
+    assert part.new.weight.tolist() == [[1], [1]]
+    assert part.old.item() == 1
     model.load_state_dict(model.state_dict())  # the new names still do

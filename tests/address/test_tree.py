@@ -122,7 +122,8 @@ def test_a_tile_weighs_in_its_clusters_by_how_often_it_wins():
     x, signatures = routing_case(tokens=200)
     router = TreeRouter(13, 7, (3, 5)).double()
     router.rebuild(signatures, x.bfloat16())  # samples may come in another dtype
-    wins = flat_route(x.bfloat16().double(), signatures).index.flatten().bincount(minlength=13).double() + 1
+    won = flat_route(x.bfloat16().double(), signatures).index.flatten()
+    wins = won.bincount(minlength=13).double() + 1
     top, leaves = router.levels(signatures)
     for number, row in enumerate(top.signatures):
         mine = leaves.parent == number
