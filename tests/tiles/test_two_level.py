@@ -218,3 +218,18 @@ def test_an_address_costs_the_bits_of_the_cells():
     assert layer.address_bits(x) == pytest.approx(4.0)
     layer.threshold.copy_(_margins(layer, x).sort().values[29])  # 30 are above
     assert layer.address_bits(x) == pytest.approx(3.0)
+
+
+def test_a_state_that_was_saved_under_old_names_still_loads():
+    layer, fresh, x = _adaptive(), _adaptive(threshold=-1.0), tokens(9)
+    with torch.no_grad():
+        fresh.fine_activation.spline.knots.zero_()
+        fresh.bodies.activation.spline.knots.zero_()
+    state = layer.state_dict()
+    old = {
+        k.replace("fine_activation", "fine_bend").replace(".activation.", ".bend."): state[k]
+        for k in state
+    }
+    assert old.keys() != state.keys()
+    fresh.load_state_dict(old)
+    assert torch.equal(fresh(x), layer(x))

@@ -195,12 +195,8 @@ def route_groups(
 ) -> Route:
     """Return a route with the `top_k` best entries of each group, `[..., groups · top_k]`.
 
-    Args:
-        x: tokens `[..., dim]`.
-        signatures: of all groups, one after another, `[groups · entries, dim]`.
-        groups: how many codebooks.
-        top_k: entries of each.
-        temperature: of the blend within a group.
+    The signatures are those of all groups, one after another, `[groups · entries, dim]`; the
+    temperature is that of the blend within a group.
     """
     entries = len(signatures) // groups
     parts = [flat_route(x, rows, top_k, temperature) for rows in signatures.split(entries)]

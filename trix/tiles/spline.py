@@ -20,6 +20,9 @@ from trix.address.packed import pack, unpack
 from trix.address.ternary import row_scale, ternarize
 from trix.checks import floating, indices, last_dim, one_of, positive, shape, typed
 
+Axes = tuple[Tensor, ...]
+"""One tensor for each input of a spline."""
+
 SAMPLES = 8
 """A cell's line is fitted to this many points along each axis."""
 
@@ -113,9 +116,7 @@ class SplineBank(nn.Module):
     def _table(self) -> Tensor:
         return getattr(self, self.trained)
 
-    def _read(
-        self, table: Tensor, which: Tensor, cell: tuple[Tensor, ...], place: tuple[Tensor, ...]
-    ) -> Tensor:
+    def _read(self, table: Tensor, which: Tensor, cell: Axes, place: Axes) -> Tensor:
         # from cells, int64, and the places in them, 0 … 1, axis by axis
         raise NotImplementedError
 
@@ -141,9 +142,7 @@ class KnotSpline(SplineBank):
     def _numbers(self) -> tuple[int, ...]:
         return ((self.cells + 1) ** self.dims,)
 
-    def _read(
-        self, table: Tensor, which: Tensor, cell: tuple[Tensor, ...], place: tuple[Tensor, ...]
-    ) -> Tensor:
+    def _read(self, table: Tensor, which: Tensor, cell: Axes, place: Axes) -> Tensor:
         across = self.cells + 1
         if self.dims == 1:
             first = which * across + cell[0]
@@ -185,9 +184,7 @@ class LineSpline(SplineBank):
     def _numbers(self) -> tuple[int, ...]:
         return self.cells**self.dims, 1 + self.dims
 
-    def _read(
-        self, table: Tensor, which: Tensor, cell: tuple[Tensor, ...], place: tuple[Tensor, ...]
-    ) -> Tensor:
+    def _read(self, table: Tensor, which: Tensor, cell: Axes, place: Axes) -> Tensor:
         inside = cell[0] if self.dims == 1 else cell[0] * self.cells + cell[1]
         first = (which * self.cells**self.dims + inside) * (1 + self.dims)
         y, *slopes = read(table, [first + number for number in range(1 + self.dims)], which)
@@ -243,11 +240,7 @@ class TernarySpline(LineSpline):
     base is large.
 
     Args:
-        splines: how many.
-        cells: along each axis.
-        dims: inputs of each spline, 1 or 2.
-        low: where the first cell begins.
-        high: where the last one ends. Inputs outside `low … high` are read at the nearer end.
+        splines, cells, dims, low, high: those of `SplineBank`.
         scale: what shares a scale: "cell", the 1 + dims numbers of a cell; "tile", all numbers of
             `per_tile` neighbouring splines; "layer", the whole bank.
         per_tile: how many splines a tile has.

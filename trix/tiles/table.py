@@ -215,17 +215,7 @@ def fused_read(
     """Return what the compiled loop reads, or None where it does not serve.
 
     It serves float32 inputs and uint8 codes on the CPU, with float32 entries, when all read one
-    spline or `which` has their shape.
-
-    Args:
-        x: `[..., dims]`, or `[...]` for one.
-        which: int64.
-        lead: the shape `[...]`.
-        entries: `[splines, levels ** dims]`.
-        cut: the quantizer.
-
-    Raises:
-        IndexError: a code or `which` is out of range.
+    spline or `which` has their shape `lead`. It raises `IndexError` as `LookupTable.read` does.
     """
     if torch.compiler.is_compiling():
         return None
