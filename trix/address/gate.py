@@ -15,8 +15,8 @@ REACH = 4.0
 def cell_of(x: Tensor, knots: int, low: float, high: float) -> tuple[Tensor, Tensor]:
     """Return the cell each number falls in, int64, and its place in the cell, 0 … 1 inside.
 
-    Numbers outside `low … high` belong to the first or the last cell, at a place below 0 or above
-    1. NaN belongs to the first cell, at a place that is NaN.
+    Numbers outside `low … high` belong to the outer cells, at places outside 0 … 1; NaN belongs to
+    the first cell, at a place that is NaN.
     """
     at = (x - low) * ((knots - 1) / (high - low))
     # clamped before and after the cast: an infinity or a NaN casts to no integer in particular
@@ -34,7 +34,6 @@ class ScoreGate(nn.Module):
         knots: how many, at least two.
 
     Raises:
-        TypeError: a count is not an integer.
         ValueError: a count is too small.
 
     Example:

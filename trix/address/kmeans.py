@@ -15,24 +15,16 @@ SEED = 20
 def balanced_kmeans(
     points: Tensor, sizes: list[list[int]], weights: Tensor | None = None
 ) -> Tensor:
-    """Split groups of points into clusters of given sizes; the same call gives the same split.
+    """Split groups of points `[points, dim]` into clusters of given sizes, always the same way.
 
     Lloyd's rounds, with one change: a full cluster takes no more. Each point asks for the nearest
-    centre that has room, and a centre asked by too many takes those that would lose most by
-    going elsewhere. Whoever is left asks again. (Malinen and Fränti 2014 solve this assignment
-    exactly, at a cost that grows with the cube of the points.)
+    centre that has room, and a centre asked by too many takes those that would lose most by going
+    elsewhere. Whoever is left asks again. (Malinen and Fränti 2014 solve this assignment exactly,
+    at a cost that grows with the cube of the points.)
 
-    Args:
-        points: `[points, dim]`, group after group.
-        sizes: for each group, the sizes of its clusters.
-        weights: how much each point counts in its centre, `[points]`, positive; equal if absent.
-
-    Returns:
-        The cluster of each point, int64 `[points]`, numbered from the first cluster of the first
-        group to the last of the last.
-
-    Raises:
-        ValueError: a size below 1, or sizes that do not add up to the points.
+    The points stand group after group; `sizes` are those of each group's clusters, and `weights`
+    `[points]` say how much each point counts in its centre. Returned is each point's cluster,
+    numbered through all groups.
     """
     room = torch.tensor([size for row in sizes for size in row], device=points.device)
     if not sizes or not all(sizes) or room.min() < 1:
@@ -110,11 +102,9 @@ def _assign(nearness: Tensor, group: Tensor, sizes: list[list[int]], room: Tenso
 class Blocks(NamedTuple):
     """Where each visit stands once visits are sorted by owner and cut into blocks.
 
-    Attributes:
-        visit: the visit at each place, int64 `[blocks, rows]`. The last block of an owner is filled
-            up with visits of others, whose results nobody collects.
-        owner: the one whose visits stand in each block, int64 `[blocks]`.
-        place: where each visit stands, int64 `[visits]`, counted through all blocks.
+    `visit [blocks, rows]` is the visit at each place; an owner's last block is filled up with
+    visits of others, whose results nobody collects. `owner [blocks]` is whose visits stand in a
+    block, and `place [visits]` where each visit stands, counted through all blocks.
     """
 
     visit: Tensor
@@ -127,15 +117,11 @@ class Blocks(NamedTuple):
 
 
 def blocks_of(visits: Tensor, owners: int, rows: int) -> Blocks:
-    """Sort visits by owner into blocks of `rows`.
+    """Sort the visits to some owners, int64 `[visits >= 1]`, into blocks of `rows`.
 
     The number of blocks has a bound that does not depend on who is visited, so a compiled graph
-    needs no break and no device has to be waited for.
-
-    Args:
-        visits: the owner that each visit goes to, int64 `[visits >= 1]`.
-        owners: how many there are.
-        rows: visits per block; longer blocks hold more padding, shorter ones name more owners.
+    needs no break and no device has to be waited for. Longer blocks hold more padding, shorter ones
+    name more owners.
     """
     # the queue holds the visits owner by owner; each owner's begin there at `begin`
     queue = visits.argsort(stable=True)

@@ -21,12 +21,7 @@ def load_balance(route: Route, tiles: int) -> Tensor:
     With fᵢ the share of reads that tile i got and pᵢ its mean standing (the logistic function of
     the score, in units of the scores' root mean square, over all tokens), it is Σ (tiles · fᵢ − 1)
     · pᵢ: the loss of Switch Transformers (Fedus et al. 2022) less its value at even use, computed
-    from the chosen tiles alone. Even use costs nothing, and then nothing is pushed; the counts fᵢ
-    have no gradient, the standings have.
-
-    Args:
-        route: of at least one token.
-        tiles: how many there are to choose from.
+    from the chosen tiles alone. The counts fᵢ have no gradient, the standings have.
 
     Raises:
         ValueError: no token, or an index that is not among `tiles`.
@@ -121,10 +116,9 @@ def annealed(start: float, end: float, progress: float) -> float:
 
 
 def straight_through_weights(score: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """Return 1 for the first place and 0 for the others, with the gradient of the soft blend.
+    """Return 1 for the first of `[..., k]` and 0 else, with the gradient of `blend_weights`.
 
-    For scores `[..., k]`, the best first as in a `Route`; the soft blend is `blend_weights`. To
-    know that gradient every tile is read: it costs as much as soft routing (Bengio et al. 2013).
+    To know that gradient every tile is read: it costs as much as soft routing.
     """
     soft = blend_weights(score, temperature)
     first = torch.zeros_like(soft)

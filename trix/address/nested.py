@@ -22,17 +22,7 @@ class NestedRouter(TreeRouter):
     aggregate". So there is nothing to rebuild and nothing to save, and a layer can train through it
     from the first step: the tiles of a cluster grow alike because they are read together. What it
     finds is not what a flat search finds, until training has made it so; a `TreeRouter` fitted to
-    a trained layer is the better index.
-
-    Args:
-        tiles: how many tiles.
-        dim: input features.
-        branching: the most children of a node at each level, from the top.
-        beam: nodes kept at each level.
-
-    Raises:
-        TypeError: a number is not an integer.
-        ValueError: a number below 1, or levels without room for all tiles.
+    a trained layer is the better index. Arguments and errors are those of `TreeRouter`.
 
     Example:
         >>> router = NestedRouter(tiles=6, dim=8, branching=(2, 3))

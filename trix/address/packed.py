@@ -1,13 +1,10 @@
 r"""Packed ternary values: two bits per weight, and a product that reads them as they lie.
 
-Four values share a byte, the first in its lowest bits: 0 is `00`, 1 is `01`, −1 is `11`, and `10`
-does not occur. A matrix takes a sixteenth of its float32 bytes. A product with one vector spends
-its time on fetching the matrix, so it gets faster too; BitNet b1.58 (Ma et al. 2024) and bitnet.cpp
-(Wang et al. 2025) argue for ternary weights on these grounds.
-
-T-MAC (Wei et al. 2024) looks partial sums up in tables. Here the values are computed: shift a pair
-of bits to the top of a machine word, and read the word as a floating number. The pair is then the
-sign and the highest bit of the exponent: `00` reads 0, `01` reads 2 and `11` reads −2.
+Four values share a byte, the first in its lowest bits: 0 is `00`, 1 is `01` and −1 is `11`. A
+product with one vector spends its time on fetching the matrix, so it gets faster too (BitNet b1.58,
+Ma et al. 2024; bitnet.cpp, Wang et al. 2025). Nothing is looked up: a pair of bits that is shifted
+to the top of a machine word *is* a floating number, sign and highest bit of the exponent: `00`
+reads 0, `01` reads 2 and `11` reads −2.
 """
 
 import functools
@@ -26,17 +23,13 @@ _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def pack(ternary: Tensor) -> Tensor:
-    """Pack ternary values, four per byte along the last axis.
+    """Pack values `[..., length]` that are −1, 0 or 1, four per byte: `[..., ceil(length / 4)]`.
 
-    Args:
-        ternary: `[..., length]` of any floating or integer dtype, every value −1, 0 or 1.
-
-    Returns:
-        `[..., ceil(length / 4)]`, uint8; the unused bits of a last byte are 0.
+    The unused bits of a last byte are 0.
 
     Raises:
         TypeError: the dtype is neither floating, nor uint8, nor a signed integer.
-        ValueError: no axis, or a value other than −1, 0 and 1.
+        ValueError: no axis, or another value.
 
     Example:
         >>> pack(torch.tensor([1, 0, -1, 0, 1])).tolist()
@@ -57,12 +50,7 @@ def pack(ternary: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor, length: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the ternary values that `pack` packed.
-
-    Args:
-        packed: `[..., ceil(length / 4)]`, uint8.
-        length: how many values a row has: the last axis of what is returned.
-        dtype: what to return them as: any floating dtype, or a signed integer.
+    """Return the `[..., length]` that `pack` packed, in any floating dtype or a signed integer one.
 
     Raises:
         TypeError: `packed` is not uint8, or `dtype` cannot hold −1.
@@ -98,8 +86,8 @@ def _decode(packed: Tensor, length: int, dtype: torch.dtype) -> Tensor:
 def kernel(dtype: torch.dtype) -> Callable[..., Any] | None:
     """Return the compiled product for float32 or float64, or None where numba is not installed.
 
-    It maps `packed [rows, bytes]`, `scale [rows, 1]` and `x [batch, dim]`, NumPy arrays that are
-    C-contiguous, to `[batch, rows]`. The first call compiles, in about a second.
+    It maps `packed [rows, bytes]`, `scale [rows, 1]` and `x [batch, dim]`, C-contiguous arrays, to
+    `[batch, rows]`. The first call compiles, in about a second.
     """
     try:
         numba = importlib.import_module("numba")
@@ -152,9 +140,8 @@ class PackedTernary(nn.Module):
         scale: finite floating `[rows, 1]`; ones if not given.
 
     Raises:
-        TypeError: `ternary` has a dtype that `pack` refuses, or `scale` is not floating.
-        ValueError: a shape is wrong, `ternary` holds another value, or `scale` is not finite.
-            `load_state_dict` raises it too, for bytes that are not the codes of `dim` values.
+        TypeError: `ternary` has a dtype that `pack` refuses, or `scale` or `x` is not floating.
+        ValueError: a shape or a value is not as said; in `load_state_dict` too.
 
     Example:
         >>> layer = PackedTernary.from_weights(torch.tensor([[2.0, 0.1, -4.0]]))
@@ -182,10 +169,9 @@ class PackedTernary(nn.Module):
     def from_weights(
         cls, weights: Tensor, threshold: float = 0.5, relative: bool = True
     ) -> "PackedTernary":
-        """Pack `ternarize(weights, threshold, relative)` with its `row_scale`.
+        """Pack floating weights `[rows, dim]` by `ternarize`, with their `row_scale`.
 
-        The scale is float32, or float64 for float64 weights. What is refused is what `ternarize`
-        refuses, and weights that are not `[rows, dim]` or not finite.
+        The scale is float32, or float64 for float64 weights.
         """
         ternary = ternarize(weights.detach(), threshold, relative)
         dtype = _computed_in(weights)
@@ -201,16 +187,11 @@ class PackedTernary(nn.Module):
         return _decode(self.packed, self.dim, self.scale.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x @ (scale * ternary).T`, `[..., rows]`, without a gradient.
+        """Return `x @ (scale * ternary).T`, `[..., rows]` in the dtype of `x`, without a gradient.
 
-        It has the dtype of `x`, and is computed in float64 for float64 and in float32 for every
-        other. NaN and infinity come out as they do from the dense product. Without numba, or away
-        from the CPU, the matrix is unpacked and multiplied by torch: the same values up to
-        rounding, but slower than a dense matrix.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: it is not `[..., dim]`.
+        It is computed in float64 for float64 and in float32 for every other dtype. NaN and infinity
+        come out as they do from the dense product. Without numba, or away from the CPU, the matrix
+        is unpacked for torch: the same values up to rounding, but slower than a dense matrix.
         """
         tokens("x", x, self.dim)
         dtype = _computed_in(x)

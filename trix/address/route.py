@@ -34,11 +34,10 @@ class Route(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """What a layer read, and where: `output` is `[..., dim]`.
+    """What a layer read, `[..., dim]`, and where.
 
     Example:
-        >>> route = flat_route(torch.ones(1, 2), torch.eye(2))
-        >>> Routed(torch.zeros(1, 2), route).output.shape
+        >>> Routed(torch.zeros(1, 2), flat_route(torch.ones(1, 2), torch.eye(2))).output.shape
         torch.Size([1, 2])
     """
 
@@ -65,15 +64,9 @@ class RoutedLayer(Protocol):
 
 
 def blend_weights(score: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """Return `softmax(score / temperature)` over the last axis.
+    """Return `softmax(score / temperature)` over the last axis of `[..., k]`.
 
-    Args:
-        score: `[..., k]`.
-        temperature: a positive number, or a tensor of positive numbers that may be learned. Small
-            temperatures approach the hard choice; large ones blend evenly.
-
-    Raises:
-        ValueError: a temperature is not positive and finite.
+    Small temperatures approach the hard choice, large ones blend evenly.
     """
     check_temperature(temperature)
     # shifted first: dividing by a tiny temperature must not end in a difference of infinities
@@ -103,23 +96,19 @@ def flat_route(
     """Send each token to the `top_k` tiles whose signatures match it best.
 
     Every token is compared with every signature: `tokens × tiles × dim` multiplications. Among
-    equal scores the lower tile wins, so that a route is the same on every run.
+    equal scores the lower tile wins, so that a route is the same on every run. A token with a NaN
+    gets NaN scores and weights, and some valid index; its neighbours are untouched.
 
     Args:
         x: tokens, `[..., dim]`.
-        signatures: one row per tile, `[tiles, dim]`.
+        signatures: finite, `[tiles, dim]`.
         top_k: how many tiles each token reads.
-        temperature: of the blend among the chosen tiles, see `blend_weights`.
+        temperature: of the blend among the chosen tiles, a number or a tensor, positive and finite.
         bias: added to the scores for the choice alone, `[tiles]`: loss-free balancing.
-
-    Returns:
-        A `Route` with one level. A token with a NaN gets NaN scores and weights, and some valid
-        index; its neighbours are untouched.
 
     Raises:
         TypeError: `top_k` is not an integer.
-        ValueError: shapes do not fit, signatures are not finite, `top_k` is not in `1 … tiles`,
-            or a bad temperature.
+        ValueError: anything else is not as said.
     """
     check_signatures(signatures)
     tiles, dim = signatures.shape
@@ -144,13 +133,9 @@ def check_signatures(
 
 
 def best(scores: Tensor, k: int) -> Tensor:
-    """Return the places of the `k` highest scores, `[..., k]`, the lower place first among equals.
+    """Return the places of the `k` highest of `[..., n]`, the lower place first among equals.
 
     A NaN counts as higher than every number; in which order several do is left open.
-
-    Args:
-        scores: `[..., n]`, outside the gradient.
-        k: 1 … n.
     """
     if k == 1:
         return scores.argmax(dim=-1, keepdim=True)

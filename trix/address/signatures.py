@@ -14,15 +14,10 @@ from trix.checks import instance, place, positive, shape
 class SignatureRows(nn.Module):
     """A table of ternary signatures that is learned, and edited row by row.
 
-    A row is the ternary cut of a trained row of real numbers, each cut by its own mean size, so
-    that no row depends on another. A frozen row is kept in a buffer and chosen by `torch.where`: no
+    A row is the ternary cut of a trained row of real numbers, normal at initialization with
+    standard deviation 1/√dim. A frozen row is kept in a buffer and chosen by `torch.where`: no
     gradient, momentum or weight decay can reach it, and it is bit-identical after training and
-    after loading. Every edit is written down, can be undone, and is saved with the rows. At
-    initialization rows are normal, with standard deviation 1/√dim, as weights are.
-
-    Args:
-        tiles: rows.
-        dim: columns.
+    after loading. Every edit is written down, can be undone, and is saved with the rows.
 
     Attributes:
         tags: the names that edited rows were given, by tile.
@@ -30,7 +25,7 @@ class SignatureRows(nn.Module):
     Raises:
         IndexError: a method is asked for a tile that is not there.
         TypeError: a count or a tile is not an integer.
-        ValueError: a count below 1.
+        ValueError: a count below 1, and as `EditableSignatures` says.
 
     Example:
         >>> rows = SignatureRows(tiles=4, dim=3)
@@ -62,8 +57,8 @@ class SignatureRows(nn.Module):
     def latent(self) -> Tensor:
         """Return the trained rows in units of their own scale, `[tiles, dim]`, before the cut.
 
-        What `ternary_pull` and `sparsity` are for: in these units −1, 0 and 1 are what the
-        cut makes of them.
+        For `ternary_pull` and `sparsity`: in these units −1, 0 and 1 are what the cut makes of
+        them.
         """
         return self.raw / row_scale(self.raw, ternarize(self.raw)).detach().clamp(min=1e-12)
 
@@ -86,11 +81,7 @@ class SignatureRows(nn.Module):
 
     @torch.no_grad()
     def thaw(self, tile: int) -> None:
-        """Let a tile's signature learn again, from where it stands.
-
-        Raises:
-            ValueError: it is not frozen.
-        """
+        """Let a tile's signature learn again, from where it stands; it must be frozen."""
         self.check_tile(tile)
         if not self.is_frozen[tile]:
             raise ValueError(f"expected a frozen tile, got {tile}, which is not")
@@ -100,11 +91,7 @@ class SignatureRows(nn.Module):
 
     @torch.no_grad()
     def undo(self) -> dict[str, Any]:
-        """Take back the latest edit and return it: its row is as it was before, learning included.
-
-        Raises:
-            ValueError: nothing is left to undo.
-        """
+        """Take back the latest edit and return it: its row is as it was, learning included."""
         if not self._edits:
             raise ValueError("expected an edit to undo, got none")
         edit = self._edits.pop()
@@ -184,13 +171,14 @@ class EditableSignatures:
     """What a layer can do whose signatures are rows of their own: edit them, one by one.
 
     A tile's row is replaced, frozen or thawed; what the tile reads is untouched. A fitted
-    `TreeRouter` is to be rebuilt afterwards, since its upper levels were made for the rows of
-    before; a `NestedRouter` follows by itself. Source: the surgery of the P0 summary, whose names
-    these are.
+    `TreeRouter` is to be rebuilt afterwards; a `NestedRouter` follows by itself. Source: the
+    surgery of the P0 summary, whose names these are.
 
     Raises:
         IndexError: a method is asked for a tile that is not there.
-        TypeError: the tile is not an integer.
+        TypeError: the tile is not an integer, a signature no tensor, or a tag no string.
+        ValueError: a signature is not ternary of `[dim]`, a tile to unfreeze is not frozen, or
+            nothing is left to undo.
     """
 
     @property
@@ -201,18 +189,10 @@ class EditableSignatures:
     def insert_signature(
         self, tile_idx: int, signature: Tensor, freeze: bool = True, tag: str = ""
     ) -> None:
-        """Give a tile another signature.
+        """Give a tile another signature, `[dim]`, every number −1, 0 or 1, and a name for it.
 
-        Args:
-            tile_idx: the tile. Where it is frozen the new row takes its place, and `freeze=False`
-                thaws it.
-            signature: `[dim]`, every number −1, 0 or 1.
-            freeze: whether training must leave the new row alone.
-            tag: a name for it.
-
-        Raises:
-            TypeError: the signature is no tensor, or the tag no string.
-            ValueError: the signature is not `[dim]`, or not ternary.
+        Where the tile is frozen the new row takes its place; `freeze=False` lets training change
+        it.
         """
         self.rows.insert(tile_idx, signature, freeze, tag)
 
@@ -221,11 +201,7 @@ class EditableSignatures:
         self.rows.freeze(tile_idx)
 
     def unfreeze_signature(self, tile_idx: int) -> None:
-        """Let a tile's signature learn again, from where it stands.
-
-        Raises:
-            ValueError: it is not frozen.
-        """
+        """Let a tile's signature learn again, from where it stands."""
         self.rows.thaw(tile_idx)
 
     def is_frozen(self, tile_idx: int) -> bool:
@@ -236,9 +212,8 @@ class EditableSignatures:
     def get_signature_analysis(self, tile_idx: int) -> dict[str, Any]:
         """Return what a tile's signature asks for.
 
-        Returns:
-            `tile_idx`; `positive_dims` and `negative_dims`, the features that it wants and whose
-            opposite it wants; `zero_count`, how many it does not care for; `frozen`; `tag`.
+        `tile_idx`; `positive_dims` and `negative_dims`, the features that it wants and whose
+        opposite it wants; `zero_count`, how many it does not care for; `frozen`; `tag`.
         """
         frozen, row = self.is_frozen(tile_idx), self.rows()[tile_idx].detach()
         return {

@@ -1,9 +1,7 @@
 """Where signatures come from: five sources, and four controls to measure them against.
 
-A layer of tiles asks its source two things: the effective signatures, given what the tiles are made
-of, and the route of some tokens. Three sources read the signatures off the tiles' own parameters,
-one learns them apart, one takes them from the data. The controls draw them at random, learn a
-standard router, hash a label, or choose at random; `Shuffled` swaps a trained source's addresses.
+A layer of tiles asks its source for the effective signatures, given what the tiles are made of, and
+for the route of some tokens.
 """
 
 import math
@@ -22,11 +20,9 @@ from trix.checks import at_most, fraction, integers, positive, shape
 class TileParts(NamedTuple):
     """What a tile of `TiledFFN` is made of, for a source to read.
 
-    Attributes:
-        bottleneck: the first matrix, `[tiles, rank, dim]`: the few directions that a tile looks at.
-        mix: from these to its hidden units, `[tiles, hidden, rank]`; `mix @ bottleneck` is what the
-            tile computes with.
-        spline: the hidden units' activations at their knots, `[tiles, hidden, knots]`.
+    The tile looks through its bottleneck `[tiles, rank, dim]`, mixes what it sees into hidden units
+    by `mix [tiles, hidden, rank]`, and has their activations' knots in `spline [tiles, hidden,
+    knots]`.
     """
 
     bottleneck: Tensor
@@ -50,15 +46,9 @@ class Source(nn.Module):
         bias: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> Route:
-        """Return the routes of tokens `[..., dim]`, see `flat_route`, which says what it raises.
+        """Return routes of tokens `[..., dim]` by what `rows` returned, see `flat_route`.
 
-        Args:
-            x: tokens.
-            rows: what `rows` returned.
-            top_k: tiles per token.
-            temperature: of the blend.
-            bias: on the choice alone, `[tiles]`.
-            labels: an integer per token, `[...]`, for a source that routes by it.
+        `labels`, an integer per token, `[...]`, are for a source that routes by them.
         """
         return flat_route(x, rows, top_k, temperature, bias)
 
@@ -67,10 +57,7 @@ class Source(nn.Module):
 
 
 class WeightSource(Source):
-    """From the computing weights: the sign of the column sum of the ternary first layer.
-
-    The notes' own proposal; chapter one does it by hand.
-    """
+    """From the computing weights: the sign of the column sum of the ternary first layer."""
 
     def rows(self, parts: TileParts) -> Tensor:
         return weight_signatures(parts.mix @ parts.bottleneck)
@@ -86,8 +73,7 @@ class BottleneckSource(Source):
 class SplineSource(Source):
     """From the spline: the vote of the hidden units, each as strong as its activation rises.
 
-    A unit whose spline falls from its first knot to its last votes for the opposite, and one whose
-    spline ends where it began does not vote. So the coefficients decide the address.
+    A unit whose spline falls from its first knot to its last votes for the opposite.
     """
 
     def rows(self, parts: TileParts) -> Tensor:
@@ -122,19 +108,10 @@ class _OwnRows(Source):
 class DataSource(_OwnRows):
     """From the data: the ternary cut of running means of the tokens that each tile read.
 
-    Online k-means, one step per `update`, with the decay of van den Oord et al. (2017). What all
-    tokens share is taken off first, for it cannot tell one from another. A tile that reads next to
-    nothing starts again at the token that its own tile matches worst. The rows are random until the
-    first update.
-
-    Args:
-        tiles: rows.
-        dim: columns.
-        decay: of the running means, in [0, 1).
-
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, or a decay outside [0, 1).
+    Online k-means, one step per `update`, with the decay in [0, 1) of van den Oord et al. (2017).
+    What all tokens share is taken off first, for it cannot tell one from another. A tile that reads
+    next to nothing starts again at the token that its own tile matches worst. The rows are random
+    until the first update.
     """
 
     centres: Tensor
@@ -160,11 +137,7 @@ class DataSource(_OwnRows):
 
     @torch.no_grad()
     def update(self, route: Route) -> None:
-        """Move each centre towards the tokens that chose it first.
-
-        Raises:
-            ValueError: the route does not carry its tokens.
-        """
+        """Move each centre towards the tokens that chose it first; the route must carry them."""
         if route.token is None:
             raise ValueError("k-means needs the tokens of the route, got token=None")
         score = route.score[..., 0].reshape(-1)
@@ -211,8 +184,7 @@ class FrozenRandom(_OwnRows):
 class LinearRouter(_OwnRows):
     """The standard: a learned matrix of scores, tiles weighted by a softmax over *all* of them.
 
-    As in Switch Transformers (Fedus et al. 2022), to be trained with the load-balance loss. Its
-    rows are real numbers, not ternary.
+    As in Switch Transformers (Fedus et al. 2022), to be trained with the load-balance loss.
     """
 
     def __init__(self, tiles: int, dim: int) -> None:
@@ -251,12 +223,7 @@ class _Hashed(_OwnRows):
         raise NotImplementedError
 
     def route(self, x, rows, top_k=1, temperature=1.0, bias=None, labels=None) -> Route:
-        """Choose by hash, with equal weights.
-
-        Raises:
-            TypeError: labels are not integers.
-            ValueError: `top_k` is not in 1 … tiles, or labels are needed and are not one per token.
-        """
+        """Choose by hash, with equal weights; labels must be integers, one per token."""
         at_most("top_k", top_k, self.tiles)
         first = _hash(self.key(x, labels) + self.salt).remainder(self.tiles)
         # the tiles after the first are its neighbours: k different ones, all equally likely
@@ -279,9 +246,8 @@ class TokenHash(_Hashed):
 class UniformRandom(_Hashed):
     """A tile at random for every token: a hash of the bits of the token's vector, as float32.
 
-    So the same vector always goes to the same tile and a forward can be repeated, but vectors that
-    differ in their last bit have nothing in common. Read in parts, a text may take other ways than
-    read whole, for rounding differs.
+    So the same vector always goes to the same tile and a forward can be repeated. Read in parts, a
+    text may take other ways than read whole, for rounding differs.
     """
 
     def key(self, x: Tensor, labels: Tensor | None) -> Tensor:
@@ -293,12 +259,7 @@ class UniformRandom(_Hashed):
 class Shuffled(Source):
     """A trained source whose tiles have swapped addresses: what the addresses were worth.
 
-    Args:
-        source: the source as trained.
-        order: a permutation of the tiles, `[tiles]`: tile i gets the address of tile `order[i]`.
-
-    Raises:
-        ValueError: it is not a permutation; when rows are read, not one of all tiles.
+    Tile i gets the address of tile `order[i]`; `order [tiles]` must be a permutation of all tiles.
     """
 
     order: Tensor

@@ -1,11 +1,7 @@
 r"""Ternary values: every number becomes −1, 0 or 1, and training still works.
 
-A number is cut to zero when its size stays below a threshold, and to its sign otherwise. The
-threshold is either a fixed number or a multiple of the row's mean absolute value, as in ternary
-weight networks (Li et al. 2016) and BitNet b1.58 (Ma et al. 2024).
-
-Rounding has no useful gradient, so the backward pass pretends that it did not happen: the
-straight-through estimator of Bengio et al. (2013).
+Numbers below a threshold become zero, as in ternary weight networks (Li et al. 2016) and BitNet
+b1.58 (Ma et al. 2024); the gradient is the straight-through one of Bengio et al. (2013).
 """
 
 import torch
@@ -15,28 +11,24 @@ from trix.checks import floating, magnitude, shape
 
 
 def straight_through(value: Tensor, proxy: Tensor) -> Tensor:
-    """Return exactly `value` in the forward pass, with the gradient of `proxy` in the backward.
+    """Return exactly `value`, with the gradient of `proxy`, which has the same shape.
 
-    Both have the same shape. The term that carries the gradient is exactly zero. The more common
-    `proxy + (value - proxy)` rounds, and leaves some ternary values a hair off.
+    The term that carries the gradient is exactly zero; `proxy + (value - proxy)` would round.
     """
     return value.detach() + (proxy - proxy.detach())
 
 
 def ternarize(x: Tensor, threshold: float = 0.5, relative: bool = True) -> Tensor:
-    """Cut every number to −1, 0 or 1, row by row, with a straight-through gradient.
+    """Cut every number of `[..., dim]` to −1, 0 or 1; the gradient passes straight through.
 
     Args:
-        x: floating tensor `[..., dim]`.
+        x: floating numbers.
         threshold: numbers no larger in size than this become 0.
-        relative: measure the threshold in units of the row's mean absolute value (one half is
-            BitNet's rounding); if false, the threshold is the number itself.
-
-    Returns:
-        A tensor of the same shape and dtype whose values are exactly −1, 0 or 1.
+        relative: whether the threshold is in units of the row's mean absolute value (one half is
+            BitNet's rounding).
 
     Raises:
-        TypeError: `x` is not a floating tensor.
+        TypeError: `x` is not floating.
         ValueError: the threshold is negative or not finite.
 
     Example:
@@ -51,10 +43,9 @@ def ternarize(x: Tensor, threshold: float = 0.5, relative: bool = True) -> Tenso
 
 
 def row_scale(x: Tensor, ternary: Tensor) -> Tensor:
-    """Return the scale per row that makes `scale * ternary` nearest to `x` in least squares.
+    """Return the `[..., 1]` that makes `scale * ternary` nearest to `x` `[..., dim]`, row by row.
 
-    `ternary` are the rows of `x` `[..., dim]` cut to −1, 0 or 1; another shape is a `ValueError`.
-    The scale, `[..., 1]`, is 0 for a row without a single non-zero entry.
+    It is 0 for a row of zeros.
     """
     shape("ternary", ternary, *x.shape)
     kept = ternary.detach()
@@ -83,15 +74,11 @@ def weight_signatures(weights: Tensor, threshold: float = 0.5) -> Tensor:
     function wherever training takes it (source: the notes on emergent routing).
 
     Args:
-        weights: first-layer weights, `[tiles, hidden, dim]`.
+        weights: first-layer weights, `[tiles, hidden, dim]`; other axes are a `ValueError`.
         threshold: relative threshold of the ternary cut, see `ternarize`.
 
     Returns:
-        Signatures `[tiles, dim]`, exactly −1, 0 or 1; the gradient passes straight through to the
-        mean of the column.
-
-    Raises:
-        ValueError: `weights` has not three axes.
+        Signatures `[tiles, dim]`; the gradient passes straight through to the mean of the column.
 
     Example:
         >>> weight_signatures(torch.tensor([[[2.0, -1.0, 0.1], [1.0, -2.0, 0.1]]])).tolist()

@@ -17,12 +17,9 @@ FEW = 8
 
 
 class Level(NamedTuple):
-    """One level of a tree.
+    """One level of a tree: what a token is compared with, `[nodes, dim]`, and each node's parent.
 
-    Attributes:
-        parent: each node's parent, numbered within the level above; 0, the root, on the top level.
-            int64 `[nodes]`.
-        signatures: what a token is compared with, `[nodes, dim]`.
+    Parents are numbered within the level above; that of the top level is 0, the root.
     """
 
     parent: Tensor
@@ -35,13 +32,12 @@ class TreeRouter(nn.Module):
     At each level a token is compared with the children of the nodes it has reached, and goes on
     from the `beam` best of them: the rule of `flat_route`, level after level. A node's signature is
     the mean of its children's, weighed by the tiles below them, so a node scores what its tiles
-    would score on average. Flat routing is the tree of one level. A narrow beam may miss the best
-    tile; one as wide as the tree cannot.
+    would score on average. A narrow beam may miss the best tile; one as wide as the tree cannot.
 
-    `rebuild` makes the tree, which then stays as it is until the next call: forward writes nothing.
-    Signatures may move in between. The tiles that a token reaches are compared as they are now,
-    the nodes above them as they were. The constructor alone fixes the shape, so that a saved tree
-    loads into a new router. A tree of more than one level must be rebuilt or loaded before use.
+    `rebuild` makes the tree, which then stays as it is until the next call. Signatures may move in
+    between: the tiles that a token reaches are compared as they are now, the nodes above them as
+    they were. The constructor alone fixes the shape, so that a saved tree loads into a new router.
+    A tree of more than one level must be rebuilt or loaded before use.
 
     Source: the notes on hierarchical and fractal routing. Two levels are the inverted file of
     Jégou et al. (2011); a beam down a tree of k-means is the search of Muja and Lowe (2014).
@@ -57,8 +53,10 @@ class TreeRouter(nn.Module):
         reached: how many tiles every token is sure to be compared with; `top_k` ends there.
 
     Raises:
-        TypeError: a number is not an integer.
-        ValueError: a number below 1, or levels without room for all tiles.
+        RuntimeError: the tree is used before it was rebuilt or loaded.
+        TypeError: a number is not an integer, or tokens are not floating.
+        ValueError: a number below 1, levels without room for all tiles, `top_k` above `reached`,
+            and what `flat_route` refuses.
 
     Example:
         >>> router, signatures = TreeRouter(tiles=6, dim=8, branching=(2, 3)), torch.randn(6, 8)
@@ -149,16 +147,10 @@ class TreeRouter(nn.Module):
     def rebuild(self, signatures: Tensor, inputs: Tensor | None = None) -> None:
         """Make the tree: balanced k-means from the top down, then means.
 
-        With sample inputs the tree is fitted to what it will be asked: signatures are near when
-        they score those inputs alike, and a tile weighs in every mean by how often it wins. Without
-        them nearness is the distance between signatures, and all tiles weigh the same.
-
-        Args:
-            signatures: `[tiles, dim]`.
-            inputs: tokens like those that will be routed, `[..., dim]`; a few thousand are enough.
-
-        Raises:
-            ValueError: shapes do not fit, or something is not finite.
+        With sample inputs `[..., dim]`, of which a few thousand are enough, the tree is fitted to
+        what it will be asked: signatures are near when they score those inputs alike, and a tile
+        weighs in every mean by how often it wins. Without them nearness is the distance between
+        signatures, and all tiles weigh the same.
         """
         check_signatures(signatures, self.tiles, self.dim)
         # half precision is too coarse to add up many rows
@@ -196,20 +188,11 @@ class TreeRouter(nn.Module):
     ) -> Route:
         """Send each token to the best `top_k` tiles of those that it reaches.
 
-        Arguments, scores with their gradient, and what is refused are those of `flat_route`; the
-        way down lies outside the gradient. Among equals the lower tile wins, and on the way down
-        the lower node. Beside tokens and scores, a call needs memory for about twice the signatures
-        and twice the tokens times the beam.
-
-        Returns:
-            A `Route`; its `path` is `[..., top_k, levels]`, the nodes from the top level to the
-            tile, each numbered within its level. A token with a NaN gets NaN scores and weights,
-            and some valid index.
-
-        Raises:
-            RuntimeError: the tree was neither rebuilt nor loaded.
-            TypeError: `x` is not floating, or `top_k` no integer.
-            ValueError: as in `flat_route`, and `top_k` above the tiles that are sure to be reached.
+        Arguments, and scores with their gradient, are those of `flat_route`; the way down lies
+        outside the gradient. Among equals the lower tile wins, and on the way down the lower node.
+        The `path` is `[..., top_k, levels]`, the nodes from the top level to the tile, each
+        numbered within its level. Beside tokens and scores, a call needs memory for about twice the
+        signatures and twice the tokens times the beam.
         """
         check_signatures(signatures, self.tiles, self.dim)
         tokens("x", x, self.dim)
@@ -229,10 +212,7 @@ class TreeRouter(nn.Module):
         return Route(index, blend_weights(score, temperature), score, path, x.detach())
 
     def levels(self, signatures: Tensor) -> list[Level]:
-        """Return the tree from the top level to the tiles, which stand in their own order.
-
-        It raises what `forward` raises.
-        """
+        """Return the tree from the top level to the tiles, which stand in their own order."""
         check_signatures(signatures, self.tiles, self.dim)
         self._check_built()
         found, above = [], torch.zeros_like(self.order)
