@@ -33,8 +33,8 @@ def _loop(layer, x, index):
         u = layer.look[tile] @ token / math.sqrt(DIM)
         cell = tile
         if isinstance(layer, BinnedFFN):
-            at = math.floor((u.item() + 3) / 6 * layer.cells)
-            cell = tile * layer.cells + min(max(at, 0), layer.cells - 1)
+            at = math.floor((u.item() + 3) / 6 * layer.lines)
+            cell = tile * layer.lines + min(max(at, 0), layer.lines - 1)
         line = layer.base[cell] + u * layer.slope[cell]
         out.append(layer.gate(token @ signatures[tile]) * line)
     return torch.stack(out)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import trix
 from tests import reference
-from tests.tiles.helpers import grad, tokens
+from tests.tiles.helpers import agree, grad, tokens
 from trix.address import packed as packed_keys
 from trix.tiles import packed_lookup
 
@@ -54,37 +54,15 @@ def test_through_clusters_the_layer_equals_the_loop(k, beam, cells):
 def test_with_all_dials_turned_it_is_a_dense_layer_with_ternary_keys():
     layer, x = _layer(TILES, cells=None), tokens(7)
     dense = F.gelu(x @ layer.signatures.T / DIM**0.5) @ layer.values
-    torch.testing.assert_close(layer(x), dense, rtol=0, atol=1e-12)
-    ffn = trix.DenseFFN(DIM, TILES).double()
-    with torch.no_grad():
-        ffn.up.weight.copy_(layer.signatures / DIM**0.5)
-        ffn.down.weight.copy_(layer.values.T)
-    torch.testing.assert_close(layer(x), ffn(x), rtol=0, atol=1e-12)
-    ours, theirs = (
-        torch.autograd.grad(each.square().sum(), p)
-        for each, p in ((layer(x), [layer.values]), (ffn(x), [ffn.down.weight]))
-    )
-    torch.testing.assert_close(ours[0], theirs[0].T, rtol=0, atol=1e-12)
+    agree(layer(x), dense, [layer.values, layer.keys.raw])
 
 
-def test_splines_are_initially_the_gelu_and_are_the_tiles_own():
+def test_splines_are_initially_the_gelu():
     torch.manual_seed(3)
-    layer: Any = trix.SparseLookupFFN(DIM, TILES, None, 80, TILES).double()
-    score = torch.linspace(-3.9, 3.9, 200, dtype=torch.float64) * DIM**0.5
-    for tile in (0, TILES - 1):
-        index = torch.full((200, 1), tile)
-        route = trix.Route(index, score[:, None], score[:, None], index[..., None])
-        coefficient = layer.coefficients(route)[:, 0]
-        gap = (coefficient - F.gelu(score / DIM**0.5)).abs().max()
-        assert gap < 2e-3
-    x, plain = tokens(9), _layer(TILES, cells=None)
+    layer, x = trix.SparseLookupFFN(DIM, TILES, None, 80, TILES).double(), tokens(9)
+    plain = _layer(TILES, cells=None)
     plain.load_state_dict(layer.state_dict(), strict=False)
     torch.testing.assert_close(layer(x), plain(x), rtol=0, atol=1e-4)
-    with torch.no_grad():
-        layer.activation.knots[4] += 1.0
-    changed = layer(x) - plain(x)
-    expected = layer.values[4].detach().expand(9, DIM)
-    torch.testing.assert_close(changed, expected, rtol=0, atol=1e-4)
 
 
 def test_reading_from_few_or_from_all_is_the_same():
@@ -108,15 +86,6 @@ def test_a_value_that_was_not_chosen_is_not_touched():
     output.sum().backward()
     touched = (grad(layer.values) != 0).any(dim=-1).nonzero().flatten()
     assert touched.tolist() == route.index.flatten().tolist()
-
-
-def test_keys_that_are_not_finite_are_named():
-    layer = _layer()
-    with torch.no_grad():
-        layer.keys.frozen_rows[3, 0] = float("inf")
-        layer.keys.is_frozen[3] = True
-    with pytest.raises(ValueError, match=r"signatures must be finite, got \[inf\]"):
-        layer(tokens(2))
 
 
 def test_a_tree_takes_the_place_of_clusters_and_is_saved_with_the_layer():
@@ -227,6 +196,7 @@ def test_threads_share_the_tokens_and_lose_none(way, monkeypatch, count):
     assert torch.equal(packed(x), alone)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")  # in the pass as Python runs it
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("options", [{}, {"tiles_per_cluster": 5, "beam": 2}], ids=str)
 def test_what_is_not_finite_spoils_its_own_token_alone(way, options, bad):

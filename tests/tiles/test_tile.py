@@ -7,8 +7,7 @@ from torch.nn import functional as F
 
 from tests import reference
 from tests.tiles.helpers import agree, grad
-from trix.tiles.spline import TernarySpline
-from trix.tiles.tile import ACTIVATIONS, REACH, ContentCells, UnitSplines, through_tiles
+from trix.tiles.tile import ACTIVATIONS, REACH, through_tiles
 
 DIM, SEEN, WRITTEN = 7, 3, 4
 FEW_AND_MANY = [(5, 7), (10, 5), (11, 5), (61, 3), (40, 1)]
@@ -182,43 +181,4 @@ def test_splines_are_initially_as_near_the_gelu_as_their_cells_allow():
 
 @pytest.mark.parametrize(("kind", "scales"), [("cell", 105), ("tile", 5), ("layer", 1)])
 def test_a_ternary_kind_shares_its_scale_as_it_says(kind, scales):
-    activation = _activate(f"ternary-{kind}")
-    assert isinstance(activation, UnitSplines)
-    assert isinstance(activation.spline, TernarySpline)
-    assert activation.spline.groups == scales
-    numbers = activation.spline.coefficients.detach().reshape(scales, -1)
-    for group in numbers:
-        sizes = group[group != 0].abs()
-        assert len(sizes) == 0 or sizes.max() - sizes.min() < 1e-12
-
-
-def test_a_cell_is_chosen_by_its_own_slope_and_follows_it():
-    activation = ContentCells(1, 3, 4)
-    with torch.no_grad():
-        activation.slope.copy_(
-            torch.tensor([[[1.0, 0, 0], [-2.0, 0.1, 0], [0, 3.0, 0], [0, 0, -1.0]]])
-        )
-        activation.base.copy_(torch.arange(4.0).view(1, 4, 1).expand(1, 4, 3))
-    units = torch.tensor([[2.0, 0, 0], [-2.0, 0, 0], [0, 2.0, 0], [0, 0, -2.0]])
-    tile = torch.zeros(4, dtype=torch.int64)
-    assert activation.choice(units, tile).tolist() == [0, 1, 2, 3]
-    expected = [[2.0, 0, 0], [5, 1, 1], [2, 8, 2], [3, 3, 5]]
-    torch.testing.assert_close(activation(units, tile), torch.tensor(expected))
-    with torch.no_grad():
-        activation.slope[0, [0, 3]] = activation.slope[0, [3, 0]]
-    assert activation.choice(units, tile).tolist() == [3, 1, 2, 0]
-
-
-@pytest.mark.parametrize("choose", ["floor", "random"])
-def test_the_controls_do_not_follow_slopes(choose):
-    torch.manual_seed(0)
-    activation = ContentCells(TILES, RANK, CELLS, choose).double()
-    units, tile = _case(50)
-    before = activation.choice(units, tile)
-    assert len(before.unique()) > 3
-    with torch.no_grad():
-        activation.slope.neg_()
-    assert torch.equal(activation.choice(units, tile), before)
-    fresh = ContentCells(TILES, RANK, CELLS, choose).double()
-    fresh.load_state_dict(activation.state_dict())
-    assert torch.equal(fresh.choice(units, tile), before)
+    assert _activate(f"ternary-{kind}").spline.groups == scales

@@ -73,11 +73,6 @@ class RoutedFFN(nn.Module):
 
     A subclass has `signatures` and `_routed`, which gets tokens that were checked.
 
-    Args:
-        dim: input and output features.
-        tiles: how many tiles.
-        top_k: tiles that each token reads.
-
     Raises:
         TypeError: a count is not an integer.
         ValueError: a count below 1, `top_k` above `tiles`, or what the subclass does not allow.

@@ -15,40 +15,7 @@ from trix.tiles.ffn import ClusteredFFN
 from trix.tiles.tile import REACH
 
 
-class LineFFN(ClusteredFFN):
-    r"""Tiles that look along one direction and read a line, a base and a slope in the output.
-
-    .. math:: y = g(s_t)\,\big(b_c + u\, m_c\big), \qquad u = a_t \cdot x / \sqrt{d}, \qquad
-        s_t = x \cdot \mathrm{ternary}(a_t)
-
-    with the cell :math:`c` that the token falls in, among the `cells` of its tile.
-    """
-
-    def __init__(self, dim: int, branching: Sequence[int], beam: int = 1, cells: int = 1) -> None:
-        super().__init__(dim, math.prod(positive("branching", width) for width in branching))
-        self.cells = positive("cells", cells)
-        self.router = NestedRouter(self.tiles, dim, branching, beam)
-        self.gate = ScoreGate(dim)
-        self.look = nn.Parameter(torch.randn(self.tiles, dim))
-        self.base = nn.Parameter(0.02 * torch.randn(self.tiles * cells, dim))
-        self.slope = nn.Parameter(0.02 * torch.randn(self.tiles * cells, dim))
-
-    @property
-    def signatures(self) -> Tensor:
-        """The tiles' addresses, `[tiles, dim]`, exactly −1, 0 or 1."""
-        return ternarize(self.look)
-
-    def _read(self, x: Tensor, tile: Tensor) -> Tensor:
-        look = F.embedding(tile, self.look.to(x.dtype))
-        seen = (look * x).sum(dim=-1) / math.sqrt(self.dim)
-        cell = tile
-        if self.cells > 1:
-            cell = tile * self.cells + cell_of(seen.detach(), self.cells + 1, -REACH, REACH)[0]
-        base, slope = (F.embedding(cell, p.to(x.dtype)) for p in (self.base, self.slope))
-        return base + seen.unsqueeze(-1) * slope
-
-
-class FractalFFN(LineFFN):
+class FractalFFN(ClusteredFFN):
     r"""Cells at the leaves of a tree; a token descends to one and reads its base and its slope.
 
     A cell looks along one direction :math:`a_c`, and holds a base and a slope, both directions in
@@ -72,18 +39,32 @@ class FractalFFN(LineFFN):
         torch.Size([5, 1, 3])
     """
 
+    lines = 1  # of each leaf; `BinnedFFN` has several
+
     def __init__(self, dim: int, branching: Sequence[int] = (4, 4, 4), beam: int = 1) -> None:
-        super().__init__(dim, branching, beam)
+        super().__init__(dim, math.prod(positive("branching", width) for width in branching))
+        self.router = NestedRouter(self.tiles, dim, branching, beam)
+        self.gate = ScoreGate(dim)
+        self.look = nn.Parameter(torch.randn(self.tiles, dim))
+        self.base = nn.Parameter(0.02 * torch.randn(self.tiles * self.lines, dim))
+        self.slope = nn.Parameter(0.02 * torch.randn(self.tiles * self.lines, dim))
+
+    @property
+    def signatures(self) -> Tensor:
+        """The leaves' addresses, `[tiles, dim]`, exactly −1, 0 or 1."""
+        return ternarize(self.look)
+
+    def _read(self, x: Tensor, tile: Tensor) -> Tensor:
+        seen = (F.embedding(tile, self.look.to(x.dtype)) * x).sum(dim=-1) / math.sqrt(self.dim)
+        line = tile
+        if self.lines > 1:
+            line = tile * self.lines + cell_of(seen.detach(), self.lines + 1, -REACH, REACH)[0]
+        base, slope = (F.embedding(line, p.to(x.dtype)) for p in (self.base, self.slope))
+        return base + seen.unsqueeze(-1) * slope
 
 
 class RandomFractalFFN(FractalFFN):
-    """A control: the signatures of cells, tiles and clusters are drawn once and never learn.
-
-    Args:
-        dim: input and output features.
-        branching: children of a node at each level.
-        beam: nodes kept at each level.
-    """
+    """A control: the signatures of cells, tiles and clusters are drawn once and never learn."""
 
     fixed: Tensor
 
@@ -93,22 +74,18 @@ class RandomFractalFFN(FractalFFN):
 
     @property
     def signatures(self) -> Tensor:
-        """The cells' addresses, `[cells, dim]`, as drawn."""
+        """The cells' addresses, `[tiles, dim]`, as drawn."""
         return self.fixed
 
 
-class BinnedFFN(LineFFN):
+class BinnedFFN(FractalFFN):
     """A control: two levels of routing to a tile, then a cell by equal bins of what the tile sees.
 
     The tile looks along one direction and cuts what it sees, −3 … 3 standard deviations of a
     normalized token, into `cells` equal parts, as a spline does; numbers beyond belong to the
     outer cells. A cell holds a base and a slope, as those of `FractalFFN` do.
-
-    Args:
-        dim: input and output features.
-        branching: clusters, and tiles of each.
-        cells: of each tile.
     """
 
     def __init__(self, dim: int, branching: Sequence[int] = (4, 4), cells: int = 4) -> None:
-        super().__init__(dim, branching, cells=cells)
+        self.lines = positive("cells", cells)
+        super().__init__(dim, branching)

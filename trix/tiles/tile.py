@@ -34,15 +34,12 @@ def through_tiles(
     `2.5 · tiles` copies at most, and one batched product for all (`trix.address.kmeans`).
 
     Args:
-        x: tokens `[tokens, dim]`.
+        x: tokens `[tokens, dim]`; the result has the same shape.
         tile: the tile that each token reads, int64 `[tokens]`.
         first: `[tiles, seen, dim]`.
         activation: `activation(units, tile, token)` maps units `[..., seen]` to `[..., written]`;
             `tile` and `token` are int64 `[...]` and say whose units these are.
         second: `[tiles, written, dim]`.
-
-    Returns:
-        `[tokens, dim]`.
     """
     tiles = len(first)
     first, second = first.to(x.dtype), second.to(x.dtype)
@@ -64,12 +61,9 @@ def _of(weights: Tensor, tile: Tensor) -> Tensor:
 class UnitSplines(nn.Module):
     """A spline for each unit, initialized to the GELU.
 
-    Like every activation it maps `units` `[..., rank]` and `tile` `[...]`, the tile that each row
-    of units belongs to, to `[..., rank]`.
-
-    Args:
-        spline: a bank of `tiles · rank` splines with one input.
-        rank: units of a tile.
+    `spline` is a bank of `tiles · rank` splines with one input. Like every activation it maps
+    `units` `[..., rank]` and `tile` `[...]`, the tile that each row of units belongs to, to
+    `[..., rank]`.
     """
 
     def __init__(self, spline: SplineBank, rank: int) -> None:
@@ -78,7 +72,6 @@ class UnitSplines(nn.Module):
         spline.fit_(F.gelu)
 
     def forward(self, units: Tensor, tile: Tensor) -> Tensor:
-        """Pass each unit through its own spline."""
         unit = torch.arange(self.rank, device=tile.device)
         return self.spline(units, tile.unsqueeze(-1) * self.rank + unit)
 
@@ -86,9 +79,7 @@ class UnitSplines(nn.Module):
 class ConstantUnits(nn.Module):
     """One learned number per unit, whatever the unit sees: a tile that is an entry, not a function.
 
-    Args:
-        tiles: how many tiles.
-        rank: units of a tile.
+    The output is NaN where a unit is NaN.
     """
 
     def __init__(self, tiles: int, rank: int) -> None:
@@ -96,7 +87,6 @@ class ConstantUnits(nn.Module):
         self.value = nn.Parameter(torch.full((tiles, rank), 0.5))
 
     def forward(self, units: Tensor, tile: Tensor) -> Tensor:
-        """Return the tile's numbers; NaN where a unit is NaN."""
         return F.embedding(tile, self.value.to(units.dtype)) + 0 * units
 
 
@@ -107,15 +97,6 @@ class ContentCells(nn.Module):
     signature is the ternary cut of its own slopes: the cell whose output would be largest. `choose`
     gives the controls: "floor" cuts the first unit's range into equal cells, as a spline does;
     "random" keeps signatures that were drawn once.
-
-    Args:
-        tiles: how many tiles.
-        rank: units of a tile.
-        cells: of a tile.
-        choose: "content", "floor" or "random".
-
-    Raises:
-        ValueError: a number below 1, or another name.
     """
 
     fixed: Tensor
@@ -131,7 +112,6 @@ class ContentCells(nn.Module):
             self.register_buffer("fixed", ternarize(torch.randn(shape)))
 
     def forward(self, units: Tensor, tile: Tensor) -> Tensor:
-        """Read the line of the chosen cell of each tile."""
         row = tile * self.cells + self.choice(units, tile)
         base, slope = (F.embedding(row, p.flatten(0, 1)) for p in (self.base, self.slope))
         return base.to(units.dtype) + slope.to(units.dtype) * units
@@ -180,11 +160,6 @@ class TernaryBodies(nn.Module):
     Every row of :math:`U_t` and :math:`D_t` has one scale. The signature is the vote of the rows of
     :math:`U_t`, see `weight_signatures`. Hidden units have an initial standard deviation of a
     quarter.
-
-    Args:
-        dim: input and output features.
-        tiles: how many.
-        hidden: hidden units of each.
     """
 
     def __init__(self, dim: int, tiles: int, hidden: int) -> None:
@@ -208,14 +183,8 @@ class SplineBodies(nn.Module):
     r"""A bottleneck, splines, and an output matrix: :math:`D_t^\top\varphi_t(B_t x)`.
 
     The signature is the vote of the bottleneck's rows: "the bottleneck projection" of the notes.
-    What the splines see has an initial standard deviation of one.
-
-    Args:
-        dim: input and output features.
-        tiles: how many.
-        rank: directions that each looks at.
-        cells: of each spline.
-        spline: a name in `ACTIVATIONS`.
+    What the splines see has an initial standard deviation of one. `rank` is how many directions a
+    tile looks at, `spline` a name in `ACTIVATIONS`.
     """
 
     def __init__(self, dim: int, tiles: int, rank: int, cells: int, spline: str = "knots") -> None:
@@ -233,8 +202,6 @@ class SplineBodies(nn.Module):
         return weight_signatures(self.bottleneck)
 
     def forward(self, x: Tensor, tile: Tensor) -> Tensor:
-        """Map tokens `[tokens, dim]` by tiles `[tokens]` to `[tokens, dim]`."""
-
         def activation(units: Tensor, tile: Tensor, token: Tensor) -> Tensor:
             return self.activation(units, tile)
 

@@ -20,12 +20,7 @@ class TwoLevelFFN(ClusteredFFN):
     """Tiles behind two levels of emergent routing, see `ClusteredFFN`.
 
     A token goes on from the `beam` best clusters; a cluster's signature is the mean of its tiles'
-    (`NestedRouter`). The signatures are read off the tiles' own weights.
-
-    Args:
-        bodies: what is read.
-        tiles_per_cluster: tiles that share a cluster.
-        beam: clusters looked into.
+    (`NestedRouter`). The signatures are read off the tiles' own weights, their `bodies`.
     """
 
     def __init__(
