@@ -64,3 +64,13 @@ def test_canonical_perplexities():
     for order, expected in ((2, 12.01), (3, 7.76), (4, 5.89), (5, 5.31), (6, 5.46)):
         score = trix.lab.evaluate(trix.lab.table_log_probs(tables, order), corpus.val, uncut)
         assert score.perplexity == pytest.approx(expected, abs=0.005)
+
+
+def test_evidence_is_what_the_loop_counts():
+    tables = trix.CountTables(torch.tensor(TEXT), order=3, vocab_size=4)
+    row = [0, 1, 0, 2, 3, 3, 1]
+    total, distinct = tables.evidence(torch.tensor([row]))
+    for t in range(len(row)):
+        for n in range(3):
+            found = reference.followers(TEXT, row[t + 1 - n : t + 1]) if n <= t + 1 else {}
+            assert (total[0, t, n], distinct[0, t, n]) == (sum(found.values()), len(found))

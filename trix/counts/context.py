@@ -78,21 +78,7 @@ class ContextMemory(CountRows):
         return memory
 
     def addresses(self, tokens: Tensor) -> Tensor:
-        """Return where to look after every position.
-
-        Nothing from before `tokens[:, 0]` is used.
-
-        Args:
-            tokens: int64 `[batch, time]`.
-
-        Returns:
-            int64 `[batch, time, order]`: the place of the address of 0, 1, … characters, or −1
-            where the counted text has no such address.
-
-        Raises:
-            TypeError: tokens are not int64.
-            ValueError: bad shape or token.
-        """
+        """Return where to look, `[batch, time, order]`, by addresses of 0, 1, … characters."""
         check_batch(tokens, self.vocab_size)
         codes = context_codes(tokens, self.order, self.vocab_size)
         keys = codes + self.stride * torch.arange(self.order, device=codes.device)
@@ -103,12 +89,7 @@ class ContextMemory(CountRows):
 
         Args:
             address: from `addresses`, `[..., order]`; −1 backs off to the next shorter address.
-            left_out: block of the text that is not to be counted, int64 `[...]`; none when not
-                given.
-
-        Raises:
-            ValueError: the address is not `[..., order]`, or there is nothing to leave out.
-            IndexError: there is no such block.
+            left_out: the block of the text that is not counted, int64 `[...]`.
         """
         found = self.found(address, left_out)
         share = found.share.reshape(-1, self.order, self.vocab_size)

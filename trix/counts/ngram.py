@@ -50,8 +50,8 @@ class CountTables:
 
     Raises:
         TypeError: tokens are not int64, or a size is not an integer.
-        ValueError: the text is shorter than `order`, a token is out of range, or `vocab_size` to
-            the power `order` does not fit in 63 bits.
+        ValueError: the text is shorter than `order`, a token is out of range, `vocab_size` to the
+            power `order` does not fit in 63 bits, or tokens, order or smoothing cannot be read.
 
     Example:
         >>> tables = CountTables(torch.tensor([0, 1, 0, 2, 0, 1]), order=2, vocab_size=3)
@@ -86,9 +86,6 @@ class CountTables:
 
         Returns:
             float64 `[batch, time, vocab_size]`; each distribution sums to one.
-
-        Raises:
-            ValueError: bad shape, token, order or smoothing.
         """
         order = at_most("order", self.order if order is None else order, self.order, "orders")
         one_of("smoothing", smoothing, SMOOTHINGS)
@@ -112,20 +109,13 @@ class CountTables:
             Two int64 `[batch, time, order]`; entry `n` along the last dimension is about the
             address made of the last `n` characters: how often a character followed it in the
             counted text, and how many different ones did.
-
-        Raises:
-            TypeError: tokens are not int64.
-            ValueError: bad shape or token.
         """
         check_batch(tokens, self.vocab_size)
         codes = context_codes(tokens.cpu(), self.order, self.vocab_size)
-        total = torch.zeros_like(codes)
-        distinct = torch.zeros_like(codes)
-        for n in range(self.order):
-            counts = self._counts(n, codes[..., n].flatten())
-            total[..., n] = counts.sum(dim=1).view(tokens.shape)
-            distinct[..., n] = (counts > 0).sum(dim=1).view(tokens.shape)
-        return total, distinct
+        every = (self._counts(n, codes[..., n].flatten()) for n in range(self.order))
+        pairs = [(counts.sum(dim=1).long(), (counts > 0).sum(dim=1)) for counts in every]
+        total, distinct = (torch.stack(found, dim=-1) for found in zip(*pairs, strict=True))
+        return total.view_as(codes), distinct.view_as(codes)
 
     def _witten_bell(self, codes: Tensor) -> Tensor:
         p = torch.full((len(codes), self.vocab_size), 1 / self.vocab_size, dtype=torch.float64)
@@ -148,9 +138,8 @@ class CountTables:
     def _counts(self, n: int, codes: Tensor) -> Tensor:
         # the counts that stand at n-character addresses, as dense rows; an address of -1 has none
         table = self.tables[n]
-        place = torch.searchsorted(table.contexts, codes.contiguous()).clamp(
-            max=len(table.contexts) - 1
-        )
+        last = len(table.contexts) - 1
+        place = torch.searchsorted(table.contexts, codes.contiguous()).clamp(max=last)
         found = table.contexts[place] == codes
         begin = table.start[place]
         length = torch.where(found, table.start[place + 1] - begin, 0)

@@ -77,7 +77,13 @@ class CountRows:
 
     All tensors are flat: one search finds an address, one gather fetches its row. Shares, masses
     and evidence are kept without each of `folds` blocks of the text and, last, with all of it:
-    `[folds + 1, ...]`.
+    `[folds + 1, ...]`. So what is read may leave a block out: that of each position, int64 `[...]`.
+
+    Raises:
+        IndexError: a block to leave out is not there.
+        TypeError: tokens are not int64.
+        ValueError: tokens of another shape or range, addresses of another memory, or a block to
+            leave out where there are no folds.
     """
 
     vocab_size: int
@@ -90,14 +96,7 @@ class CountRows:
         self._settle(self._count(tokens, max(folds, 1)), folds, dtype)
 
     def with_text(self, tokens: Tensor) -> Self:
-        """Return a memory that has counted another text as well; this one stays as it is.
-
-        It has no folds.
-
-        Raises:
-            TypeError: tokens are not int64.
-            ValueError: the text is too short or has other characters.
-        """
+        """Return a memory without folds that has counted another text as well as this one has."""
         memory = copy.copy(self)
         pairs = zip(self.counts, self._count(tokens, 1), strict=True)
         memory._settle([_merged(a, b) for a, b in pairs], 0, self.share.dtype)
@@ -115,6 +114,14 @@ class CountRows:
         row, entry = 8 * 2 + 4 * columns * width, 8 + columns * width
         return [len(run_starts(c.key)) * row + len(c.key) * entry for c in self.counts]
 
+    def addresses(self, tokens: Tensor) -> Tensor:
+        """Return where to look after every position of tokens `[batch, time]`.
+
+        Nothing from before `tokens[:, 0]` is used. The place of each kind of address, int64
+        `[batch, time, kinds]`, is −1 where the counted text has no such address.
+        """
+        raise NotImplementedError
+
     def places(self, keys: Tensor, known: Tensor) -> Tensor:
         """Return where keys stand, int64 `[...]`; −1 for those not there and those not `known`."""
         if not len(self.keys):
@@ -123,17 +130,7 @@ class CountRows:
         return torch.where((self.keys[place] == keys) & known, place, -1)
 
     def found(self, address: Tensor, left_out: Tensor | None = None) -> Found:
-        """Return what stands at addresses.
-
-        Args:
-            address: from `places`, int64 `[..., addresses]`.
-            left_out: block of the text that is not to be counted, int64 `[...]`; none when not
-                given.
-
-        Raises:
-            ValueError: there is nothing to leave out, or not as many addresses as there are kinds.
-            IndexError: there is no such block.
-        """
+        """Return what stands at addresses, int64 `[..., kinds]`, without the blocks left out."""
         if address.shape[-1] != len(self.counts):
             raise ValueError(
                 f"address must be [..., {len(self.counts)}], got {list(address.shape)}"

@@ -152,11 +152,7 @@ class WordMemory(CountRows):
     """
 
     def __init__(
-        self,
-        tokens: Tensor,
-        letters: Tensor,
-        folds: int = 8,
-        dtype: torch.dtype = torch.float32,
+        self, tokens: Tensor, letters: Tensor, folds: int = 8, dtype: torch.dtype = torch.float32
     ) -> None:
         self.letters, self.vocab_size = letters, len(letters)
         super().__init__(tokens, folds, dtype)
@@ -176,20 +172,9 @@ class WordMemory(CountRows):
         return memory
 
     def addresses(self, tokens: Tensor) -> Tensor:
-        """Return where to look after every position.
+        """Return where to look, `[batch, time, 4]`.
 
-        Nothing from before `tokens[:, 0]` is used: a word at the start of a row may have started
-        earlier, and is not known.
-
-        Args:
-            tokens: int64 `[batch, time]`.
-
-        Returns:
-            int64 `[batch, time, 4]`: the place of each kind of address, or −1.
-
-        Raises:
-            TypeError: tokens are not int64.
-            ValueError: bad shape or token.
+        A word at the start of a row may have started earlier, and is not known.
         """
         check_batch(tokens, self.vocab_size)
         return self.places(*word_keys(tokens, self.letters.to(tokens.device)))
@@ -201,14 +186,8 @@ class WordMemory(CountRows):
 
         Args:
             address: from `addresses`, `[..., 4]`; −1 backs off.
-            shorter: what n-grams predict there, `[..., order, ...]`: the addresses back off to
-                them.
-            left_out: block of the text that is not to be counted, int64 `[...]`; none when not
-                given.
-
-        Raises:
-            ValueError: the address is not `[..., 4]`, or there is nothing to leave out.
-            IndexError: there is no such block.
+            shorter: what n-grams predict there, `[..., order, ...]`: what addresses back off to.
+            left_out: the block of the text that is not counted, int64 `[...]`.
         """
         order = shorter.probabilities.shape[-2]
         places = [backoff_place(name, order) for name in ADDRESSES]
