@@ -19,6 +19,7 @@ from trix.experiments.speed import (
 )
 from trix.experiments.table import EXPERIMENTS
 from trix.ledger.run import run_experiment
+from trix.models.sampler.sampler import Sampler
 from trix.tiles.codebook import CodebookTable
 from trix.tiles.packed_lookup import PackedLookup
 
@@ -171,10 +172,28 @@ def test_every_timed_arm_of_the_book_is_another_model_and_runs_by_name(tmp_path,
     assert all(arm.timed and not arm.seeded for arm in arms.values())
     configs = [arm.config(CORPUS, "full") for arm in arms.values()]
     assert all(config not in configs[:i] for i, config in enumerate(configs))
-    assert len(arms) == 72
+    assert len(arms) == 84
+    looked_up = {name for name in arms if name.startswith(("lookup-tables", "lookup-small"))}
+    assert {"lookup-tables-routed", "lookup-small-three-minutes"} <= looked_up
+    assert not any("without" in name for name in looked_up)
     monkeypatch.setitem(EXPERIMENTS, "speed", {"a": _speed_arm(Training("nano"))})
     place = (CORPUS, tmp_path / "r", tmp_path / "w", 5, "quick")
     (record,) = run_experiment("speed", *place).records
     assert (record.seed, record.arm) == (None, "a")
     assert record.metrics["us_per_character"] > 0
     assert run_experiment("speed", *place).records == [record]
+
+
+def test_a_look_it_up_model_writes_with_the_sampler(monkeypatch, tmp_path):
+    read, used = Sampler.read, []
+
+    def watched(sampler, tokens):
+        used.append(tokens.shape)
+        return read(sampler, tokens)
+
+    monkeypatch.setattr(Sampler, "read", watched)
+    (arm,) = (a for n, a in EXPERIMENTS["speed"].items() if n == "lookup-tables-orders-alone")
+    outcome = arm.run(CORPUS, 0, "quick", tmp_path)
+    assert outcome.parameters > 0
+    assert outcome.metrics["us_per_character"] > 0
+    assert used == [(1, 1)] * 3 * QUICK_CHARACTERS  # to warm up, and two rounds

@@ -61,6 +61,13 @@ class LookupTraining:
             "block": self.block,
         }
 
+    def build(self, corpus: Corpus, seed: int) -> LookupLM:
+        """Return the model as training finds it, with everything counted, on the CPU."""
+        config = self._model(corpus)
+        memories = count(config, corpus.train, corpus.alphabet)
+        torch.manual_seed(seed)
+        return LookupLM(config, *memories)
+
     def make(self, run: Run, folder: Path) -> None:
         """Count, then train, going on from what `folder` holds; `seconds_counting` is noted."""
         began = time.perf_counter()

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from trix.counts.ngram import CountTables
 from trix.experiments.arm import AFTER, Arm, Counting, Run, Training, threads
+from trix.experiments.lookup import LookupTraining
 from trix.lab.corpus import Corpus
-from trix.models.charlm import Block
+from trix.models.charlm import Block, CharLM
+from trix.models.generate import generate
 from trix.tiles.codebook import CodebookFFN, CodebookTable
 from trix.tiles.lookup import SparseLookupFFN
 from trix.tiles.packed_lookup import PackedLookup
@@ -23,11 +25,12 @@ PROTOCOLS = ("nano", "probe")
 COMPILED = {"lookup": PackedLookup, "codebook": CodebookTable}
 """Feed-forwards that have a form for inference alone."""
 
+Writer = Training | LookupTraining | Counting
 Write = Callable[..., object]
 """Writes so many characters, called as `write(length=8)`."""
 
 
-def speed(run: Run, recipe: Training | Counting, compiled: bool) -> dict[str, float]:
+def speed(run: Run, recipe: Writer, compiled: bool) -> dict[str, float]:
     """Time how long something takes to write, on one thread, after it has written once.
 
     `us_per_character` is the median over rounds, in microseconds, with `us_least` and `us_most`
@@ -52,19 +55,17 @@ def speed(run: Run, recipe: Training | Counting, compiled: bool) -> dict[str, fl
             write = partial(_read_on, run.model, recipe.smoothing, start, generator)
         else:
             model = recipe.build(run.corpus, seed=0).eval()
-            if recipe.after:
-                AFTER[recipe.after](model, 0)
             run.parameters = model.parameter_count()
-            for block in model.blocks if compiled else ():
-                _compile(block)
-            write = partial(model.generate, start, generator=generator)
+            if isinstance(model, CharLM):
+                _prepare(model, recipe, compiled)
+            write = partial(generate, model, start, generator=generator)
         write(length=characters)
         spent = [_microseconds(write, characters) for _ in range(rounds)]
     found["us_per_character"] = statistics.median(spent)
     return found | {"us_least": min(spent), "us_most": max(spent)}
 
 
-def _speed_arm(recipe: Training | Counting, compiled: bool = False) -> Arm:
+def _speed_arm(recipe: Writer, compiled: bool = False) -> Arm:
     def settings(corpus: Corpus, budget: str) -> dict[str, Any]:
         characters, rounds = _sizes(budget)
         timed = {"compiled": compiled, "characters": characters, "rounds": rounds}
@@ -88,7 +89,7 @@ def built(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def speed_arms(experiments: Mapping[str, Mapping[str, Arm]]) -> dict[str, Arm]:
-    """Return an arm for each different model of the `nano` and `probe` protocols, and each table.
+    """Return an arm for each different model of `nano`, `probe` and the presets, and each table.
 
     Where several arms have the same model, it goes by the name of the first.
     """
@@ -97,8 +98,10 @@ def speed_arms(experiments: Mapping[str, Mapping[str, Arm]]) -> dict[str, Arm]:
     for experiment, members in experiments.items():
         for name, arm in members.items():
             recipe = arm.recipe
+            if not isinstance(recipe, Writer) or _unfit(recipe):
+                continue
             # what is special about an arm with settings is not in its recipe
-            if arm.settings or not isinstance(recipe, Training | Counting) or _unfit(recipe):
+            if arm.settings and not isinstance(recipe, LookupTraining):
                 continue
             if (key := _key(recipe)) in known:
                 continue
@@ -109,15 +112,19 @@ def speed_arms(experiments: Mapping[str, Mapping[str, Arm]]) -> dict[str, Arm]:
     return arms
 
 
-def _unfit(recipe: Training | Counting) -> bool:
+def _unfit(recipe: Writer) -> bool:
     if isinstance(recipe, Counting):
         return recipe.smoothing != "witten-bell"  # the other kind reads the same tables
+    if isinstance(recipe, LookupTraining):
+        return recipe.without is not None
     return recipe.protocol not in PROTOCOLS or recipe.after == "shuffle"
 
 
-def _key(recipe: Training | Counting) -> Any:
+def _key(recipe: Writer) -> Any:
     if isinstance(recipe, Counting):
         return recipe.order
+    if isinstance(recipe, LookupTraining):
+        return recipe.preset, recipe.changes
     return recipe.changes, recipe.after  # the protocols have one model
 
 
@@ -129,6 +136,13 @@ def _microseconds(write: Write, characters: int) -> float:
     began = time.perf_counter()
     write(length=characters)
     return 1e6 * (time.perf_counter() - began) / characters
+
+
+def _prepare(model: CharLM, recipe: Writer, compiled: bool) -> None:
+    if isinstance(recipe, Training) and recipe.after:
+        AFTER[recipe.after](model, 0)
+    for block in model.blocks if compiled else ():
+        _compile(block)
 
 
 def _compile(block: torch.nn.Module) -> None:

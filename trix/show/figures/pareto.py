@@ -92,8 +92,8 @@ def everything_built(records: Sequence[Record]) -> list[Built]:
     All of it is judged on the same text in the same blocks. A size is four bytes for each number,
     two bits for each that is only read through its ternary cut; tables and whatever has the metric
     `bytes` state theirs. Where a packed file was measured, it comes as a thing of its own, with
-    the loss that was measured when it was read back. Speed is the metric `us_per_character`, or
-    comes from the records of the experiment `speed` about the same model.
+    the loss that was measured when it was read back. Speed comes from the records of
+    the experiment `speed` about the same model, else it is the metric `us_per_character`.
 
     Arms that share one training appear once; models that were damaged on purpose, or trained
     without one of their tables to see what it is worth, not at all.
@@ -138,8 +138,8 @@ def _forms(name: str, runs: list[Record], timed: list[Record]) -> list[Built]:
             if record.config["built"] == key:
                 speeds[record.config["compiled"]] = record.metrics["us_per_character"]
                 size = record.metrics.get("bytes", size)
-    if not math.isnan(own := _mean(runs, "us_per_character")):
-        speeds[False] = own
+    if math.isnan(speeds[False]):
+        speeds[False] = _mean(runs, "us_per_character")
     plain = Built(
         name=name,
         family=_family(config),
