@@ -162,6 +162,7 @@ def test_training_saves_the_step_under_way_and_ends_in_the_same_bits(tmp_path, a
     assert saved.values["step"] == at
     result = train(again := _model(), rest := Pressed(0), CONFIG, 4, tmp_path, 3, progress=False)
     assert rest.calls == CONFIG.steps - at
+    assert 0 < saved.values["seconds"] <= result.seconds
     assert _same(again, whole)
     assert result.curve == expected.curve
 
