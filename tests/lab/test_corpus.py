@@ -341,9 +341,11 @@ class TestPlays:
 class TestOwnFile:
     def test_line_ends_and_mark_are_the_same_everywhere(self, tmp_path):
         text = "Ein Satz.\nNoch ein Satz: süß.\n"
-        unix, windows = tmp_path / "unix.txt", tmp_path / "windows"
+        unix, windows, old = (tmp_path / name for name in ("unix.txt", "windows", "old"))
         unix.write_bytes(text.encode())
         windows.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+        old.write_bytes(text.replace("\n", "\r").encode())
+        assert corpus.load_corpus(old).text == text
         assert corpus.load_corpus(unix).text == corpus.load_corpus(str(windows)).text == text
         assert corpus.load_corpus(unix).sha256 == corpus.load_corpus(windows).sha256
         assert corpus.load_corpus(windows).name == "windows"
