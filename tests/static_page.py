@@ -34,6 +34,14 @@ body { margin: 0.5rem; color: var(--pst-color-text-base); background: var(--pst-
 """
 
 
+def size_on_page(view) -> int:
+    """The characters that a widget's state takes up in a page, its code aside."""
+    entries = dependency_state([view], drop_defaults=False).values()
+    (entry,) = [one for one in entries if "_esm" in one["state"]]
+    state = {name: value for name, value in entry["state"].items() if name not in ("_esm", "_css")}
+    return len(json.dumps({**entry, "state": state}))
+
+
 def write_page(folder: Path, *views, state=None, extra: str = "") -> Path:
     """A page as MyST-NB makes it: the state in its head, a view where each widget was shown."""
     if state is None:

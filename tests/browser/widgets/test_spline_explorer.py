@@ -30,9 +30,6 @@ def explorer(points: int = 97, targets=None, **options) -> SplineExplorer:
     return SplineExplorer(targets or curves(points), LOW, HIGH, **options)
 
 
-# ------------------------------------------------------------------ the slow way
-
-
 def address(i: int, n: int, cells: int, kind: str, levels: int) -> tuple[int, float]:
     """The cell that step i of n is read in, and its place there, by whole numbers."""
     if kind == "table":
@@ -68,9 +65,6 @@ def effective(lines: torch.Tensor, kind: str, scale: str) -> torch.Tensor:
 def readings(lines: torch.Tensor, n: int, kind: str, levels: int) -> torch.Tensor:
     places = [address(i, n, len(lines), kind, levels) for i in range(n + 1)]
     return torch.stack([lines[cell, 0] + lines[cell, 1] * u for cell, u in places])
-
-
-# ------------------------------------------------------------------ the page
 
 
 def figure(opened: Visit, view: int = 0):
@@ -128,9 +122,6 @@ def extent(opened: Visit) -> tuple[float, float]:
     ends = handle(opened, 0, "left")
     low, high = (ends.get_attribute(f"aria-value{end}") for end in ("min", "max"))
     return float(low or "nan"), float(high or "nan")
-
-
-# ------------------------------------------------------------------ the same numbers
 
 
 @pytest.mark.parametrize("points", [97, 61])
@@ -200,9 +191,6 @@ def test_two_points_are_enough(chromium, tmp_path):
         assert numbers_of(opened)["squares"] == 0
 
 
-# ------------------------------------------------------------------ what the reader does
-
-
 def test_a_dragged_end_moves_its_line_alone(chromium, tmp_path):
     line = {"line": torch.linspace(-1, 1, 81, dtype=torch.float64)}
     with visit(chromium, tmp_path, explorer(targets=line, cells=4)) as opened:
@@ -232,23 +220,6 @@ def test_a_dragged_end_moves_its_line_alone(chromium, tmp_path):
         np.testing.assert_allclose(lines_of(opened), before)
         assert facts_of(opened)[3] == "least squares"
         opened.expect_quiet()
-
-
-def test_a_dragged_line_is_cut_as_the_library_cuts_it(chromium, tmp_path):
-    with visit(chromium, tmp_path, explorer(cells=4, kind="ternary")) as opened:
-        for scale in ("cell", "all"):
-            choose(opened, "GELU", 4, "ternary", scale, 16)
-            for cell, side, dy in ((3, "right", 90), (0, "left", -60), (2, "left", -120)):
-                x, y = grip(opened, cell, side)
-                opened.page.mouse.move(x, y)
-                opened.page.mouse.down()
-                opened.page.mouse.move(x, y + dy)
-                opened.page.mouse.up()
-                shown = numbers_of(opened)
-                lines = torch.tensor(shown["lines"], dtype=torch.float64)
-                read = effective(lines, "ternary", scale)
-                scales = np.array(shown["scales"])[:, None]
-                np.testing.assert_allclose(scales * shown["pairs"], read, atol=1e-12)
 
 
 def test_a_finger_drags_an_end_and_the_pointer_chooses_an_input(chromium, tmp_path):
@@ -365,9 +336,6 @@ def test_what_the_reader_comes_to_rest_at_is_said(chromium, tmp_path):
         assert said.startswith(f"512 bits. Mean squared error {facts[1]}, largest error ")
         assert f"At x = −3.00: level 0 of 0\u2009…\u200915; {facts[5]}; read {facts[6]}." in said
         assert opened.page.get_by_role("group", name="Curves and cells.").count() == 1
-
-
-# ------------------------------------------------------------------ how it looks
 
 
 def numbers_in(path: str) -> list[float]:

@@ -91,9 +91,6 @@ def focused(opened: Visit) -> list[int]:
     )
 
 
-# ------------------------------------------------------------------ the same claims
-
-
 @pytest.mark.parametrize("seed", range(2))
 def test_claims_are_those_of_flat_route(chromium, tmp_path, seed):
     random = np.random.default_rng(seed)
@@ -131,9 +128,6 @@ def test_the_text_is_spelled_out_and_coloured(chromium, tmp_path):
         assert [hexadecimal(one) for one in grounds] == [
             made.palette[tile] for tile in claims(SIGNATURES)
         ]
-
-
-# ------------------------------------------------------------------ what the reader does
 
 
 def test_a_click_turns_a_cell_and_the_text_follows(chromium, tmp_path):
@@ -271,9 +265,6 @@ def test_undo_brings_locks_back(chromium, tmp_path):
         assert undo.get_attribute("aria-disabled") == "true"
 
 
-# ------------------------------------------------------------------ what the page says
-
-
 def percent(part: int, whole: int) -> str:
     return f"{math.floor(100 * part / whole + 0.5)}\u00a0%" if whole else "–"
 
@@ -363,9 +354,6 @@ def test_one_tile_and_nothing_else(chromium, tmp_path):
         assert opened.page.get_by_label("Design").count() == 0
         assert opened.page.get_by_role("group", name="Six tiles.").count() == 1
         opened.expect_quiet()
-
-
-# ------------------------------------------------------------------ how it looks
 
 
 def test_the_table_scrolls_and_the_page_does_not(chromium, tmp_path):

@@ -1,13 +1,12 @@
 """What `Funnel` checks and sends; what the page makes of it is tested in a browser."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from ipywidgets.embed import dependency_state
 
+from tests.static_page import size_on_page
 from trix.show.widgets.funnel import LETTERS, Funnel, Squeezed
 
 N, DIM, TILES = 7, 5, 6
@@ -130,11 +129,4 @@ def test_the_largest_funnel_is_small_enough_for_a_page():
         levels=32,
         scores=scores,
     )
-    (entry,) = [
-        one
-        for one in dependency_state([made], drop_defaults=False).values()
-        if "_esm" in one["state"]
-    ]
-    for code in ("_esm", "_css"):
-        del entry["state"][code]
-    assert len(json.dumps(entry)) < 300_000
+    assert size_on_page(made) < 300_000

@@ -1,7 +1,6 @@
 """What `IslandPlane` checks and sends; the losses and the descent are tested in a browser."""
 
 import numpy as np
-import pytest
 import torch
 
 from trix.show.figures import style
@@ -19,14 +18,6 @@ def test_points_and_colours_are_sent_as_given():
     assert np.frombuffer(made.points, "<f4").reshape(-1, 2).tolist() == POINTS.tolist()
     assert made.palette == list(style.PALETTE[:7])
     assert made.alt == "Two planes."
-
-
-@pytest.mark.parametrize(
-    "change",
-    [torch.Tensor.double, torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.requires_grad_],
-)
-def test_tensors_arrays_and_lists_are_the_same(change):
-    assert island_plane(change(POINTS.clone())).points == island_plane().points
 
 
 def test_the_choices_are_those_asked_for():

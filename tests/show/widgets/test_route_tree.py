@@ -1,7 +1,6 @@
 """What `RouteTree` checks and sends; the searching is tested in a browser."""
 
 import numpy as np
-import pytest
 import torch
 
 from trix.show.figures import style
@@ -77,24 +76,6 @@ def test_trees_are_sent_by_ascending_depth_however_they_are_given():
     assert turned.get_state(["parents", "nodes", "group_scores", "scores"]) == made.get_state(
         ["parents", "nodes", "group_scores", "scores"]
     )
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        torch.Tensor.double,
-        torch.Tensor.numpy,
-        torch.Tensor.tolist,
-        lambda t: t.clone().requires_grad_(),
-    ],
-)
-def test_tensors_arrays_and_lists_are_the_same(change):
-    tree = [(parent.tolist(), change(signatures)) for parent, signatures in THREE]
-    made = route_tree(change(INPUTS), [tree])
-    expected = route_tree(trees=[THREE])
-    assert made.scores == expected.scores
-    assert made.group_scores == expected.group_scores
-    assert made.parents == expected.parents
 
 
 def test_the_choices_are_those_asked_for():

@@ -28,16 +28,6 @@ def test_lines_and_target_are_sent_as_given():
 
 
 @pytest.mark.parametrize(
-    "change",
-    [torch.Tensor.double, torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.requires_grad_],
-)
-def test_tensors_arrays_and_lists_are_the_same(change):
-    made = soft_blend(change(SIGNATURES.clone()), change(ANSWERS.clone()))
-    assert made.signatures == SIGNATURES.tolist()
-    assert made.answers == ANSWERS.tolist()
-
-
-@pytest.mark.parametrize(
     "target", [np.sin, np.sin(GRID), np.sin(GRID).tolist(), torch.from_numpy(np.sin(GRID))]
 )
 def test_a_target_is_a_function_or_its_values(target):

@@ -20,14 +20,6 @@ def test_curves_are_sent_in_order_and_as_given():
     assert made.bounds == [0.0, 2.5]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.clone, torch.Tensor.requires_grad_],
-)
-def test_tensors_arrays_and_lists_are_the_same(change):
-    assert explorer({"sine": change(SINE.clone())}).curves == [SINE.tolist()]
-
-
 def test_the_choices_are_those_asked_for():
     made = explorer(low=-3, high=1, cells=16, kind="ternary", alt="A sine.")
     assert (made.target, made.cells, made.kind, made.alt) == ("sine", 16, "ternary", "A sine.")

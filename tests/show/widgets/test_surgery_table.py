@@ -1,13 +1,11 @@
 """What `SurgeryTable` checks and sends; what the page makes of it is tested in a browser."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from ipywidgets.embed import dependency_state
 
 import trix
+from tests.static_page import size_on_page
 from trix.show.figures.style import PALETTE
 from trix.show.widgets.base import Numbers
 from trix.show.widgets.surgery_table import SurgeryTable
@@ -75,8 +73,4 @@ def test_the_largest_table_is_small_enough_for_a_page():
         alt="Many.",
         classes={"a": np.ones(n, bool), "b": np.zeros(n, bool)},
     )
-    states = dependency_state([made], drop_defaults=False).values()
-    (entry,) = [one for one in states if "_esm" in one["state"]]
-    for code in ("_esm", "_css"):
-        del entry["state"][code]
-    assert len(json.dumps(entry)) < 150_000
+    assert size_on_page(made) < 150_000
