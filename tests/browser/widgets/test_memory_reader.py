@@ -308,10 +308,6 @@ def test_nothing_is_wider_than_the_page_and_nothing_jumps(chromium, tmp_path, wi
             tops |= set(walk(opened, question))
         assert len(tops) == 1
         assert opened.sideways_scroll() == 0
-        edges = opened.page.locator(
-            ".trix-mr :is(p, select, label, .trix-mr-cell, .passage span)"
-        ).evaluate_all("parts => parts.map(part => part.getBoundingClientRect().right)")
-        assert max(edges) <= opened.page.evaluate("document.documentElement.clientWidth")
         lines = opened.page.locator("[data-name=read] .trix-mr-cell").evaluate_all(
             "cells => new Set(cells.map(cell => cell.getBoundingClientRect().top)).size"
         )

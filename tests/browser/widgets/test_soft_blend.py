@@ -264,35 +264,17 @@ def test_every_line_and_area_carries_its_number(chromium, tmp_path):
             )
 
 
-@pytest.mark.parametrize("width", [375])
-def test_nothing_is_wider_than_the_page_and_nothing_jumps(chromium, tmp_path, width):
+def test_nothing_jumps_whatever_is_said(chromium, tmp_path):
     signatures = [[i - 2.5, 0.4 * i * (5 - i)] for i in range(6)]
     answers = [[0.3 * i - 0.7, i - 2] for i in range(6)]
-    with visit(chromium, tmp_path, soft_blend(signatures, answers), width=width) as opened:
-        edge = opened.page.evaluate("document.documentElement.clientWidth")
+    with visit(chromium, tmp_path, soft_blend(signatures, answers), width=375) as opened:
         tops = set()
         for temperature, top_k in ((0.02, 6), (1.03, 6), (20, 6), (0.3, 3), (0.0333, 1)):
             choose(opened, temperature, top_k)
             assert opened.sideways_scroll() == 0
-            parts = (
-                "text, input, button, label, p:not([aria-live]), .trix-sb-row > *, .trix-sb-scale *"
-            )
-            for left, right in opened.page.locator(f".trix-sb :is({parts})").evaluate_all(
-                """parts => parts.map(part => {
-                    const range = document.createRange();
-                    range.selectNodeContents(part);
-                    const rects = [part.getBoundingClientRect(), range.getBoundingClientRect()]
-                        .filter(({ width }) => width > 0);
-                    return [Math.min(...rects.map(rect => rect.left)),
-                            Math.max(...rects.map(rect => rect.right))];
-                })"""
-            ):
-                assert left >= 0
-                assert right <= edge
             for picture in ("curves", "bands"):
                 box = opened.page.locator(f".trix-sb-{picture}").bounding_box()
                 assert box is not None
                 tops.add((picture, round(box["y"])))
-        if width > 320:
-            assert len(tops) == 2
+        assert len(tops) == 2
         opened.expect_quiet()

@@ -106,7 +106,6 @@ function extentOf(values, { cells: counts, scale: scales }) {
 
 // ---------------------------------------------------------------- in words
 
-
 /** An error of any size in a few letters; only 0 itself is "0". */
 function written(number) {
   if (number === 0) return "0";

@@ -73,7 +73,6 @@ function readModel(model) {
 
 // ---------------------------------------------------------------- in words
 
-
 /** What became of a token, as pieces of which the strong ones are marked. */
 function verdict(data, view, at, tilesOn) {
   const { text, levels, tile, tokens } = data;

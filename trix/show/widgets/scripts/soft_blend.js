@@ -68,7 +68,6 @@ function measure(data, choices) {
 
 // ---------------------------------------------------------------- in words
 
-
 /** A number of any size in a few letters; only 0 itself is "0". */
 function written(number) {
   if (number === 0) return "0";
