@@ -7,43 +7,31 @@ from torch import nn
 from trix import checks
 
 FINE = [
-    (checks.at_least, ("n", 0, 0)),
-    (checks.positive, ("n", 1)),
-    (checks.at_most, ("n", 3, 3)),
-    (checks.place, ("n", 0, 1)),
-    (checks.place, ("n", 4, 5)),
-    (checks.between, ("n", 0.0, 0.0, 1.0)),
-    (checks.between, ("n", 1.0, 0.0, 1.0)),
-    (checks.fraction, ("n", 0.0)),
-    (checks.magnitude, ("n", 1e-9)),
-    (checks.magnitude, ("n", 0.0, True)),
-    (checks.one_of, ("n", "a", {"a": 1})),
-    (checks.instance, ("n", True, int)),
-    (checks.typed, ("n", torch.ones(1), torch.float32)),
-    (checks.floating, ("n", torch.ones(1).bfloat16())),
-    (checks.integers, ("n", torch.ones(1, dtype=torch.uint8))),
-    (checks.shape, ("n", torch.ones(2, 3), "batch >= 2", 3)),
-    (checks.shape, ("n", torch.ones(0, 3), "batch", 3)),
-    (checks.shape, ("n", torch.ones(()))),
-    (checks.last_dim, ("n", torch.ones(3), 3)),
-    (checks.tokens, ("n", torch.ones(0, 3), 3)),
-    (checks.finite, ("n", torch.ones(2))),
-    (checks.indices, ("n", torch.tensor([0, 2]), 3)),
-    (checks.indices, ("n", torch.tensor([]).long(), 0)),
+    (checks.at_least, 0, 0),
+    (checks.at_most, 3, 3),
+    (checks.place, 4, 5),
+    (checks.between, 0.0, 0.0, 1.0),
+    (checks.between, 1.0, 0.0, 1.0),
+    (checks.fraction, 0.0),
+    (checks.magnitude, 0.0, True),
+    (checks.integers, torch.ones(1, dtype=torch.uint8)),
+    (checks.shape, torch.ones(2, 3), "batch >= 2", 3),
+    (checks.shape, torch.ones(0, 3), "batch", 3),
+    (checks.tokens, torch.ones(0, 3), 3),
+    (checks.indices, torch.tensor([0, 2]), 3),
+    (checks.indices, torch.tensor([]).long(), 0),
 ]
 
 REFUSED = [
     (checks.integer, ("n", "1"), TypeError, "n must be an integer, got '1'"),
     (checks.at_least, ("n", 1, 2), ValueError, "n must be at least 2, got 1"),
     (checks.at_least, ("n", True, 0), TypeError, "n must be an integer, got True"),
-    (checks.at_least, ("n", 2.0, 0), TypeError, "n must be an integer, got 2.0"),
     (checks.positive, ("n", 0), ValueError, "n must be at least 1, got 0"),
     (checks.at_most, ("n", 4, 3), ValueError, "n must be at most the 3 tiles, got 4"),
     (checks.at_most, ("n", 4, 3, "slots"), ValueError, "n must be at most the 3 slots, got 4"),
     (checks.at_most, ("n", 0, 3), ValueError, "n must be at least 1, got 0"),
     (checks.place, ("n", 5, 5), IndexError, "n must be in 0 … 4, got 5"),
     (checks.place, ("n", -1, 5), IndexError, "n must be in 0 … 4, got -1"),
-    (checks.place, ("n", True, 5), TypeError, "n must be an integer, got True"),
     (checks.place, ("n", 1.0, 5), TypeError, "n must be an integer, got 1.0"),
     (checks.between, ("n", 1.1, 0.0, 1.0), ValueError, "n must be in 0.0 … 1.0, got 1.1"),
     (checks.between, ("n", -0.1, 0, 1), ValueError, "n must be in 0 … 1, got -0.1"),
@@ -76,9 +64,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("guard", "arguments"), FINE)
-def test_what_is_right_passes_and_one_value_is_returned(guard, arguments):
-    assert guard(*arguments) in (None, arguments[1])
+def test_what_is_right_passes_and_one_value_is_returned():
+    for guard, value, *more in FINE:
+        assert guard("n", value, *more) in (None, value)
 
 
 @pytest.mark.parametrize(("guard", "arguments", "error", "says"), REFUSED)

@@ -1,9 +1,7 @@
 import pytest
 import torch
 
-import trix
 from trix.address.gate import REACH, ScoreGate, cell_of
-from trix.address.route import flat_route
 
 
 def _gate(dim=16, knots=7, seed=0):
@@ -35,6 +33,9 @@ def test_between_knots_it_is_the_line_between_them():
     at = torch.linspace(-REACH, REACH, 7, dtype=torch.float64)
     values = gate.values()
     assert (values.diff() > 0).all()
+    far = gate(torch.tensor([-torch.inf, torch.inf, torch.nan]).double()).tolist()
+    assert far[:2] == [-torch.inf, torch.inf]
+    assert far[2] != far[2]
     for i in range(6):
         middle = (0.3 * at[i] + 0.7 * at[i + 1]) * 4
         expected = 0.3 * values[i] + 0.7 * values[i + 1]
@@ -44,23 +45,11 @@ def test_between_knots_it_is_the_line_between_them():
 
 
 @pytest.mark.parametrize(("dim", "dtype"), [(64, torch.float32), (512, torch.bfloat16)])
-def test_it_never_reorders_scores_so_the_chosen_tile_stays(dim, dtype):
+def test_it_never_reorders_scores(dim, dtype):
     for seed in range(5):
         gate = _gate(dim, knots=9, seed=seed).to(dtype)
         score = (torch.randn(20_000) * 2 * dim**0.5).to(dtype).sort().values
         assert (gate(score).diff() >= 0).all()
-    torch.manual_seed(0)
-    layer = trix.TiledFFN(dim, tiles=8, hidden=4, top_k=2, source="decoupled").to(dtype)
-    x = torch.randn(200, dim).to(dtype)
-    before = layer.routed(x)
-    assert torch.equal(before.route.index, flat_route(x, layer.signatures, 2).index)
-    with torch.no_grad():
-        layer.gate.steps.copy_(3 * torch.randn(8))
-    after = layer.routed(x)
-    assert torch.equal(before.route.index, after.route.index)
-    assert not torch.equal(before.output, after.output)
-    gate = layer.gate(flat_route(x, layer.signatures, 8).score)
-    assert (gate[:, :1] >= gate).all()
 
 
 def test_every_knot_and_the_score_get_a_gradient():
@@ -71,10 +60,3 @@ def test_every_knot_and_the_score_get_a_gradient():
         assert tensor.grad is not None
         assert (tensor.grad != 0).all()
     assert torch.autograd.gradcheck(gate, (torch.randn(9).double().requires_grad_(),))
-
-
-def test_nan_and_infinity():
-    out = _gate()(torch.tensor([0.0, torch.nan, torch.inf, -torch.inf])).tolist()
-    assert out[1] != out[1]
-    assert (out[2], out[3]) == (torch.inf, -torch.inf)
-    assert abs(out[0]) < torch.inf

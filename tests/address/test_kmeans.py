@@ -52,22 +52,6 @@ def test_the_last_round_leaves_no_swap_that_would_help_much():
     assert (swapped < -1e-9).double().mean() < 0.02
 
 
-def test_the_same_call_gives_the_same_split_whatever_the_global_seed():
-    points, _ = _blobs([9] * 5, apart=1.0)
-    torch.manual_seed(1)
-    first = balanced_kmeans(points, [[9] * 5])
-    torch.manual_seed(2)
-    state = torch.get_rng_state()
-    assert torch.equal(balanced_kmeans(points, [[9] * 5]), first)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_weighted_mean_by_hand():
-    points = torch.tensor([[1.0, 0.0], [3.0, 4.0], [5.0, 5.0]])
-    mean = weighted_mean(points, torch.tensor([1.0, 3.0, 2.0]), torch.tensor([1, 1, 0]), 2)
-    assert mean.tolist() == [[5.0, 5.0], [2.5, 3.0]]
-
-
 def test_weights_pull_the_centres():
     # against the same call without weights, the heavy points end nearer to their centres
     cost = {True: 0.0, False: 0.0}

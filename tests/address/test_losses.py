@@ -48,17 +48,6 @@ def test_load_balance_alone_opens_a_collapsed_routing():
     assert _evenness(x, rows) > 0.5
 
 
-def test_load_balance_opens_ternary_rows_through_the_cut():
-    torch.manual_seed(0)
-    x = torch.randn(400, 16) + 2 * torch.ones(16)
-    rows = SignatureRows(6, 16)
-    rows.insert(2, torch.ones(16))
-    before = _evenness(x, rows())
-    _improve(rows.raw, lambda: trix.load_balance(flat_route(x, rows()), 6))
-    assert before < 0.2
-    assert _evenness(x, rows()) > before + 0.2
-
-
 def test_diversity_is_the_mean_squared_cosine():
     rows = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, -2.0]])
     cosines = [2**-0.5, 0.0, -(2**-0.5)]
@@ -104,17 +93,6 @@ def test_sparsity_alone_empties_dense_rows_and_leaves_them_empty(steps):
     assert all((cut() == 0).double().mean() < 0.05 for cut in cuts)
     _improve(raw, lambda: trix.sparsity(raw), steps=steps, lr=10.0)
     assert all((cut() == 0).double().mean() > 0.3 for cut in cuts)
-
-
-def test_pull_and_sparsity_reach_learned_rows_through_their_latent_form():
-    torch.manual_seed(0)
-    table = SignatureRows(4, 16)
-    far = (table.latent() - table().detach()).abs().mean()
-    _improve(table.raw, lambda: trix.ternary_pull(table.latent()), steps=300)
-    assert (table.latent() - table().detach()).abs().mean() < 0.2 * far
-    dense = (table() == 0).double().mean()
-    _improve(table.raw, lambda: trix.sparsity(table.latent()), steps=300, lr=0.5)
-    assert (table() == 0).double().mean() > dense + 0.2
 
 
 def test_temperature_falls_by_equal_factors():

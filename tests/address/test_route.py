@@ -23,26 +23,19 @@ def test_route_equals_brute_force(k):
     torch.testing.assert_close(route.weight, weights, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("k", [1, 4])
-def test_nan_stays_with_its_token(k):
-    x, signatures = routing_case()
-    clean = flat_route(x, signatures, top_k=k)
-    x[3, 2] = NAN
-    route = flat_route(x, signatures, top_k=k)
-    others = torch.arange(len(x)) != 3
-    assert torch.equal(route.index[others], clean.index[others])
-    assert torch.equal(route.weight[others], clean.weight[others])
-    assert route.weight[3].isnan().all()
-    assert ((route.index >= 0) & (route.index < len(signatures))).all()
-
-
-def test_leading_axes_and_no_tokens():
+def test_leading_axes_no_tokens_and_a_nan_that_stays_with_its_token():
     x, signatures = routing_case(tokens=30)
     flat = flat_route(x, signatures, top_k=2)
     shaped = flat_route(x.view(2, 3, 5, 7), signatures, top_k=2)
     assert torch.equal(shaped.index.view(30, 2), flat.index)
     assert torch.equal(flat_route(x[4], signatures, top_k=2).index, flat.index[4])
     assert flat_route(x[:0], signatures, top_k=2).index.shape == (0, 2)
+    x[3, 2] = NAN
+    route, others = flat_route(x, signatures, top_k=2), torch.arange(30) != 3
+    assert torch.equal(route.index[others], flat.index[others])
+    assert torch.equal(route.weight[others], flat.weight[others])
+    assert route.weight[3].isnan().all()
+    assert ((route.index >= 0) & (route.index < len(signatures))).all()
 
 
 def test_tokens_temperature_and_signatures_get_a_gradient_and_the_route_s_token_none():

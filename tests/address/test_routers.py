@@ -102,30 +102,19 @@ def test_on_the_way_down_the_lower_node_wins_a_tie(made, tiles, branching, beam,
         assert route.index[row].tolist() == tree_search(router, token, signatures, 2)[0]
 
 
-def test_every_tile_can_be_reached_and_siblings_are_even(made):
+def test_siblings_are_even_and_each_nodes_signature_is_the_mean_of_its_tiles(made):
     for tiles, branching, _ in SHAPES:
         _, signatures = routing_case(tiles=tiles)
         *inner, leaves = made(signatures, branching, 1).levels(signatures)
         assert torch.equal(leaves.signatures, signatures)
-        assert [len(level.parent) for level in (*inner, leaves)][-1] == tiles
-        parent, below = leaves.parent, torch.ones(tiles, dtype=torch.int64)
-        for level in reversed([None, *inner]):
-            nodes = 1 if level is None else len(level.parent)
-            below = torch.zeros(nodes, dtype=torch.int64).index_add(0, parent, below)
-            assert below.min() >= 1
-            assert below.max() - below.min() <= 1
-            parent = torch.zeros(1) if level is None else level.parent
-        assert below.tolist() == [tiles]
-
-
-def test_each_nodes_signature_is_the_mean_of_its_tiles(made):
-    _, signatures = routing_case(tiles=29)
-    top, middle, leaves = made(signatures, (4, 4, 2), 1).levels(signatures)
-    above = middle.parent[leaves.parent]
-    for level, node in ((middle, leaves.parent), (top, above)):
-        for number, row in enumerate(level.signatures):
-            torch.testing.assert_close(row, signatures[node == number].mean(0))
-    assert top.parent.tolist() == [0] * 4
+        node = leaves.parent  # of each tile, from the lowest level up
+        for level in reversed(inner):
+            below = node.bincount(minlength=len(level.parent))
+            assert 1 <= below.min() <= below.max() <= below.min() + 1
+            for number, row in enumerate(level.signatures):
+                torch.testing.assert_close(row, signatures[node == number].mean(0))
+            node = level.parent[node]
+        assert node.tolist() == [0] * tiles
 
 
 @pytest.mark.parametrize("tokens", [2, 120])
