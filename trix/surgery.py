@@ -36,7 +36,7 @@ class Claims:
 
     Beside the counts it keeps, for every tile and class, the highest score with which the tile was
     *not* chosen: `compile_dispatch` needs it to know when a score is safe. So tracking compares
-    every token with every signature once more. No forward waits for it.
+    every token with every signature once more.
 
     Attributes:
         layer: the layer whose routes are tracked.
@@ -146,7 +146,7 @@ def signature_from_examples(wanted: Tensor, others: Tensor, threshold: float = 0
 
     Args:
         wanted: tokens of the class, `[n >= 1, dim]`.
-        others: tokens that are not of it, `[m >= 1, dim]`.
+        others: tokens that are not of it, `[n >= 1, dim]`.
         threshold: of the cut, see `ternarize`; larger ones leave more zeros.
 
     Raises:
@@ -156,9 +156,9 @@ def signature_from_examples(wanted: Tensor, others: Tensor, threshold: float = 0
         >>> signature_from_examples(torch.tensor([[2.0, 1, 0]]), torch.tensor([[0.0, 1, 3]]))
         tensor([ 1.,  0., -1.])
     """
-    for name, tokens in (("wanted", wanted), ("others", others)):
-        shape(name, tokens, "n >= 1", wanted.shape[-1])
-        finite(name, tokens)
+    for name, x in (("wanted", wanted), ("others", others)):
+        shape(name, x, "n >= 1", wanted.shape[-1])
+        finite(name, x)
     return ternarize(wanted.detach().mean(dim=0) - others.detach().mean(dim=0), threshold)
 
 
@@ -268,10 +268,8 @@ class Dispatch:
     def route(self, layer: SparseLookupFFN, x: Tensor, classes: Tensor) -> tuple[Route, Tensor]:
         """Return the routes of tokens, and which of them were hits, bool `[...]`.
 
-        Args:
-            layer: the layer that the table was made for, see `verify`.
-            x: tokens, `[..., dim]`.
-            classes: the class of each token, int64 `[...]`; those below 0 are routed live.
+        Of tokens `[..., dim]` each has a class, int64 `[...]`; those below 0 are routed live. The
+        layer is the one that the table was made for, see `verify`.
         """
         last_dim("x", x, self.rows.shape[1])
         _check_classes("classes", classes, x.shape[:-1], len(self.tile))
@@ -349,9 +347,9 @@ class Dispatch:
 def compile_dispatch(layer: SparseLookupFFN, claims: Claims, threshold: float = 0.8) -> Dispatch:
     """Turn the stable classes of a trained layer into a dispatch table.
 
-    A class is stable when one tile read at least the share `threshold` of its tokens, of which
-    there were enough (`LEAST`). Its guard is the highest score at which that tile lost a token of
-    the class: on the tracked tokens themselves, the table and live routing never disagree.
+    A class is stable when one tile read at least the share `threshold` of its tokens, at least
+    `LEAST` of them. Its guard is the highest score at which that tile lost one of them, so on the
+    tracked tokens themselves the table and live routing never disagree.
 
     Args:
         layer: reads one tile a token.

@@ -17,7 +17,7 @@ CHUNKS = [(1, None), (5, 1), (5, 4), (5, None), (13, 5), (13, 13), (37, 4), (37,
 """Tokens, and how many of them at once."""
 
 
-def _case(time, decay, dtype=torch.float64):
+def _case(time, decay, dtype=torch.float64) -> Any:
     draw = torch.Generator().manual_seed(time)
 
     def normal(*shape):
@@ -149,53 +149,46 @@ def _reference(path):
     return module
 
 
-def _by_time(*tensors):
-    return [t.transpose(1, 2) for t in tensors]
+def _by_time(*given):
+    return [t.transpose(1, 2) for t in given]
 
 
 def _close(found, out, end):
     # the references work in float32 whatever they are given
-    torch.testing.assert_close(found[0].float(), out, rtol=0, atol=1e-6)
-    torch.testing.assert_close(found[1].float(), end, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found[0].float(), out.float(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found[1].float(), end.float(), rtol=0, atol=1e-6)
 
 
-def test_fading_by_slot_equals_gated_linear_attention():
-    (read, write, value, state), fade = _case(37, "slot")
-    given = [t.float() for t in _by_time(read, write, value, fade)]
-    out, end = _reference("gla").naive_recurrent_gla(*given, state.float(), output_final_state=True)
-    found = slot_scan(read * SLOTS**-0.5, write, value, state, fade)
-    _close(found, out.transpose(1, 2), end)
+@pytest.mark.parametrize("decay", ["slot", "head"])
+def test_adding_up_equals_gated_linear_attention(decay):
+    (read, write, value, state), fade = _case(37, decay)
+    rows = [t.float() for t in _by_time(read, write, value)]
+    if decay == "slot":
+        gla = _reference("gla").naive_recurrent_gla
+        out, end = gla(*rows, *_by_time(fade.float()), state.float(), output_final_state=True)
+        read = read * SLOTS**-0.5
+    else:
+        gla = _reference("simple_gla").naive_recurrent_simple_gla
+        gates = _by_time(fade[..., 0].float())
+        out, end = gla(*rows, *gates, scale=1.0, initial_state=state.float())
+    _close(slot_scan(read, write, value, state, fade), out.transpose(1, 2), end)
 
 
-def test_fading_by_head_equals_simple_gated_linear_attention():
-    (read, write, value, state), fade = _case(37, "head")
-    assert fade is not None
-    given = _by_time(read, write, value, fade[..., 0])
-    out, end = _reference("simple_gla").naive_recurrent_simple_gla(
-        *given, scale=1.0, initial_state=state.float()
-    )
-    _close(slot_scan(read, write, value, state, fade), out.transpose(1, 2).float(), end)
-
-
-def test_the_delta_rule_equals_its_published_recurrence():
-    (read, write, value, state), _ = _case(37, "none")
+@pytest.mark.parametrize("decay", ["none", "head"])
+def test_the_delta_rule_equals_its_published_recurrence(decay):
+    (read, write, value, state), fade = _case(37, decay)
     write = torch.nn.functional.normalize(write, dim=-1)
     strength = torch.rand(BATCH, HEADS, 37, 1, dtype=torch.float64)
-    given = [t.float() for t in (read, write, value, strength, state)]
-    out, end = _reference("delta_rule").delta_rule_recurrence(*given)
-    _close(delta_scan(read * SLOTS**-0.5, write, value, strength, state), out, end)
-
-
-def test_the_fading_delta_rule_equals_its_published_recurrence():
-    (read, write, value, state), fade = _case(37, "head")
-    assert fade is not None
-    write = torch.nn.functional.normalize(write, dim=-1)
-    strength = torch.rand(BATCH, HEADS, 37, 1, dtype=torch.float64)
-    given = _by_time(read, write, value, strength[..., 0], fade[..., 0])
-    out, end = _reference("gated_delta_rule").naive_recurrent_gated_delta_rule(
-        *given, scale=1.0, initial_state=state, output_final_state=True
-    )
-    _close(delta_scan(read, write, value, strength, state, fade), out.transpose(1, 2), end)
+    if fade is None:
+        rows = [t.float() for t in (read, write, value, strength, state)]
+        out, end = _reference("delta_rule").delta_rule_recurrence(*rows)
+        read = read * SLOTS**-0.5
+    else:
+        rows = _by_time(read, write, value, strength[..., 0], fade[..., 0])
+        rule = _reference("gated_delta_rule").naive_recurrent_gated_delta_rule
+        out, end = rule(*rows, scale=1.0, initial_state=state, output_final_state=True)
+        out = out.transpose(1, 2)
+    _close(delta_scan(read, write, value, strength, state, fade), out, end)
 
 
 def _content_case():

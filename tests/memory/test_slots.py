@@ -5,7 +5,7 @@ import torch
 
 import trix
 from tests.memory.mixers import DIM, MEMORIES, WITH, close, convolved, made, moved, text
-from trix.memory.parts import Rotation
+from trix.memory.parts import Decay, Rotation, ShortConvolution, Strength
 from trix.memory.recurrence import slot_scan
 
 
@@ -81,6 +81,14 @@ def _loop(layer, x):
 def test_it_equals_the_loop_over_tokens_and_slots(name):
     layer, x = made(name), text(7)
     close(layer(x)[0], _loop(layer, x), 1e-10)
+
+
+def test_parts_are_initialized_as_they_say():
+    torch.manual_seed(0)
+    kernel = ShortConvolution(200).kernel
+    assert kernel.mean(dim=0).tolist() == pytest.approx([0, 0, 0, 1], abs=0.03)
+    assert Decay(DIM, 3).bias.tolist() == [1, 3, 5]
+    assert Strength(DIM, 3).bias.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("more", [(), ("rotation",), ("delta",), ("content",)])

@@ -42,13 +42,7 @@ class Found(NamedTuple):
 
 
 def extended(shorter: ContextReading, found: Found, lower: Sequence[int]) -> ContextReading:
-    """Return a reading with more addresses after those that it has.
-
-    Args:
-        shorter: what is already read, `[..., addresses, ...]`.
-        found: what stands at the others.
-        lower: for each of them, the address, by its place among all, that gets its backoff mass.
-    """
+    """Return a reading with more addresses; each backs off to the place that `lower` says."""
     levels = list(shorter.probabilities.unbind(dim=-2))
     for n, place in enumerate(lower):
         share, mass = found.share[..., n, :], found.backoff_mass[..., n, None]
@@ -200,31 +194,14 @@ class CountRows:
 
 
 def tally(code: np.ndarray, part: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the different codes, sorted, and how often each occurs in each part of the text.
-
-    Args:
-        code: int64 `[length]`.
-        part: of the text that each is in, `[length]`.
-        parts: how many there are.
-
-    Returns:
-        int64 `[entries]` and int32 `[entries, parts]`.
-    """
+    """Return the different codes, sorted, and how often each part has each, `[entries, parts]`."""
     code, entry = np.unique(code, return_inverse=True)
     count = np.bincount(entry * parts + part, minlength=len(code) * parts)
     return code, count.reshape(-1, parts).astype(np.int32)
 
 
 def without_each(count: np.ndarray, folds: int) -> np.ndarray:
-    """Return counts without each part of the text and, last, of all of it.
-
-    Args:
-        count: `[entries, parts]`.
-        folds: as many as there are parts, or 0 for all of it alone.
-
-    Returns:
-        `[entries, folds + 1]`.
-    """
+    """Return counts `[entries, parts]` without each part, if there are folds, and, last, of all."""
     total = count.sum(axis=1, keepdims=True, dtype=np.int32)
     return np.concatenate([total - count if folds else total[:, :0], total], axis=1)
 

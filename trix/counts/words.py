@@ -63,12 +63,7 @@ def letters_of(alphabet: str) -> Tensor:
 def word_keys(tokens: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
     """Return the keys of the addresses after every position, and which of them are known.
 
-    Args:
-        tokens: int64 `[batch, time]`.
-        letters: of each character, see `letters_of`.
-
-    Returns:
-        Both `[batch, time, 4]`: int64, meaningless where not known, and bool.
+    Of tokens `[batch, time]` both are `[batch, time, 4]`; a key that is not known means nothing.
     """
     at = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     letter = letters[tokens]
@@ -117,12 +112,7 @@ def combined(words: Sequence[Any], latest: Sequence[Any], column: Any, vocab_siz
 
 
 def backoff_place(address: str, order: int) -> int:
-    """Return which table gets the backoff mass of an address: a place among n-grams and addresses.
-
-    Args:
-        address: one of `ADDRESSES`.
-        order: of the n-grams, whose places come first, shortest first.
-    """
+    """Return which table gets the backoff mass of one of `ADDRESSES`, which follow the n-grams."""
     if address in ("pair", "apart"):
         return order + ADDRESSES.index("word")
     return min({"word": 4, "line": 3}[address], order - 1)

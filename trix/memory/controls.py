@@ -80,13 +80,7 @@ class ConvolvedState(NamedTuple):
 
 
 class Convolved(Mixer):
-    """A mixer that sees each token through a short convolution, as `RoutedMemory` does.
-
-    Args:
-        dim: features.
-        inner: the mixer.
-        width: tokens that are seen, the present one included.
-    """
+    """A mixer that sees each token through a short convolution, as `RoutedMemory` does."""
 
     def __init__(self, dim: int, inner: Mixer, width: int = WIDTH) -> None:
         super().__init__()
@@ -95,9 +89,8 @@ class Convolved(Mixer):
         self.inner: Any = inner
 
     def initial_state(self, batch: int) -> ConvolvedState:
-        return ConvolvedState(
-            self.convolution.initial_state(batch), self.inner.initial_state(batch)
-        )
+        first = self.convolution.initial_state(batch)
+        return ConvolvedState(first, self.inner.initial_state(batch))
 
     def forward(
         self, x: Tensor, state: ConvolvedState | None = None
@@ -133,14 +126,7 @@ class ConvolvedAttention(Convolved):
 
 
 class ConvolvedStatic(Convolved):
-    """A `StaticMemory` behind the convolution: unwritten slots that know the latest tokens.
-
-    Args:
-        dim: features, a multiple of `heads`.
-        heads: memories side by side.
-        slots: of each.
-        top_k: slots that a token reads.
-    """
+    """A `StaticMemory` behind the convolution: unwritten slots that know the latest tokens."""
 
     def __init__(self, dim: int, heads: int = 4, slots: int = 64, top_k: int = 1) -> None:
         super().__init__(dim, StaticMemory(dim, heads, slots, top_k))
@@ -154,12 +140,7 @@ class HybridState(NamedTuple):
 
 
 class HybridHeads(Mixer):
-    """A memory and a window that read the same tokens; their outputs are added up.
-
-    Args:
-        memory: the routed heads.
-        window: the others, of as many features.
-    """
+    """A memory and a window, both of `dim`, that read the same tokens; their outputs are added."""
 
     def __init__(self, memory: RoutedMemory, window: WindowAttention) -> None:
         super().__init__()

@@ -19,14 +19,10 @@ BASE = 10_000.0
 
 
 def slot_shares(score: Tensor, top_k: int | None = None) -> Tensor:
-    """Return the softmax over slots, of which the `top_k` largest shares stay.
+    """Return the softmax over `[..., slots]`, of which the `top_k` largest shares stay, or all.
 
     The others become zero and what stays is not scaled up, so that training can move the share of
     a single slot too.
-
-    Args:
-        score: `[..., slots]`.
-        top_k: slots that keep their share; all when not given.
     """
     share = torch.softmax(score, dim=-1)
     if top_k is None or top_k >= score.shape[-1]:
@@ -39,11 +35,7 @@ class ShortConvolution(nn.Module):
     """A causal convolution of each feature by itself: a token's address knows its neighbours.
 
     It is how a memory without positions tells "th" from "ht" (Poli et al. 2023; Gu & Dao 2023). It
-    is initialized near the identity.
-
-    Args:
-        dim: features.
-        width: tokens that are seen, the present one included.
+    sees `width` tokens, the present one included, and is initialized near the identity.
     """
 
     def __init__(self, dim: int, width: int = WIDTH) -> None:
@@ -59,14 +51,9 @@ class ShortConvolution(nn.Module):
         return self.kernel.new_zeros(batch, width - 1, dim)
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return what is seen at each token, and the past of the next.
+        """Return what is seen at each of `[batch, time, dim]`, and the past of the next token.
 
-        Args:
-            x: tokens, `[batch, time, dim]`.
-            past: the tokens just before, `[batch, width - 1, dim]`; none when not given.
-
-        Raises:
-            ValueError: `past` has another shape or dtype than that.
+        Of the past, `[batch, width - 1, dim]`, there is none when it is not given.
         """
         past = self.initial_state(len(x)).to(x.dtype) if past is None else past
         check_part("past", past, [len(x), self.kernel.shape[1] - 1, x.shape[-1]], x.dtype)
@@ -102,10 +89,6 @@ class Decay(HeadGate):
 
     As in gated linear attention with one gate per head (Yang et al. 2024; Dao & Gu 2024). Heads
     are initialized apart: the first keeps 73 % per token, the last 99.3 %.
-
-    Args:
-        dim: features of a token.
-        heads: gates.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -120,10 +103,6 @@ class Strength(HeadGate):
     """How much of what an address holds a token replaces, by the delta rule (Schlag et al. 2021).
 
     It is initialized near one half.
-
-    Args:
-        dim: features of a token.
-        heads: strengths.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -135,12 +114,7 @@ class Strength(HeadGate):
 
 
 class OutputGate(nn.Module):
-    """What a token lets through of each feature that was read (Yang et al. 2024).
-
-    Args:
-        dim: features of a token.
-        features: what is read.
-    """
+    """What a token lets through of each of the `features` that were read (Yang et al. 2024)."""
 
     def __init__(self, dim: int, features: int) -> None:
         super().__init__()
@@ -159,12 +133,6 @@ class Rotation(nn.Module):
     written :math:`n` tokens ago has been turned :math:`n` times. So the distance is known and the
     position is not: no count is kept, and a text may have any length. Turned slots may be read with
     a negative share.
-
-    Args:
-        slots: an even number.
-
-    Raises:
-        ValueError: an odd number.
     """
 
     def __init__(self, slots: int) -> None:
@@ -204,11 +172,6 @@ class SlotKeys(nn.Module):
     attention (Zhang et al. 2024), whose write addresses are the routing's; without decay, and with
     keys and values divided by what was written in all, it would be attention with bounded memory
     (Peng et al. 2022).
-
-    Args:
-        dim: features of a token.
-        heads: memories side by side.
-        width: features of a key.
     """
 
     def __init__(self, dim: int, heads: int, width: int) -> None:
@@ -224,12 +187,9 @@ class SlotKeys(nn.Module):
         Args:
             seen: tokens `[batch, time, dim]`.
             query: `[batch, heads, time, width]`.
-            write: write addresses, `[batch, heads, time, slots]`.
-            keys: before the first token, `[batch, heads, slots, width]`.
-            decay: see `slot_scan`, of a head's slots alike, so `[batch, heads, time, 1]`.
-
-        Returns:
-            The scores `[batch, heads, time, slots]` and the keys after the last token.
+            write: write addresses, `[batch, heads, time, slots]`, as the scores that are returned.
+            keys: before the first token, `[batch, heads, slots, width]`; the last are returned.
+            decay: `[batch, heads, time, 1]`, see `slot_scan`.
         """
         key = F.linear(seen, self.weight.to(seen.dtype)).unflatten(-1, (self.heads, -1))
         # all slots decay alike, so keys may change places with slots: what is written by keys and

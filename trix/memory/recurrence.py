@@ -110,11 +110,11 @@ def delta_scan(
     write addresses must have length 1 or less to be stable.
 
     Args:
-        read: read addresses, `[batch, heads, time, slots]`.
-        write: write addresses, the same shape.
-        value: what is written, `[batch, heads, time, features]`.
+        read: `[batch, heads, time, slots]`.
+        write: the same shape.
+        value: `[batch, heads, time, features]`.
         strength: β, `[batch, heads, time, 1]`, from 0, nothing is written, to 1, all is replaced.
-        state: the slots before the first token, `[batch, heads, slots, features]`.
+        state: `[batch, heads, slots, features]`.
         decay: `[batch, heads, time, 1]`.
         chunk: tokens computed at once.
     """

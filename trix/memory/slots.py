@@ -168,10 +168,8 @@ class RoutedMemory(Mixer):
             seen: tokens as the convolution left them, `[batch, time, dim]`.
             slots: those of the state before.
             value: what is written, `[batch, heads, time, features]`, for slots as wide; the layer's
-                own values when not given. What is read is linear in it.
-
-        Returns:
-            What was read, `[batch, heads, time, features]`, and the slots after the last token.
+                own values when not given. What is read, and returned with the slots after the last
+                token, is linear in it.
         """
         query = self._heads(seen @ self.query.T.to(seen.dtype))
         if value is None:

@@ -30,12 +30,9 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
     def resumed(self, x: Tensor, state: Any, grows: int | None = None) -> Any:
-        """Return the state to go on from, once it and the tokens are checked.
+        """Return the state to go on from, the initial one for None, once it and tokens are checked.
 
-        Args:
-            x: tokens.
-            state: from an earlier call, or None for the initial one.
-            grows: the axis that may have any length, the same one in all tensors that have it.
+        The axis `grows` may have any length, the same one in all tensors that have it.
         """
         check_tokens(x, self.dim)
         first = self.initial_state(len(x))
@@ -89,12 +86,7 @@ def not_finite(x: Tensor) -> Tensor:
 
 
 def head_width(dim: int, heads: int, width: int | None = None) -> int:
-    """Return the features of a head: `width`, or `dim / heads` when that is not given.
-
-    Raises:
-        TypeError: a size is not an integer.
-        ValueError: a size below 1, or heads that do not divide `dim` where no width is given.
-    """
+    """Return the features of a head: `width`, or `dim / heads` when that is not given."""
     if positive("dim", dim) % positive("heads", heads) and width is None:
         raise ValueError(f"dim must be a multiple of heads, got dim={dim}, heads={heads}")
     return dim // heads if width is None else positive("width", width)
