@@ -75,7 +75,7 @@ VALUES = [
     (lambda: Shuffled(FIVE, torch.tensor([0, 0, 1])), r"permutation, got \[0, 0, 1\]"),
     (lambda: Shuffled(FIVE, torch.arange(3)).rows(None), "of 5 tiles, got 3"),  # pyright: ignore
     # routers
-    (lambda: trix.TreeRouter(13, 7, (3, 4)), r"room for 13 tiles, got \[3, 4\] with room for 12"),
+    (lambda: trix.TreeRouter(13, 7, (3, 4)), r"room for 13 tiles, got \(3, 4\)"),
     (lambda: trix.TreeRouter(13, 7, ()), "room for 13 tiles"),
     (lambda: trix.TreeRouter(13, 7, (3, 0)), "branching must be at least 1, got 0"),
     (lambda: trix.TreeRouter(13, 7, (3, 5), beam=0), "beam must be at least 1, got 0"),

@@ -55,29 +55,31 @@ class SignatureRows(nn.Module):
         return torch.where(self.is_frozen[:, None], self.frozen_rows, ternarize(self.raw))
 
     def latent(self) -> Tensor:
-        """Return the trained rows in units of their own scale, `[tiles, dim]`, before the cut.
+        """Return the trained rows before the cut, `[tiles, dim]`, in units of their own scale.
 
-        For `ternary_pull` and `sparsity`: in these units −1, 0 and 1 are what the cut makes of
-        them.
+        In these −1, 0 and 1 are what the cut makes of them: for `ternary_pull` and `sparsity`.
         """
         return self.raw / row_scale(self.raw, ternarize(self.raw)).detach().clamp(min=1e-12)
 
     @torch.no_grad()
     def insert(self, tile: int, signature: Tensor, freeze: bool = False, tag: str = "") -> None:
         """Put a signature in a tile's row, see `EditableSignatures.insert_signature`."""
-        row = self.checked(tile, signature)
-        self._write_down("insert", tile, instance("tag", tag, str))
-        self._write_raw(tile, row)
-        self._keep(tile, row if freeze else None)
-        self._name(tile, tag)
+        self.check_tile(tile)
+        shape("signature", instance("signature", signature, Tensor), self.raw.shape[1])
+        other = signature[~((signature == -1) | (signature == 0) | (signature == 1))]
+        if len(other):
+            raise ValueError(f"signature must hold −1, 0 and 1 alone, got {other[:8].tolist()}")
+        row = signature.detach().to(self.raw) + 0.0  # no −0.0, which JSON would not give back
+        instance("tag", tag, str)
+        self._edit("insert", tile, tag, row, row if freeze else None)
 
     @torch.no_grad()
     def freeze(self, tile: int) -> None:
         """Keep a tile's signature as it is now; one that is frozen stays so."""
         self.check_tile(tile)
         if not self.is_frozen[tile]:
-            self._write_down("freeze", tile, self.tags.get(tile, ""))
-            self._keep(tile, ternarize(self.raw[tile]))
+            row = ternarize(self.raw[tile])
+            self._edit("freeze", tile, self.tags.get(tile, ""), None, row)
 
     @torch.no_grad()
     def thaw(self, tile: int) -> None:
@@ -85,9 +87,7 @@ class SignatureRows(nn.Module):
         self.check_tile(tile)
         if not self.is_frozen[tile]:
             raise ValueError(f"expected a frozen tile, got {tile}, which is not")
-        self._write_down("thaw", tile, self.tags.get(tile, ""))
-        self._write_raw(tile, self.frozen_rows[tile])
-        self._keep(tile, None)
+        self._edit("thaw", tile, self.tags.get(tile, ""), self.frozen_rows[tile], None)
 
     @torch.no_grad()
     def undo(self) -> dict[str, Any]:
@@ -97,8 +97,8 @@ class SignatureRows(nn.Module):
         edit = self._edits.pop()
         tile, before = edit["tile_idx"], edit["before"]
         self.raw[tile] = torch.tensor(before["raw"], dtype=torch.float64)
-        self._keep(tile, torch.tensor(before["signature"]) if before["frozen"] else None)
-        self._name(tile, before["tag"])
+        frozen = torch.tensor(before["signature"]) if before["frozen"] else None
+        self._set(tile, before["tag"], frozen)
         return _told(edit)
 
     def history(self) -> list[dict[str, Any]]:
@@ -112,17 +112,6 @@ class SignatureRows(nn.Module):
     def check_tile(self, tile: int) -> None:
         """Raise unless `tile` is the number of a row: `TypeError` or `IndexError`."""
         place("tile", tile, len(self.raw))
-
-    def checked(self, tile: int, signature: Tensor) -> Tensor:
-        """Return `signature` as a row of this table, or raise what `insert` would."""
-        self.check_tile(tile)
-        shape("signature", instance("signature", signature, Tensor), self.raw.shape[1])
-        other = ~((signature == -1) | (signature == 0) | (signature == 1))
-        if other.any():
-            raise ValueError(
-                f"signature must hold −1, 0 and 1 alone, got {signature[other][:8].tolist()}"
-            )
-        return signature.detach().to(self.raw) + 0.0  # no −0.0, which JSON would not give back
 
     def get_extra_state(self) -> Tensor:
         """Return tags and edits as the bytes of a JSON text, so that `state_dict` has them."""
@@ -139,7 +128,9 @@ class SignatureRows(nn.Module):
             raise ValueError(f"corrupt history of edits: {error}") from error
         self.tags, self._edits = tags, edits
 
-    def _write_down(self, operation: str, tile: int, tag: str) -> None:
+    def _edit(
+        self, operation: str, tile: int, tag: str, raw: Tensor | None, frozen: Tensor | None
+    ) -> None:
         before = {
             "raw": self.raw[tile].to(torch.float64).tolist(),  # JSON keeps every bit of these
             "signature": self()[tile].to(torch.int8).tolist(),
@@ -147,15 +138,13 @@ class SignatureRows(nn.Module):
             "tag": self.tags.get(tile, ""),
         }
         self._edits.append({"operation": operation, "tile_idx": tile, "tag": tag, "before": before})
+        if raw is not None:
+            self.raw[tile] = raw / math.sqrt(len(raw))  # of the size of a trained row
+        self._set(tile, tag, frozen)
 
-    def _write_raw(self, tile: int, row: Tensor) -> None:
-        self.raw[tile] = row / math.sqrt(len(row))  # of the size of a trained row
-
-    def _keep(self, tile: int, row: Tensor | None) -> None:
-        self.is_frozen[tile] = row is not None
-        self.frozen_rows[tile] = 0 if row is None else row
-
-    def _name(self, tile: int, tag: str) -> None:
+    def _set(self, tile: int, tag: str, frozen: Tensor | None) -> None:
+        self.is_frozen[tile] = frozen is not None
+        self.frozen_rows[tile] = 0 if frozen is None else frozen
         self.tags.pop(tile, None)
         if tag:
             self.tags[tile] = tag
@@ -191,8 +180,7 @@ class EditableSignatures:
     ) -> None:
         """Give a tile another signature, `[dim]`, every number −1, 0 or 1, and a name for it.
 
-        Where the tile is frozen the new row takes its place; `freeze=False` lets training change
-        it.
+        A frozen row is replaced too; `freeze=False` lets training change the new one.
         """
         self.rows.insert(tile_idx, signature, freeze, tag)
 

@@ -76,10 +76,7 @@ class TreeRouter(nn.Module):
         self.branching = tuple(positive("branching", width) for width in branching)
         self.beam = positive("beam", beam)
         if not self.branching or math.prod(self.branching) < tiles:
-            raise ValueError(
-                f"branching must have room for {tiles} tiles, got {list(self.branching)} "
-                f"with room for {math.prod(self.branching) if self.branching else 0}"
-            )
+            raise ValueError(f"branching must have room for {tiles} tiles, got {self.branching}")
         # tiles below every node, from the root down; children of one node stand side by side
         self._sizes = [[tiles]]
         for width in self.branching[:-1]:
