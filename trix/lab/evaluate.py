@@ -129,8 +129,6 @@ def evaluate_dynamic(model: LookupLM, text: Tensor, block: int) -> Evaluation:
         text: int64 `[length >= 2]`.
         block: predictions in a block.
 
-    Raises:
-        ValueError: the text has fewer than two characters, or `block` is below 1.
     """
     positive("block", block)
     shape("text", text, "length >= 2")

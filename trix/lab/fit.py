@@ -64,11 +64,7 @@ class TrainRequest:
         return {**vars(self), "corpus": text}
 
     def model(self) -> LookupConfig:
-        """Return the model's settings, with the text's alphabet.
-
-        Raises:
-            ValueError: there is no such preset, or the order is too high for the alphabet.
-        """
+        """Return the model's settings, with the text's alphabet."""
         config, vocab_size = preset(self.preset).model, self.corpus.vocab_size
         network = config.network and replace(config.network, vocab_size=vocab_size)
         order = config.order if self.order is None else self.order
@@ -92,19 +88,9 @@ def fit(
 ) -> dict[str, Any]:
     """Train what is asked for and leave it in a folder; return what is known about it.
 
-    Where the same was begun there, it goes on; where it is finished, nothing is done.
-
-    Args:
-        request: what to train.
-        out: the folder; made if needed.
-        afresh: whether what an earlier call left there is removed first.
-        progress: whether training shows a bar.
-        say: told what happens, a line at a time.
-
-    Raises:
-        ValueError: the folder holds something else, or the text is too short.
-        KeyboardInterrupt: Ctrl-C; the step reached is saved.
-        OSError: a file cannot be written; the last checkpoint stands.
+    Where the same was begun there, it goes on; where it is finished, nothing is done, unless it is
+    to begin `afresh`. What happens is told to `say`, a line at a time. Ctrl-C saves the step
+    reached; a folder of something else and a text that is too short are a `ValueError`.
     """
     began = time.perf_counter()
     config, settings = request.model(), preset(request.preset).train
@@ -161,9 +147,6 @@ def steps_within(
     """Return how many steps fit into some seconds, and how long one takes.
 
     A model that is thrown away is trained and evaluated for a few seconds, which count.
-
-    Raises:
-        ValueError: not one step fits.
     """
     began = time.perf_counter()
     model = LookupLM(config, *memories).to(device)

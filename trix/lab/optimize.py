@@ -102,9 +102,6 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
 
     Muon makes every step of a matrix one with singular values near one. It has the matrices of the
     model's blocks, and of a gate, with at least `MUON_LEAST` rows and columns; AdamW has the rest.
-
-    Raises:
-        ValueError: Muon is asked for, but there is no such matrix.
     """
     turned = {
         name: p

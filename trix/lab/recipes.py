@@ -139,13 +139,7 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Preset:
-    """A model and its training.
-
-    Attributes:
-        model: see `LookupConfig`.
-        train: see `TrainConfig`.
-        about: what it is, in one line.
-    """
+    """A model, its training and what it is, in one line."""
 
     model: LookupConfig
     train: TrainConfig
@@ -202,11 +196,7 @@ def preset(name: str) -> Preset:
 def routed_memory(name: str, slots: int) -> dict[str, Any]:
     """Return the changes that make routed memory mix, with no more parameters than attention.
 
-    Hidden units are given up for it.
-
-    Args:
-        name: of the protocol, "seed" or "nano".
-        slots: of each head, 64 or 16.
+    For the protocols "seed" and "nano", with 64 or 16 slots per head: hidden units are given up.
     """
     hidden = {("seed", 64): 509, ("seed", 16): 384, ("nano", 64): 451, ("nano", 16): 499}
     ffn = {"hidden": hidden[name, slots]} | ({"bias": True} if name == "seed" else {})
@@ -219,11 +209,8 @@ def routed_memory(name: str, slots: int) -> dict[str, Any]:
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Return versions, device and threads of this process, as a record states them.
-
-    Args:
-        device: what the run used, "cpu" or "cuda".
-    """
+    """Return versions, device ("cpu" or "cuda") and threads of this process, for a record."""
+    cpu = f"cpu ({platform.machine()})"
     return {
         "versions": {
             "python": platform.python_version(),
@@ -231,8 +218,6 @@ def environment(device: str = "cpu") -> dict[str, Any]:
             "numpy": np.__version__,
             "trix": metadata.version("trix-routing"),
         },
-        "device": torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"cpu ({platform.machine()})",
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
         "threads": torch.get_num_threads(),
     }

@@ -113,13 +113,7 @@ TASKS: dict[str, Callable[..., Asked]] = {
 
 @dataclass(frozen=True)
 class Task:
-    """A task with all but the number of texts and their length: `task(batch, length, generator)`.
-
-    Attributes:
-        name: in `TASKS`.
-        vocab: tokens that there are.
-        options: the task's other keywords.
-    """
+    """A task of `TASKS` with its options: what is left is `task(batch, length, generator)`."""
 
     name: str
     vocab: int
@@ -135,18 +129,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Varied:
-    """A task whose texts are of another length every time, up to the one asked for.
-
-    Attributes:
-        task: what draws.
-        shortest: the least length.
-    """
+    """A task whose texts are of another length every time, from `shortest` to the one asked for."""
 
     task: Task
     shortest: int
 
     def __call__(self, batch: int, length: int, generator: torch.Generator) -> Asked:
-        """Draw texts, all of one length, which is from `shortest` to `length`."""
         if not 1 <= self.shortest <= length:
             raise ValueError(f"length must be at least {self.shortest}, got {length}")
         drawn = int(torch.randint(self.shortest, length + 1, (), generator=generator))
@@ -227,11 +215,7 @@ def overlapping_clusters(
 def isotropic(
     tiles: int, dim: int = 256, tokens: int = 4096, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Draw ternary signatures `[tiles, dim]` and tokens `[tokens, dim]` of no structure at all.
-
-    Raises:
-        ValueError: a number below 1.
-    """
+    """Draw ternary signatures `[tiles, dim]` and tokens `[tokens, dim]` of no structure at all."""
     _counts(tiles=tiles, dim=dim, tokens=tokens)
     generator = torch.Generator().manual_seed(seed)
     signatures = ternarize(torch.randn(tiles, dim, generator=generator))

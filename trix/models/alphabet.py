@@ -12,14 +12,8 @@ from trix.checks import integers, place, shape
 def encode(text: str, alphabet: str, whose: str) -> Tensor:
     """Return the number of each character, int64 `[len(text)]`.
 
-    Args:
-        text: what to encode.
-        alphabet: characters in any order.
-        whose: says in an error whose alphabet it is, as "of corpus 'plays'".
-
-    Raises:
-        TypeError: the text is no `str`.
-        ValueError: a character is not in the alphabet; it is named.
+    A character outside the alphabet is a `ValueError` that names it and, in `whose` words, the
+    alphabet's owner: "of corpus 'plays'".
     """
     if not isinstance(text, str):
         raise TypeError(f"expected a str, got {text!r}")
@@ -37,13 +31,7 @@ def encode(text: str, alphabet: str, whose: str) -> Tensor:
 
 
 def decode(numbers: Tensor | Sequence[int], alphabet: str) -> str:
-    """Return the text whose characters have these numbers, `[length]`; undoes `encode`.
-
-    Raises:
-        TypeError: they are not whole numbers.
-        ValueError: they do not lie in a row.
-        IndexError: one of them is no character's number.
-    """
+    """Return the text whose characters have these integers, `[length]`; undoes `encode`."""
     row = torch.as_tensor(numbers)
     shape("numbers", row, "length")
     if row.numel() == 0:

@@ -59,10 +59,7 @@ class Explanation(NamedTuple):
         return -sum(math.log(max(p, 1e-300)) for p in found) / len(found)
 
     def mark(self, place: int | None) -> str:
-        """Return a place as one character; · for none.
-
-        An order is its number, any other place its initial.
-        """
+        """Return a place as one character: an order's number, or an initial; · for none."""
         if place is None:
             return "·"
         if not self.places[place].startswith("order"):
@@ -131,15 +128,10 @@ def explain(stored: Stored, text: str) -> Explanation:
 
 
 def passed_on(weights: Tensor, known: Tensor, config: LookupConfig) -> Tensor:
-    """Return the weights of places as they come to bear.
+    """Return the weights `[characters, places]` as they come to bear.
 
-    A table whose address is not known says what the one says that it asks, so its weight counts as
-    that one's.
-
-    Args:
-        weights: of every place, `[characters, places]`.
-        known: which tables know their address, bool `[characters, tables]`.
-        config: says which table is asked.
+    A table whose address is not known, bool `[characters, tables]`, says what the one says that it
+    asks, so its weight counts as that one's.
     """
     weights = weights.clone()
     for place in range(len(config.tables) - 1, 0, -1):

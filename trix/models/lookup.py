@@ -86,14 +86,10 @@ class LookupConfig:
 
 @dataclass(frozen=True)
 class BlockDraw:
-    """Draws training windows that lie within one block of the text, and says which.
+    """Draws windows of a text, int64 `[length]`, that lie within one block, and says which.
 
-    What a `Draw` gives, and for each window the number of its block: the model leaves that block
-    out of its tables.
-
-    Attributes:
-        text: int64 `[length]`.
-        folds: blocks, as the memory cuts them; 0 draws anywhere.
+    The model leaves that block out of its tables. There are `folds` of them, cut as the memory cuts
+    them; 0 draws anywhere.
     """
 
     text: Tensor
@@ -104,11 +100,7 @@ class BlockDraw:
         return f"BlockDraw({digest}, {self.folds})"
 
     def __call__(self, batch: int, length: int, sampler: torch.Generator) -> tuple[Tensor, ...]:
-        """Return tokens and targets `[batch, length]`, and the windows' blocks `[batch]`.
-
-        Raises:
-            ValueError: a block does not hold a window.
-        """
+        """Return tokens and targets `[batch, length]`, and the windows' blocks `[batch]`."""
         if (shortest := len(self.text) // max(self.folds, 1)) <= length:
             raise ValueError(f"blocks must be longer than {length}, got {shortest}")
         first = torch.randint(len(self.text) - length, (batch,), generator=sampler)
@@ -264,12 +256,9 @@ class LookupLM(nn.Module):
     def read(
         self, tokens: Tensor, left_out: Tensor | None = None, first: int = 0
     ) -> ContextReading:
-        """Return what the tables say after every position, `[batch, time, tables, ...]`.
+        """Return what the tables say after every position from `first` on, as `routed` asks them.
 
-        Args:
-            tokens: int64 `[batch, time]`.
-            left_out: the block of the training text that each row is from, `[batch]`.
-            first: the positions before are context only, and are not read.
+        The positions before are context only: `[batch, time - first, tables, ...]`.
         """
         found = self._addresses(tokens, first)
         block = None if left_out is None else left_out[:, None]
@@ -355,16 +344,7 @@ class LookupLM(nn.Module):
 
 
 def count(config: LookupConfig, tokens: Tensor, alphabet: str) -> Memories:
-    """Return what a model of a config looks up, counted from a text.
-
-    Args:
-        config: says which tables.
-        tokens: the text, int64 `[length]`.
-        alphabet: its characters, some of which are letters.
-
-    Raises:
-        ValueError: the text is too short or does not fit the config.
-    """
+    """Return what a model of a config looks up, counted from a text, int64 `[length]`."""
     memory = ContextMemory(tokens, config.order, config.vocab_size, config.folds)
     words = WordMemory(tokens, letters_of(alphabet), config.folds) if config.words else None
     return Memories(memory, words)

@@ -40,13 +40,9 @@ def save_packed(model: CharLM, path: Path) -> dict[str, int]:
     ...     load_packed(model, Path(name, "model"))
     32768
 
-    Args:
-        model: what to write.
-        path: the file; it appears whole or not at all.
-
     Returns:
         How many bytes each part takes (`ternary`, `scales`, `bfloat16` and `other`), and the whole
-        `file` with its header.
+        `file` with its header, which appears whole or not at all.
     """
     tensors: dict[str, Tensor] = {}
     bytes_of: dict[str, int] = dict.fromkeys(("ternary", "scales", "bfloat16", "other"), 0)

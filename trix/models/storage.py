@@ -47,13 +47,7 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    """Replace the checkpoint in `folder`, all of it or nothing.
-
-    Args:
-        folder: where it lives; made if needed.
-        tensors: written as they are, on the CPU.
-        values: anything that JSON holds.
-    """
+    """Replace the checkpoint in `folder`, all of it or nothing; `values` are what JSON holds."""
     payload = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
     digest = hashlib.sha256(payload).hexdigest()
     name = f"tensors-{digest[:16]}.safetensors"
@@ -69,11 +63,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], values: dict[str, 
 
 
 def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint | None:
-    """Return the checkpoint in `folder`, or None where there is none.
-
-    Raises:
-        ValueError: a file is damaged; the message names it, with the expected and received hash.
-    """
+    """Return the checkpoint in `folder`, or None where there is none; `ValueError` if damaged."""
     path = folder / INDEX
     if not path.exists():
         return None
@@ -135,11 +125,7 @@ class Stored(NamedTuple):
     about: dict[str, Any]
 
     def encode(self, text: str) -> Tensor:
-        """Return the number of each character, int64 `[1, len(text)]`.
-
-        Raises:
-            ValueError: the text is empty, or a character is not in the alphabet; it is named.
-        """
+        """Return the number of each character, `[1, len(text) >= 1]`; see `alphabet.encode`."""
         if not text:
             raise ValueError("expected at least one character, got none")
         return encode(text, self.alphabet, "that the model knows")[None]
@@ -244,11 +230,7 @@ def pack_tables(memory: ContextMemory) -> dict[str, Tensor]:
 
 
 def unpack_tables(packed: dict[str, Tensor], vocab_size: int) -> ContextMemory:
-    """Return the memory that `pack_tables` packed; it has no folds.
-
-    Raises:
-        ValueError: the tables do not fit each other.
-    """
+    """Return the memory that `pack_tables` packed, without folds; `ValueError` if damaged."""
     wide = {name: t.numpy().astype(np.int64) for name, t in packed.items()}
     counts: list[Counts] = []
     children, code = np.array([len(wide["1.character"])]), np.zeros(1, dtype=np.int64)
@@ -282,11 +264,7 @@ def pack_words(memory: WordMemory) -> dict[str, Tensor]:
 
 
 def unpack_words(packed: dict[str, Tensor], alphabet: str) -> WordMemory:
-    """Return the memory that `pack_words` packed; it has no folds.
-
-    Raises:
-        ValueError: the tables do not fit each other or the alphabet.
-    """
+    """Return the memory that `pack_words` packed, without folds; `ValueError` if damaged."""
     vocab_size = len(alphabet)
     counts: list[Counts] = []
     for name in ADDRESSES:

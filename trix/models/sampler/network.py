@@ -27,12 +27,7 @@ _TINY = 1e-6  # the memory's, under its roots
 class NetworkStep:
     """What the head of a `CharLM` reads after each character, before the last norm's scale.
 
-    Args:
-        network: of blocks of routed memory and flat lookup.
-        told: what maps roots and evidence of the tables to the network's stream.
-
-    Raises:
-        ValueError: the network has something else; it is named.
+    `told` maps roots and evidence of the tables to the network's stream.
     """
 
     def __init__(self, network: CharLM, told: nn.Linear) -> None:
@@ -215,13 +210,10 @@ class GateStep:
     def blend(
         self, levels: np.ndarray, seen: np.ndarray, token: int, stream: np.ndarray | None
     ) -> np.ndarray:
-        """Return the next character's log-probabilities, `[vocab]`.
+        """Return log-probabilities `[vocab]` from the tables' `levels` `[tables, vocab]`.
 
-        Args:
-            levels: from the tables, `[tables, vocab]`.
-            seen: ends with their evidence, and room for how undecided they are, `[4 · tables]`.
-            token: the latest character.
-            stream: of the network, `[dim]`, if there is one.
+        `seen` ends with their evidence and room for how undecided they are, `[4 · tables]`; the
+        `stream` is the network's, `[dim]`, if there is one.
         """
         said = np.empty((self.places, self.vocab_size), dtype=np.float32)
         np.log(np.maximum(levels, _FLOOR), out=said[: self.tables])
