@@ -103,7 +103,7 @@ def test_records_of_something_else_are_refused_and_left(tmp_path, calls):
         ({"jobs": 0}, ValueError, "jobs must be at least 1, got 0"),
         ({"budget": "half"}, ValueError, "budget must be one of .*'half'"),
         ({"backend": "ray"}, ValueError, r"backend must be one of \['dask', 'loky'\], got 'ray'"),
-        ({"backend": "dask"}, ModuleNotFoundError, r'pip install "trix-routing\[cluster\]"'),
+        ({"backend": "dask"}, ModuleNotFoundError, r'pip install "\.\[cluster\]"'),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, calls, monkeypatch, change, error, message):

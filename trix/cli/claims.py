@@ -2,26 +2,14 @@
 
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from trix.cli.common import (
-    Backend,
-    Budget,
-    CorpusName,
-    Jobs,
-    Json,
-    clear_errors,
-    coloured,
-    console,
-    load_corpus,
-    print_json,
-    print_table,
-    report_diverged,
-)
+from trix.cli import common
+from trix.cli.common import Budget, clear_errors, coloured, console, load_corpus
 from trix.experiments.table import EXPERIMENTS
 from trix.files import write_text
 from trix.lab.recipes import environment
@@ -41,7 +29,7 @@ BEGIN, END = "<!-- scoreboard -->", "<!-- /scoreboard -->"
 @clear_errors()
 def list_claims(
     context: typer.Context,
-    as_json: Json = False,
+    as_json: common.Json = False,
     update: Annotated[
         Path | None, typer.Option(help="Rewrite the scoreboard in this Markdown file instead.")
     ] = None,
@@ -54,7 +42,7 @@ def list_claims(
         update_scoreboard(update, rows)
         typer.echo(f"{update}: {len(rows)} claims")
     elif as_json:
-        print_json([row.row() for row in rows])
+        common.print_json([row.row() for row in rows])
     else:
         for row in rows:
             line = [f"{row.claim.id:4}", coloured(f"{row.verdict:15}"), row.claim.statement]
@@ -86,7 +74,7 @@ def run_claim(
         Budget, typer.Option(help="full: measure; quick: a few steps, kept apart, to see it work.")
     ] = Budget.full,
     seeds: Annotated[int, typer.Option(help="Runs of each trained arm.", min=1)] = 5,
-    corpus: CorpusName = "tinyshakespeare",
+    corpus: common.CorpusName = "tinyshakespeare",
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs"),
     records: Annotated[
         Path | None,
@@ -94,8 +82,8 @@ def run_claim(
             help="Folder for the records, as for another text; the ledger's if not given."
         ),
     ] = None,
-    jobs: Jobs = None,
-    backend: Backend = "loky",
+    jobs: common.Jobs = None,
+    backend: common.Backend = "loky",
 ) -> None:
     """Run what a claim needs, going on where an earlier call stopped, and print the verdict."""
     folder = ledger.find_ledger()
@@ -121,7 +109,7 @@ def run_claim(
     typer.echo(f"{records}: {sum(r.experiment in experiments for r in found)} runs", err=True)
     for claim in claims:
         _print_claim(ledger.settle(claim, found))
-    report_diverged(diverged)
+    common.report_diverged(diverged)
 
 
 @app.command("verify")
@@ -130,13 +118,13 @@ def verify_records(
     sample: Annotated[int, typer.Option(help="How many stored runs to repeat.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Decides which.")] = 0,
     everything: Annotated[bool, typer.Option("--all", help="Repeat all of them.")] = False,
-    as_json: Json = False,
+    as_json: common.Json = False,
     store: Annotated[
         bool, typer.Option("--store", help="Run and store what is missing instead.")
     ] = False,
     work: Annotated[Path, typer.Option(help="Folder for checkpoints of --store.")] = Path("runs"),
-    jobs: Jobs = None,
-    backend: Backend = "loky",
+    jobs: common.Jobs = None,
+    backend: common.Backend = "loky",
 ) -> None:
     """Repeat a few stored quick runs; exit with 1 if one does not come out as it did.
 
@@ -153,7 +141,7 @@ def verify_records(
     chosen = verify.choose(stored, len(stored) if everything else sample, seed)
     checks = verify.verify(text, chosen, stored, jobs=jobs, backend=backend)
     if as_json:
-        print_json([check._asdict() for check in checks])
+        common.print_json([check._asdict() for check in checks])
     else:
         _print_checks(checks)
     off = sum(check.verdict == "off" for check in checks)
@@ -207,20 +195,23 @@ def _print_checks(checks: list[verify.Check]) -> None:
     # what is the same to the last bit fills one line a run, everything else a line of its own
     rows = []
     for run, mine in groupby(checks, key=lambda check: (check.experiment, check.arm, check.seed)):
-        named = (f"{run[0]}/{run[1]}", "–" if run[2] is None else str(run[2]))
-        other = []
-        same = 0
+        named = {"arm": f"{run[0]}/{run[1]}", "seed": "–" if run[2] is None else str(run[2])}
+        same, other = [], []
         for check in mine:
-            if check.verdict == "same":
-                same += 1
-                continue
+            (same if check.verdict == "same" else other).append(check)
+        if same:
+            metrics = f"{len(same)} metrics"
+            rows.append({**named, **_checked(metrics, "", "", "", "same")})
+        for check in other:
             stored, low, high, received = (
                 "–" if value is None else f"{value:.6g}"
                 for value in (check.stored, check.low, check.high, check.received)
             )
-            may = f"{low} … {high}"
-            other.append((*named, check.metric, stored, may, received, coloured(check.verdict)))
-        if same:
-            rows.append((*named, f"{same} metrics", "", "", "", coloured("same")))
-        rows += other
-    print_table(("arm", "seed", "metric", "stored", "may lie in", "received", "verdict"), rows)
+            told = _checked(check.metric, stored, f"{low} … {high}", received, check.verdict)
+            rows.append({**named, **told})
+    common.print_rows(rows)
+
+
+def _checked(metric: str, stored: str, limits: str, received: str, verdict: str) -> dict[str, Any]:
+    told = {"metric": metric, "stored": stored, "may lie in": limits, "received": received}
+    return {**told, "verdict": coloured(verdict)}

@@ -3,12 +3,13 @@
 import enum
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -117,23 +118,14 @@ def coloured(word: str) -> Text:
     return Text(word, STYLES[word.strip()])
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
-    """Print a table whose cells are shown whole, folded where they are wide."""
-    table = Table()
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
-
-
 def print_rows(rows: list[dict[str, Any]]) -> None:
-    """Print rows, at least one, as a table: a column a key of the first."""
-    table = Table()
+    """Print rows, at least one, as a table: a column a key of the first, every cell whole."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column, value in rows[0].items():
-        table.add_column(column, justify="left" if isinstance(value, str) else "right")
+        justify = "left" if isinstance(value, str | Text) else "right"
+        table.add_column(column, justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(_figure(value) for value in row.values()))
+        table.add_row(*map(_cell, row.values()))
     console().print(table)
 
 
@@ -152,7 +144,9 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     tell(message)
 
 
-def _figure(value: Any) -> str:
+def _cell(value: Any) -> str | Text:
     if isinstance(value, float):
         return f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, Text) else str(value)

@@ -6,12 +6,12 @@ import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import typer
 
-from trix.cli.common import Json, clear_errors, coloured, print_json, print_table
+from trix.cli.common import Json, clear_errors, coloured, print_json, print_rows
 from trix.lab import texts
 from trix.ledger.claims import find_ledger, load_claims
 
@@ -41,6 +41,11 @@ class Check(NamedTuple):
     found: str
     advice: str = ""
 
+    def row(self) -> dict[str, Any]:
+        """Return the row of the table that is printed."""
+        told = {"what": self.what, "found": self.found, "what to do": self.advice}
+        return {"": coloured(self.status), **told}
+
 
 def pip(extra: str) -> str:
     """Return the command that installs what an extra brings; the package is not published."""
@@ -57,8 +62,7 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print_json([check._asdict() for check in checks])
     else:
-        rows = ((coloured(c.status), c.what, c.found, c.advice) for c in checks)
-        print_table(("", "what", "found", "what to do"), rows)
+        print_rows([check.row() for check in checks])
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(1)
 

@@ -12,15 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trix.cli.common import (
-    PICTURES,
-    Json,
-    clear_errors,
-    console,
-    print_json,
-    save_figure,
-    tell,
-)
+from trix.cli import common
+from trix.cli.common import PICTURES, clear_errors, console
 from trix.lab.corpus import load_corpus
 from trix.models import explain as lab
 from trix.models.storage import Stored, load_model
@@ -58,7 +51,7 @@ def explain(
     table: Annotated[
         bool, typer.Option("--table/--no-table", help="A line for each character.")
     ] = True,
-    as_json: Json = False,
+    as_json: common.Json = False,
 ) -> None:
     """Say for each character of a text which table led, and which tile and slots were read.
 
@@ -75,17 +68,19 @@ def explain(
     found = lab.explain(stored, text)
     if _counted(stored, text):
         source = f"the training part of {stored.about['corpus']['name']}"
-        tell(f"this text stands in {source}, so the tables recall it")
+        common.tell(f"this text stands in {source}, so the tables recall it")
     if as_json:
         rows = [row._asdict() for row in found.rows]
-        print_json({"places": found.places, "nats": found.nats, "led": found.led(), "rows": rows})
+        common.print_json(
+            {"places": found.places, "nats": found.nats, "led": found.led(), "rows": rows}
+        )
     else:
         _print_text(console(), found)
         if table:
             _print_table(console(), found)
     if picture is not None:
         module = importlib.import_module("trix.show.figures.explained")
-        save_figure(lambda _: module.explained(found), [], picture)
+        common.save_figure(lambda _: module.explained(found), [], picture)
         typer.echo(module.alt(found), err=True)
 
 
@@ -144,28 +139,22 @@ def _lines(rows: Sequence[lab.Explained], width: int) -> Iterator[list[lab.Expla
 
 def _print_table(console: Console, found: lab.Explanation) -> None:
     first = found.rows[1]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("")
-    table.add_column("led by")
-    for name in ("weight", "given", "likeliest"):
+    numbers = ["weight", "given", "likeliest"]
+    numbers += ["tile"] * bool(first.tiles) + ["slots"] * bool(first.slots)
+    table = Table("", "led by", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in numbers:
         table.add_column(name, justify="right")
-    if first.tiles:
-        table.add_column("tile", justify="right")
-    if first.slots:
-        table.add_column("slots", justify="right")
     for row in found.rows:
         if row.leader is None or row.probability is None or row.likeliest is None:
             table.add_row(lab.visible(row.character), "nothing before it")
             continue
-        tiles = [str(row.tiles[-1])] if row.tiles else []
-        slots = [" ".join(map(str, row.slots))] if row.slots else []
         table.add_row(
             lab.visible(row.character),
             Text(found.places[row.leader], style(found, row.leader)),
             f"{row.weights[row.leader]:.2f}",
             f"{row.probability:.3f}",
             lab.visible(row.likeliest),
-            *tiles,
-            *slots,
+            *(str(tile) for tile in row.tiles[-1:]),
+            *([" ".join(map(str, row.slots))] if row.slots else []),
         )
     console.print(table)

@@ -5,19 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trix.cli.common import (
-    Backend,
-    Budget,
-    CorpusName,
-    Jobs,
-    Json,
-    clear_errors,
-    load_corpus,
-    print_json,
-    print_rows,
-    report_diverged,
-    save_figure,
-)
+from trix.cli import common
+from trix.cli.common import Budget, clear_errors
 from trix.experiments.grid import grid, parse_settings, read_grid
 from trix.ledger.run import run_missing
 from trix.ledger.sweep import METRIC, summarize, sweep_runs, write_csv
@@ -45,14 +34,14 @@ def sweep(
     budget: Annotated[
         Budget, typer.Option(help="full: as the protocol says; quick: a few steps.")
     ] = Budget.full,
-    jobs: Jobs = None,
-    backend: Backend = "loky",
-    corpus: CorpusName = "tinyshakespeare",
+    jobs: common.Jobs = None,
+    backend: common.Backend = "loky",
+    corpus: common.CorpusName = "tinyshakespeare",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for records, table and figure; runs/sweep-NAME if not given."),
     ] = None,
-    as_json: Json = False,
+    as_json: common.Json = False,
 ) -> None:
     """Train every combination of some settings, going on where an earlier call stopped."""
     chosen = {}
@@ -61,20 +50,20 @@ def sweep(
         out = out or Path("runs") / f"sweep-{file.stem}"
     points = grid(name, chosen | parse_settings(settings or []))
     out = out or Path("runs") / f"sweep-{name}"
-    text = load_corpus(corpus)
+    text = common.load_corpus(corpus)
     typer.echo(f"{len(points)} combinations on {text.name}, {seeds} seeds: {out}", err=True)
     records, diverged = run_missing(
         sweep_runs(points, seeds), text, out, out / "work", budget.value, jobs, backend
     )
     rows = summarize(points, records)
     if as_json:
-        print_json(rows)
+        common.print_json(rows)
     elif rows:
-        print_rows(_shown(rows))
+        common.print_rows(_shown(rows))
     if rows:
         write_csv(points, records, out / "sweep.csv")
-        save_figure(_draw, rows, out / "sweep.svg")
-    report_diverged(diverged)
+        common.save_figure(_draw, rows, out / "sweep.svg")
+    common.report_diverged(diverged)
 
 
 def _draw(rows: list[dict[str, Any]]) -> Any:

@@ -245,7 +245,8 @@ def _workers(backend: str, jobs: int) -> Iterator[None]:
         from dask.distributed import Client  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f'--backend dask needs {error.name}: pip install "trix-routing[cluster]"'
+            f"--backend dask needs {error.name}; in a clone of the repository: "
+            'pip install ".[cluster]"'
         ) from error
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     with (
