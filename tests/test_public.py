@@ -31,7 +31,6 @@ def test_every_public_name_and_method_says_what_it_is(space):
     assert [key for key in silent if "._" not in key] == []
 
 
-@pytest.mark.xfail(strict=False, reason="not all of them have one yet")
 @pytest.mark.parametrize("name", trix.__all__)
 def test_every_public_layer_and_function_has_an_example(name):
     assert ">>> " in (getattr(trix, name).__doc__ or "")
