@@ -60,7 +60,7 @@ def expected_usage(points, signatures, temperature=None) -> torch.Tensor:
 # ------------------------------------------------------------------ the same routing as torch's
 
 
-@pytest.mark.parametrize("tiles", [1, 2, 5, 8])
+@pytest.mark.parametrize("tiles", [1, 5])
 def test_winners_and_usage_are_those_of_torch(chromium, tmp_path, tiles):
     points = tokens(tiles)
     signatures = torch.randn(tiles, 2, generator=torch.Generator().manual_seed(tiles + 7))
@@ -81,7 +81,7 @@ def test_ties_go_to_the_first_tile_as_in_torch(chromium, tmp_path):
         assert [n >= 3 for n in corners] == [True, True, False, True, True, False]
 
 
-@pytest.mark.parametrize("temperature", [0.05, 0.4, 10.0])
+@pytest.mark.parametrize("temperature", [0.05, 10.0])
 def test_soft_usage_is_the_mean_softmax_of_torch(chromium, tmp_path, temperature):
     points = 40 * tokens()  # scores so large that a careless softmax overflows
     with visit(chromium, tmp_path, plane(points, soft=True, temperature=temperature)) as opened:

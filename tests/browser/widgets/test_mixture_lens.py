@@ -28,7 +28,7 @@ LINES = [
 ALPHABET = "".join(sorted(set(TEXT + "".join(LINES))))
 ORDER = 6
 MARKS = [*"123456", *"WPALER", "N"]
-KINDS = [(True, True), (True, False), (False, True), (False, False)]
+KINDS = [(True, True), (False, True), (False, False)]
 
 
 def encode(text: str) -> torch.Tensor:

@@ -36,14 +36,7 @@ class Findings:
         return float(np.mean(list(self.by_seed(arm, metric).values()) or [np.nan]))
 
     def gains(self, a: str, b: str, metric: str = "val_nats", other: str = "") -> list[float]:
-        """Return by how much arm `a` lies below arm `b`, seed by seed.
-
-        Args:
-            a: the arm that is better where figures are losses.
-            b: what it is compared with.
-            metric: the figure of `a`.
-            other: the figure of `b`, where it is another one.
-        """
+        """Return by how much `metric` of arm `a` lies below that of `b`, or its `other` figure."""
         ours, theirs = self.by_seed(a, metric), self.by_seed(b, other or metric)
         return [theirs[seed] - ours[seed] for seed in ours if seed in theirs]
 
@@ -54,14 +47,7 @@ class Findings:
         metric: str = "val_nats",
         unit: float = 1.0,
     ) -> None:
-        """Draw a row for each arm, see `dots`.
-
-        Args:
-            ax: where to draw.
-            arms: by the name of the row: the arm, the number of its colour, and its mark.
-            metric: what is drawn.
-            unit: what each figure is multiplied by, as 100 for per cent.
-        """
+        """Draw a row for each arm; `arms` has, by name, the arm, its colour's number, its mark."""
         rows = {
             name: ([unit * v for v in self.by_seed(arm, metric).values()], paint, mark)
             for name, (arm, paint, mark) in arms.items()
@@ -72,9 +58,7 @@ class Findings:
 def dots(ax: Axes, rows: Mapping[str, tuple[Sequence[float], int, str]]) -> None:
     """Draw a row for each name, the first on top: a mark a value, and a bar for the mean.
 
-    Args:
-        ax: where to draw.
-        rows: by name: the values, the number of their colour in `PALETTE`, and their mark.
+    `rows` has, by name, the values, the number of their colour in `PALETTE`, and their mark.
     """
     for y, (values, paint, mark) in enumerate(list(rows.values())[::-1]):
         colour = PALETTE[paint]
@@ -94,13 +78,7 @@ def signed(value: float, form: str = "+.3f") -> str:
 
 
 def said(values: Sequence[float], form: str = "+.3f", unit: float = 1.0) -> str:
-    """Return the mean of paired differences with its 95 % interval, in words for prose.
-
-    Args:
-        values: a difference a seed.
-        form: of each number, as in a format string.
-        unit: what each is multiplied by, as 100 for points.
-    """
+    """Return the mean of differences times `unit` with its 95 % interval, in words for prose."""
     if len(values) < 2:
         return "(too few runs on record)"
     mean, low, high, _ = interval([unit * v for v in values])

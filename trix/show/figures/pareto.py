@@ -199,11 +199,8 @@ def front(points: Sequence[Built], cost: str) -> list[Built]:
     """Return what nothing else beats in both cost and loss, the cheapest first.
 
     What costs more must be better by `TELLS`. Packed files take no part: what is not ternary in
-    them is written in half the bytes, and nobody has written the others so.
-
-    Args:
-        points: what to choose from; what has no such cost on record takes no part.
-        cost: "size" or "microseconds".
+    them is written in half the bytes, and nobody has written the others so. `cost` is "size" or
+    "microseconds"; what has none on record takes no part.
     """
     known = [p for p in points if not math.isnan(getattr(p, cost)) and p.form != "packed"]
     best: list[Built] = []
@@ -231,13 +228,7 @@ def pareto(ax: Axes, points: Sequence[Built], cost: str, named: Sequence[str] = 
 
     What was trained as long as `nano` says is drawn larger than what was trained as `probe`; forms
     for inference are hollow. What has a loss above `HIGHEST` is out of the picture; the line may
-    come from there.
-
-    Args:
-        ax: where to draw.
-        points: what was built.
-        cost: "size", drawn in kB, or "microseconds".
-        named: names of others to write beside their marks, as `experiment/arm`.
+    come from there. `named` are others to write beside their marks, as `experiment/arm`.
     """
     unit = 1e3 if cost == "size" else 1.0
     ax.set(xscale="log", ylabel="validation loss, nats")

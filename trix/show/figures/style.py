@@ -84,24 +84,13 @@ def contrast(colour: str, ground: str) -> float:
 
     (L₁ + 0.05) / (L₂ + 0.05), the lighter colour's relative luminance over the darker's, as WCAG
     defines it.
-
-    Args:
-        colour: six hexadecimal digits after `#`.
-        ground: the same.
-
-    Raises:
-        ValueError: if either is not written so.
     """
     lighter, darker = sorted((luminance(colour), luminance(ground)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 
 
 def luminance(colour: str) -> float:
-    """The relative luminance of an sRGB colour such as `#1D7486`: 0 for black, 1 for white.
-
-    Raises:
-        ValueError: if the colour is not six hexadecimal digits after `#`.
-    """
+    """The relative luminance of an sRGB colour such as `#1D7486`: 0 for black, 1 for white."""
     if not re.fullmatch("#[0-9A-Fa-f]{6}", colour):
         raise ValueError(f"colour: expected '#' and six hexadecimal digits, received {colour!r}")
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

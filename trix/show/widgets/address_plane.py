@@ -77,10 +77,6 @@ class AddressPlane(base.Widget):
             soft: start with soft routing.
             temperature: of soft routing, between 0.05 and 10.
             ternary: start with signatures cut to -1, 0 and 1.
-
-        Raises:
-            TypeError: if `temperature` is no number.
-            ValueError: if a shape, a length, a number or a text is not as described.
         """
         tokens = base.floats("points", points, (range(1, MOST_POINTS + 1), 2))
         tiles = base.floats("signatures", signatures, (range(1, len(PALETTE) + 1), 2))

@@ -53,7 +53,11 @@ class Widget(anywidget.AnyWidget):
     """A widget that says what it shows.
 
     Attributes:
-        alt: what the figure shows, for whoever cannot see it.
+        alt: what the figure shows, in a sentence or two, for whoever cannot see it.
+
+    Raises:
+        TypeError: an argument of a widget is of another kind than described.
+        ValueError: a shape, a length, a number or a text is not as described.
     """
 
     alt = traitlets.Unicode().tag(sync=True)

@@ -79,10 +79,6 @@ class ContextLens(base.Widget):
                 tables have not counted.
             alt: what the figure shows, in a sentence or two.
             order: to start with, from 1 to `tables.order`.
-
-        Raises:
-            TypeError: if `tables` is no `CountTables`, or `order` no int.
-            ValueError: if a length, a number or a text is not as described.
         """
         if not isinstance(tables, CountTables):
             raise TypeError(f"tables: expected CountTables, received {type(tables).__name__}")

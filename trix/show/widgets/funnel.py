@@ -110,10 +110,6 @@ class Funnel(base.Widget):
             levels: rows and columns of the grid, from 2 to `MOST_LEVELS`.
             scores: `[n, tiles]`, the score of each tile. Without them the figure lists how many
                 of the tokens each tile reads.
-
-        Raises:
-            TypeError: if `levels` or a tile is no integer, or a funnel's numbers no `Squeezed`.
-            ValueError: if a shape, a number or a text is not as described.
         """
         tokens = len(base.text("text", text, 2, MOST_TOKENS + 1)) - 1
         taken = base.array("inputs", inputs, (tokens, range(1, MOST_DIM + 1)))

@@ -75,10 +75,6 @@ class IslandPlane(base.Widget):
             signatures: how many, from 2 to as many as there are colours.
             seed: of the random start, from 0, below `SEEDS`.
             weights: to start with, of ternary pull, sparsity and diversity, each from 0 to 1.
-
-        Raises:
-            TypeError: if a count or a seed is no int, or a weight no number.
-            ValueError: if a shape, a number or a text is not as described.
         """
         tokens = base.floats("points", points, (range(1, MOST_POINTS + 1), 2))
         count = base.whole("signatures", signatures, range(2, len(PALETTE) + 1))

@@ -64,9 +64,6 @@ class Ledger(base.Widget):
         Args:
             rows: claims that were settled, as `settle_all` returns them; at least one.
             alt: what the table shows, in a sentence or two.
-
-        Raises:
-            ValueError: if there are no rows, an id occurs twice, or `alt` says nothing.
         """
         ids = [row.claim.id for row in rows]
         if not ids or len(set(ids)) < len(ids):

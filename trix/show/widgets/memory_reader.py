@@ -92,9 +92,6 @@ class MemoryReader(base.Widget):
                 character t, zero where s comes after t.
             alt: what the figure shows, in a sentence or two.
             layers: the layers' numbers in the model; 1, 2, … when not given.
-
-        Raises:
-            ValueError: if a shape, a number or a text is not as described.
         """
         count = len(base.text("text", text, 1, MOST_CHARACTERS))
         some = range(1, MOST_SLOTS + 1)

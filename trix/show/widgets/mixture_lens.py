@@ -81,10 +81,6 @@ class MixtureLens(base.Widget):
             alphabet: the characters that its numbers stand for, none twice.
             lines: 1 to `MOST_LINES` of them, of 2 to `MOST_CHARACTERS` characters.
             alt: what the figure shows, in a sentence or two.
-
-        Raises:
-            TypeError: if `model` is no `LookupLM`.
-            ValueError: if a line or a text is not as described.
         """
         if not isinstance(model, LookupLM):
             raise TypeError(f"model: expected a LookupLM, received {type(model).__name__}")
@@ -196,7 +192,7 @@ def _overheard(model: LookupLM, tokens: Tensor) -> tuple[ContextReading, Tensor 
 
 
 def _resolved(model: LookupLM, blended: Blended, totals: Tensor) -> Tensor:
-    """The weight of each place `[characters, places]`, as it comes to bear; see `passed_on`."""
+    """The weight of each place `[characters, places]`, as `passed_on` has it."""
     weights = torch.zeros(blended.route.weight.shape[1:]).scatter(
         1, blended.route.index[0].cpu(), blended.route.weight[0].float().cpu()
     )

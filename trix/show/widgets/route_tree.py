@@ -96,10 +96,6 @@ class RouteTree(base.Widget):
                 made visible. Without labels inputs are numbered.
             beam: to start with, from 1 to `MOST_BEAM`.
             depth: to start with, one of the trees' depths; the deepest if not given.
-
-        Raises:
-            TypeError: if `beam` or `depth` is no int.
-            ValueError: if a shape, a length, a number or a text is not as described.
         """
         given = base.floats("inputs", inputs, (range(1, MOST_INPUTS + 1), _DIMS))
         forest = _forest(trees, dim=given.shape[1])

@@ -81,10 +81,6 @@ class SoftBlend(base.Widget):
             alt: what the figure shows, in a sentence or two.
             temperature: to start with, from `COLDEST` to `HOTTEST`.
             top_k: how many tiles an input reads to start with; all if not given.
-
-        Raises:
-            TypeError: if `temperature` is no number or `top_k` no int.
-            ValueError: if a shape, a number or a text is not as described.
         """
         scored, answered = (
             base.array(name, lines, (range(LEAST_TILES, MOST_TILES + 1), 2), -MOST, MOST)

@@ -107,10 +107,6 @@ class SplineExplorer(base.Widget):
             cells: to start with, one of `CELLS`.
             kind: to start with, one of `KINDS`.
             alt: what the figure shows, in a sentence or two.
-
-        Raises:
-            TypeError: if `targets` is no mapping, `low` or `high` no number or `cells` no int.
-            ValueError: if a shape, a number or a text is not as described.
         """
         curves = _curves(targets)
         bounds = _bounds(low, high)

@@ -85,9 +85,6 @@ class SurgeryTable(base.Widget):
             classes: classes of characters by name, "vowels" say: a bool a character.
             designs: signatures by name, "designed for vowels" say: `[dim]` of -1, 0 and 1.
             frozen: tiles that start locked.
-
-        Raises:
-            ValueError: if a shape, a number or a text is not as described.
         """
         count = len(base.text("text", text, 1, MOST_CHARACTERS))
         seen = base.floats("tokens", tokens, (count, range(1, MOST_DIM + 1)))
