@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import trix.show
 
 HEAVY = ("matplotlib", "ipywidgets", "anywidget", "IPython", "myst_nb", "trix.show")
@@ -27,6 +29,7 @@ for missing, asked in {ASKED}.items():
 """
 
 
+@pytest.mark.slow
 def test_pictures_are_imported_when_asked_for_and_a_missing_package_is_named():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -94,7 +94,7 @@ def test_the_legend_and_the_sentence_count_who_led(found):
     assert f"{len(TEXT)} characters" in alt(found)
 
 
-@pytest.mark.parametrize("text", ["t", TEXT * 5])
+@pytest.mark.parametrize("text", ["t", TEXT * 3])
 def test_cells_keep_their_size_whatever_the_legend_needs(text, monkeypatch):
     """With 25 places too, of which all have led."""
     found = explain(stored(), TEXT)
