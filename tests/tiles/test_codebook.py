@@ -5,7 +5,7 @@ import torch
 
 import trix
 from tests import reference
-from tests.tiles.helpers import agree, grad, tokens
+from tests.tiles.helpers import agree, tokens
 from trix.tiles.codebook import KEEP, STARVED
 
 DIM, ENTRIES = 13, 7
@@ -69,18 +69,25 @@ def test_a_small_temperature_is_the_choice_and_is_saved():
 )
 def test_the_exported_table_is_the_layer_bit_for_bit(top_k, groups, dtype):
     layer, x = _layer(top_k, groups).to(dtype), tokens(4, 5).to(dtype)
-    table = layer.export_table()
+    table, other = layer.export_table(), _layer(top_k, groups, temperature=1.0).export_table()
     expected, route = layer.routed(x)
+    with torch.no_grad():
+        layer.values.add_(1)
+        layer.keys.raw.neg_()
     assert torch.equal(table(x), expected)
     address = table.address(x)
     assert torch.equal(address.index, route.index)
     assert torch.equal(table.read(address), expected)
     assert table(x[:0]).shape == x[:0].shape
-    with torch.no_grad():
-        layer.values.add_(1)
-        layer.keys.raw.neg_()
-    assert torch.equal(table(x), expected)
     assert not list(table.parameters())
+    other.to(dtype).load_state_dict(table.state_dict())
+    assert torch.equal(other(x), expected)
+    assert repr(table) == f"CodebookTable(dim=13, tiles={groups * ENTRIES}, top_k={top_k})"
+
+
+def test_a_table_compiles():
+    table, x = _layer(top_k=3).export_table(), tokens(5)
+    assert torch.equal(torch.compile(table, fullgraph=True, backend="eager")(x), table(x))
 
 
 def test_an_entry_that_is_not_there_is_refused():
@@ -168,21 +175,3 @@ def test_a_nan_teaches_nothing():
     again.update(again.routed(x[:0]).route)
     for key, number in layer.state_dict().items():
         torch.testing.assert_close(again.state_dict()[key], number)
-
-
-def test_frozen_signatures_take_no_gradient():
-    layer, x = _layer(), tokens(60)
-    layer.keys.freeze(2)
-    layer(x).square().sum().backward()
-    still = grad(layer.keys.raw).abs().sum(dim=-1) == 0
-    assert still.tolist() == [e == 2 for e in range(ENTRIES)]
-
-
-def test_a_table_carries_its_temperature_and_compiles():
-    cold, warm = (_layer(top_k=3, temperature=t).export_table() for t in (0.01, 1.0))
-    x = tokens(5)
-    assert not torch.equal(cold(x), warm(x))
-    warm.load_state_dict(cold.state_dict())
-    assert torch.equal(cold(x), warm(x))
-    compiled = torch.compile(cold, fullgraph=True, backend="eager")
-    assert torch.equal(compiled(x), cold(x))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trix.address.ternary import straight_through
-from trix.checks import at_least, floating, indices, integers, one_of, positive
+from trix.checks import at_least, floating, indices, integers, one_of, positive, shape
 from trix.tiles.spline import SplineBank, check_which, grid, interval
 
 
@@ -114,11 +114,7 @@ class LookupTable(nn.Module):
         super().__init__()
         self.quantizer, self.dims = quantizer, one_of("dims", positive("dims", dims), (1, 2))
         floating("entries", entries)
-        width = quantizer.levels**dims
-        if entries.ndim != 2 or entries.shape[1] != width or not len(entries):
-            raise ValueError(
-                f"entries must have shape [splines, {width}], got {list(entries.shape)}"
-            )
+        shape("entries", entries, "splines >= 1", quantizer.levels**dims)
         self.register_buffer("entries", entries.detach().clone())
 
     @property
