@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.models.small import ALPHABET, NETWORK, ORDER, VOCAB, lookup_model
-from tests.models.test_checkpoint import contents, flip, truncate
+from tests.models.test_checkpoint import contents, flip
 from trix.counts.context import ContextMemory
 from trix.counts.words import ADDRESSES, WordMemory, letters_of
 from trix.experiments.lookup import sizes
@@ -142,17 +142,13 @@ def test_a_model_is_replaced(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("damage", [flip, truncate])
-def test_damage_is_refused_by_name(tmp_path, damage):
-    save_model(tmp_path, _model(), ALPHABET, {})
+def test_damage_is_refused_by_name(tmp_path):
+    save_model(tmp_path, _model(), ALPHABET, {"nats": 1.5})
     (path,) = tmp_path.glob("*.safetensors")
-    damage(path)
+    flip(path)
     with pytest.raises(ValueError, match=rf"{path.name}.*expected SHA-256 .*, got"):
         load_model(tmp_path)
-
-
-def test_damaged_settings_are_refused(tmp_path):
-    save_model(tmp_path, _model(), ALPHABET, {"nats": 1.5})
+    flip(path)
     index = tmp_path / INDEX
     index.write_text(index.read_text().replace("1.5", "0.5"))
     with pytest.raises(ValueError, match=rf"{INDEX}: expected SHA-256"):
