@@ -87,6 +87,9 @@ def test_a_claim_is_a_line_of_the_list(place, call):
     assert len(line) == 80
     assert line.endswith("…")
     assert "trix claims show ID" in result.stderr
+    (row,) = json.loads(call("claims", "--json").stdout)
+    assert list(row) == KEYS
+    assert (row["id"], row["verdict"], row["records"]) == ("T1", "open", [])
 
 
 def test_the_repositorys_ledger_is_found_from_any_folder(call, tmp_path, monkeypatch):
@@ -99,12 +102,6 @@ def test_the_repositorys_ledger_is_found_from_any_folder(call, tmp_path, monkeyp
     lines = call("claims").stdout.splitlines()
     assert [line.split()[0] for line in lines] == [row["id"] for row in rows]
     assert max(map(len, lines)) <= 80
-
-
-def test_json_has_exactly_the_promised_keys(place, call):
-    (row,) = json.loads(call("claims", "--json").stdout)
-    assert list(row) == KEYS
-    assert (row["id"], row["verdict"], row["records"]) == ("T1", "open", [])
 
 
 def test_a_claim_is_shown_with_everything(place, call, monkeypatch):
@@ -201,7 +198,12 @@ def test_a_wrong_call_is_told_so(place, call, arguments, code, message):
     assert {name: (place / name).read_bytes() for name in _files(place)} == before
 
 
-def test_experiments_that_are_not_written_yet_are_named(place, call, monkeypatch):
+def test_a_missing_ledger_or_experiment_is_named(place, call, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TRIX_CLAIMS", "nowhere")
+        result = call("claims")
+        assert result.exit_code == 1
+        assert "must be a folder that holds claims.toml, got 'nowhere'" in result.stderr
     monkeypatch.delitem(EXPERIMENTS, "control")
     result = call("claims", "run", "T1")
     assert result.exit_code == 1
@@ -221,13 +223,6 @@ def test_corrupt_files_are_named_in_one_line(place, call, arguments):
     result = call("claims", *arguments.split())
     assert result.exit_code == 1
     assert "trix: corrupt ledger claims.toml" in result.stderr
-
-
-def test_a_missing_ledger_says_where_it_belongs(place, call, monkeypatch):
-    monkeypatch.setenv("TRIX_CLAIMS", "nowhere")
-    result = call("claims")
-    assert result.exit_code == 1
-    assert "$TRIX_CLAIMS must be a folder that holds claims.toml, got 'nowhere'" in result.stderr
 
 
 def test_without_a_network_it_says_what_to_do(place, call, monkeypatch):
