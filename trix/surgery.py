@@ -347,9 +347,9 @@ class Dispatch:
 def compile_dispatch(layer: SparseLookupFFN, claims: Claims, threshold: float = 0.8) -> Dispatch:
     """Turn the stable classes of a trained layer into a dispatch table.
 
-    A class is stable when one tile read at least the share `threshold` of its tokens, at least
-    `LEAST` of them. Its guard is the highest score at which that tile lost one of them, so on the
-    tracked tokens themselves the table and live routing never disagree.
+    A class of at least `LEAST` tokens is stable when one tile read at least the share `threshold`
+    of them. Its guard is the highest score at which that tile lost one of them, so on the tracked
+    tokens themselves the table and live routing never disagree.
 
     Args:
         layer: reads one tile a token.

@@ -74,26 +74,3 @@ def test_a_window_equals_the_loop(time, window):
 def test_slopes_start_as_alibi_s():
     slope = trix.WindowAttention(DIM, 4, 5).slope
     assert slope.tolist() == [2**-2, 2**-4, 2**-6, 2**-8]
-
-
-def test_a_wide_window_without_slopes_is_attention():
-    layer, whole = _window(13), trix.CausalAttention(DIM, 3).double()
-    with torch.no_grad():
-        layer.slope.zero_()
-        whole.qkv.weight.copy_(layer.qkv)
-        whole.out.weight.copy_(layer.out.weight)
-    close(layer(text(13))[0], whole(text(13))[0])
-
-
-def test_nothing_older_than_the_window_counts():
-    layer, x = _window(), text(13, 1)
-    other = x.clone()
-    other[:, 3] += 1
-    moved = (layer(other)[0] - layer(x)[0]).abs().amax(-1)[0] > 0
-    assert moved.tolist() == [3 <= t < 8 for t in range(13)]
-
-
-def test_there_are_no_positions():
-    layer, x = _window(4), text(9, 1)
-    later, _ = layer(torch.cat([torch.randn(1, 100, DIM, dtype=torch.float64), x], dim=1))
-    close(later[:, 103:], layer(x)[0][:, 3:])

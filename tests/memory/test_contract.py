@@ -14,7 +14,7 @@ from trix.models.charlm import CharLM, LMConfig, LMState
 KEEP_ALL = ("attention", "convolved attention")
 SOFT = ("attention", "window", "memory", "delta alone", "hybrid")
 """Where no rounding can change a choice."""
-LONG = ("window", "bare memory", "memory, best slot", "turning delta", "content", "hybrid")
+LONG = ("window", "memory", "memory, best slot", "turning delta", "content", "hybrid")
 CUTS = [4, 5, 13, 32, [20, *[1] * 17]]
 each = pytest.mark.parametrize("name", MIXERS)
 

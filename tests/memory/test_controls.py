@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import trix
-from tests.memory.mixers import DIM, close, convolved, in_parts, made, tensors, text
+from tests.memory.mixers import DIM, close, convolved, tensors, text
 from trix.lab.recipes import protocol
 
 
@@ -40,24 +40,19 @@ def test_a_model_of_static_slots_predicts_from_one_character_and_has_the_notes_p
         assert not torch.equal(model(other.roll(1, 1))[:, -1], last[0])
 
 
-@pytest.mark.parametrize("width", [1, 4])
-def test_attention_behind_a_convolution_reads_what_that_saw(width):
+@pytest.mark.parametrize(
+    ("make", "width"),
+    [
+        (trix.ConvolvedAttention, 4),
+        (lambda *sizes: trix.ConvolvedAttention(*sizes, 1), 1),
+        (lambda *sizes: trix.memory.controls.ConvolvedStatic(*sizes, slots=7, top_k=7), 4),
+    ],
+)
+def test_a_mixer_behind_a_convolution_reads_what_that_saw(make, width):
     torch.manual_seed(0)
-    layer, x = trix.ConvolvedAttention(DIM, 3, width).double(), text(9)
+    layer, x = make(DIM, 3).double(), text(9)
     assert layer.convolution.kernel.shape == (DIM, width)
     close(layer(x)[0], layer.inner(convolved(layer.convolution, x))[0])
-
-
-@pytest.mark.parametrize("cuts", [1, [5, 1, 3]])
-def test_static_slots_behind_a_convolution_see_four_tokens_and_no_more(cuts):
-    layer, x = made("convolved static"), text(9)
-    layer.inner.top_k = 5
-    whole, _ = layer(x)
-    changed = x.clone()
-    changed[:, 3] += 1
-    moved = (layer(changed)[0] - whole).abs().amax(dim=(0, 2)) > 0
-    assert moved.tolist() == [False] * 3 + [True] * 4 + [False] * 2
-    close(in_parts(layer, x, cuts)[0], whole)
 
 
 def test_a_hybrid_is_a_memory_and_a_window_behind_one_convolution():

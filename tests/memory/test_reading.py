@@ -59,28 +59,6 @@ def test_the_map_times_the_values_is_what_is_read(name, time):
     torch.testing.assert_close(layer.out(found * layer.norm * gate), layer(x)[0])
 
 
-@torch.no_grad()
-def test_nothing_comes_back_of_the_future():
-    layer, x = made("memory", 0.3), text(70)
-    back = memory_reading(layer, x).back
-    assert back.triu(1).count_nonzero() == 0
-    assert (back.tril() > 0).sum() == 2 * 3 * 70 * 71 // 2
-    changed = x.clone()
-    changed[:, 40:] += 1
-    later = memory_reading(layer, changed).back
-    close(later[:, :, :40], back[:, :, :40], 0)
-    assert not torch.equal(later[:, :, 40:], back[:, :, 40:])
-
-
-@torch.no_grad()
-def test_where_addresses_are_even_all_comes_back_alike():
-    layer = made("bare memory")
-    layer.query.zero_()
-    back = memory_reading(layer, text(7)).back
-    expected = torch.full((7, 7), 1 / layer.slots, dtype=torch.float64).tril()
-    torch.testing.assert_close(back, expected.expand(2, 3, 7, 7))
-
-
 @pytest.mark.parametrize(
     ("name", "x", "error", "match"),
     [

@@ -80,20 +80,6 @@ def test_the_delta_rule_in_chunks_equals_single_steps(time, chunk, decay):
     _agree(found, _loop(read, write, value, strength, state, fade), inputs)
 
 
-@pytest.mark.parametrize("decay", ["none", "head", "slot"])
-def test_the_state_of_one_part_is_the_start_of_the_next(decay):
-    (read, write, value, state), fade = _case(23, decay)
-    whole, end = slot_scan(read, write, value, state, fade)
-    outputs = []
-    for part in (slice(0, 9), slice(9, 10), slice(10, 23)):
-        cut = None if fade is None else fade[:, :, part]
-        rows = (read[:, :, part], write[:, :, part], value[:, :, part])
-        out, state = slot_scan(*rows, state, cut)
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, 2), whole, rtol=0, atol=1e-10)
-    torch.testing.assert_close(state, end, rtol=0, atol=1e-10)
-
-
 def test_the_strongest_fading_stays_finite_and_right_in_float32():
     (read, write, value, state), _ = _case(64, "none", torch.float32)
     fade = torch.full((BATCH, HEADS, 64, SLOTS), -MAX_DECAY)

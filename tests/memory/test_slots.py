@@ -5,8 +5,7 @@ import torch
 
 import trix
 from tests.memory.mixers import DIM, MEMORIES, WITH, close, convolved, made, moved, text
-from trix.memory.parts import Decay, Rotation, ShortConvolution, Strength
-from trix.memory.recurrence import slot_scan
+from trix.memory.parts import Decay, ShortConvolution, Strength
 
 
 def _memory(parts=WITH, top_k=None, slots=6):
@@ -97,39 +96,6 @@ def test_all_slots_chosen_is_the_soft_form(more):
     assert torch.equal(_memory(parts, top_k=6)(x)[0], _memory(parts)(x)[0])
 
 
-def test_what_turned_tells_how_long_ago():
-    turn, steps = Rotation(2), 7
-    address = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(1, 1, steps, 2)
-    turned = turn.back(address)
-    # written by the first token, read by each: the cosine of the distance, in radians
-    met = (turned @ turned[..., :1, :].mT).flatten()
-    torch.testing.assert_close(met, torch.arange(steps, dtype=torch.float64).cos())
-
-
-@torch.no_grad()
-def test_a_full_write_by_the_delta_rule_is_read_back_alone():
-    layer, x = _memory(("delta",), slots=5), text(9)
-    layer.log_inverse_temperature.add_(12)  # one slot a token
-    layer.strength.bias.add_(100)
-    write, _ = layer.addresses(x)
-    _, slots = layer.remember(x, layer.initial_state(2).slots)
-    value = layer._heads(x @ layer.value.T)
-    last = write[:, :, -1]
-    assert last.amax(-1).min() > 1 - 1e-9
-    close((last.unsqueeze(-1) * slots).sum(2), value[:, :, -1], 1e-7)
-
-
-@pytest.mark.parametrize("name", ["turning alone", "delta", "content"])
-def test_other_values_are_remembered_by_the_same_addresses(name):
-    layer, x = made(name), text(9)
-    own, keys = layer._heads(x @ layer.value.T), 4 * (name == "content")
-    found, _ = layer.remember(x, layer.initial_state(2).slots)
-    eye = torch.eye(9, dtype=x.dtype).expand(2, 3, 9, 9)
-    back, _ = layer.remember(x, eye.new_zeros(2, 3, layer.slots, keys + 9), eye)
-    assert not back.triu(1).any()
-    close(back @ own, found)
-
-
 def test_slots_that_are_not_written_stay_bit_for_bit():
     layer, x = _memory(("gate",), top_k=1), text(1)
     _, state = layer(text(9))
@@ -138,16 +104,3 @@ def test_slots_that_are_not_written_stay_bit_for_bit():
     alone = (write[:, :, 0] == 0).unsqueeze(-1).expand_as(state.slots)
     assert torch.equal(after.slots[alone], state.slots[alone])
     assert not torch.equal(after.slots, state.slots)
-
-
-@torch.no_grad()
-def test_a_long_text_ends_in_the_slots_of_single_steps():
-    layer = made("memory", dtype=torch.float32)
-    x = text(8192, batch=1, dtype=torch.float32)
-    y, state = layer(x)
-    seen, _ = layer.convolution(x)
-    write, read = layer.addresses(seen)
-    value, start = layer._heads(seen @ layer.value.T), layer.initial_state(1).slots
-    _, slots = slot_scan(read, write, value, start, layer.decay(seen), chunk=1)
-    assert y.isfinite().all()
-    close(slots, state.slots, 1e-3)

@@ -39,8 +39,7 @@ def _compiled(layer=None, threshold=0.5, seed=1):
     return compile_dispatch(layer, _tracked(layer, x, kinds), threshold), layer, x, kinds
 
 
-@pytest.mark.parametrize("clusters", [None, 3])
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize(("clusters", "k"), [(None, 1), (3, 3)])
 def test_a_route_that_is_read_is_what_routed_returns(clusters, k):
     layer, x = _layer(clusters, top_k=k), _data(n=30)[0].view(5, 6, DIM)
     output, route = layer.routed(x)
@@ -146,7 +145,7 @@ def test_classes_below_zero_and_untabled_ones_are_routed_live():
 def test_a_class_that_its_tile_never_lost_always_hits():
     layer = _layer()
     layer.insert_signature(2, torch.ones(DIM))
-    x, kinds = torch.ones(200, DIM), torch.zeros(200, dtype=torch.int64)
+    x, kinds = torch.ones(LEAST, DIM), torch.zeros(LEAST, dtype=torch.int64)  # just enough
     claims = Claims(layer)
     claims.track_claims(layer.route(x), kinds, 2)
     table = compile_dispatch(layer, claims, 1.0)
@@ -154,7 +153,7 @@ def test_a_class_that_its_tile_never_lost_always_hits():
     again = Dispatch.from_json(table.to_json(), layer)
     assert again.guard.tolist() == table.guard.tolist()
     # whatever the token: a hit that live routing would have sent elsewhere
-    found = again.check(layer, torch.cat([x, -x[:50]]), torch.zeros(250, dtype=torch.int64))
+    found = again.check(layer, torch.cat([x, -x[:25]]), torch.zeros(125, dtype=torch.int64))
     assert found == (1.0, 0.8)
 
 
