@@ -44,7 +44,7 @@ def test_a_model_of_static_slots_predicts_from_one_character_and_has_the_notes_p
     ("make", "width"),
     [
         (trix.ConvolvedAttention, 4),
-        (lambda *sizes: trix.ConvolvedAttention(*sizes, 1), 1),
+        (lambda *sizes: trix.ConvolvedAttention(*sizes, width=1), 1),
         (lambda *sizes: trix.memory.controls.ConvolvedStatic(*sizes, slots=7, top_k=7), 4),
     ],
 )
