@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 class AsWritten:
     """Keeps napoleon from reading "The map: even steps" as a type and its meaning.
 
-    It does so in the docstrings of attributes and constants; these are put back as they were.
+    It does so for attributes, properties and constants; their docstrings are put back as they were.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class AsWritten:
 
     def set_aside(self, app, what: str, name: str, value, options, lines: list[str]) -> None:
         """Remember the lines, ahead of napoleon."""
-        if what in ("attribute", "data"):
+        if what in ("attribute", "data", "property"):
             self.lines[name] = list(lines)
 
     def put_back(self, app, what: str, name: str, value, options, lines: list[str]) -> None:
