@@ -8,7 +8,8 @@ import torch
 import trix
 from tests import reference
 from tests.experiments.small import BLOCK, CORPUS, FEW, TINY, saved
-from trix.experiments.arm import AFTER, Arm, Run, Training, counted, route_metrics, trained
+from trix.experiments.arm import AFTER, Arm, Run, Training, route_metrics, trained
+from trix.experiments.counts import counted
 from trix.files import locked
 from trix.lab.corpus import Corpus
 from trix.lab.recipes import protocol

@@ -100,7 +100,7 @@ def test_losses_and_annealing_can_be_set():
         ({"layers": ["two"]}, "layers must be of type int, got 'two'"),
         ({"layers": [True]}, "layers must be of type int, got True"),
         ({"tied": [1]}, "tied must be of type bool, got 1"),
-        ({"lr": [-1.0]}, "lr must be finite and at least 0, got -1.0"),
+        ({"lr": [-1.0]}, "lr must be finite and not negative, got -1.0"),
         ({"schedule": ["square"]}, "schedule must be one of"),
         ({"loss_weights.speed": [1.0]}, "unknown routing losses .*known are .*load-balance"),
         ({"positions": [4]}, "positions must be 0 or at least 6"),

@@ -119,7 +119,7 @@ def test_training_leaves_each_window_s_own_block_out(tmp_path, monkeypatch):
     def look(model, draw, config, seed, folder, **options):
         given.append((model, draw, config, seed, folder))
 
-    monkeypatch.setattr(lookup_arms, "train", look)
+    monkeypatch.setattr("trix.experiments.arm.train", look)
     for changes in ({}, {"folds": 0}):
         Run(CORPUS, 3, "full", tmp_path).make(LookupTraining("tiny", changes, {"steps": 22}))
     for (model, draw, config, seed, folder), folds in zip(given, (3, 0), strict=True):

@@ -8,7 +8,8 @@ import torch
 import trix.experiments.speed as speed
 from tests.experiments.small import CORPUS
 from trix.counts.ngram import CountTables
-from trix.experiments.arm import Arm, Counting, Training, counted, trained
+from trix.experiments.arm import Arm, Training, trained
+from trix.experiments.counts import Counting, counted
 from trix.experiments.speed import (
     CHARACTERS,
     QUICK_CHARACTERS,

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from tests.experiments.small import CORPUS, TINY
 from tests.ledger.test_claims import LEDGER
 from trix.cli import app
-from trix.experiments.arm import Arm, counted, trained
+from trix.experiments.arm import Arm, trained
+from trix.experiments.counts import counted
 from trix.experiments.table import EXPERIMENTS
 from trix.lab.corpus import Corpus, load_corpus
 from trix.lab.recipes import PROTOCOLS

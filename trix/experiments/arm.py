@@ -14,14 +14,13 @@ from torch import Tensor
 
 from trix.address.sources import Shuffled
 from trix.checks import one_of
-from trix.counts.ngram import CountTables
 from trix.files import locked
 from trix.lab.corpus import Corpus
-from trix.lab.evaluate import Evaluation, LogProbs, evaluate, model_log_probs, table_log_probs
+from trix.lab.evaluate import Evaluation, LogProbs, evaluate, model_log_probs
 from trix.lab.metrics import mutual_information, normalized_entropy, usage
 from trix.lab.optimize import TrainConfig
 from trix.lab.recipes import protocol
-from trix.lab.train import TrainResult, train
+from trix.lab.train import LM, Draw, TrainResult, train
 from trix.models.charlm import CharLM, LMConfig
 from trix.models.packing import load_packed, save_packed, ternary_names
 from trix.tiles.tiled import TiledFFN
@@ -50,7 +49,7 @@ class Run:
         corpus: the text.
         seed: decides all that is random.
         budget: "quick" or "full".
-        work: folder for checkpoints. Arms of one experiment have theirs in the same folder.
+        work: folder for checkpoints, beside those of the experiment's other runs.
         recipe: what made the model.
         model: what was made: a language model, count tables, or nothing.
         result: curve and seconds of its training; None where nothing was trained.
@@ -92,6 +91,12 @@ class Run:
     def beside(self, recipe: "Recipe", name: str = "") -> "Run":
         """Return a run that makes something else of the same text and seed; see `make`."""
         return Run(self.corpus, self.seed, self.budget, self.work).make(recipe, name)
+
+    def train(self, model: LM, data: Tensor | Draw, config: TrainConfig, folder: Path) -> None:
+        """Train a fresh model, which becomes the run's own; see `trix.lab.train`."""
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.result = train(self.model, data, config, self.seed, folder, progress=False)
+        self.parameters = model.parameter_count()
 
     @property
     def device(self) -> str:
@@ -140,7 +145,7 @@ class Arm:
     """One way of doing what an experiment compares: a recipe, and measures of what it makes.
 
     Attributes:
-        recipe: what is made; None where the measures need nothing, or make it themselves.
+        recipe: what is made; None where the measures need nothing or make it themselves.
         measures: called in this order; each returns metrics by name.
         settings: what decides a run besides the recipe: a dictionary, or a function of text and
             budget.
@@ -256,32 +261,8 @@ class Training:
 
     def make(self, run: Run, folder: Path) -> None:
         """Train, going on from what `folder` holds."""
-        run.model = model = self.build(run.corpus, run.seed)
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        config = self.train_config(run.budget)
-        run.result = train(model, run.corpus.train, config, run.seed, folder, progress=False)
-        run.parameters = model.parameter_count()
-
-
-@dataclass(frozen=True)
-class Counting:
-    """Count tables of one order and smoothing: nothing is trained, nothing is random."""
-
-    order: int
-    smoothing: str
-    block: int = 64
-    shared: str = ""
-
-    def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return order and smoothing."""
-        return {"order": self.order, "smoothing": self.smoothing}
-
-    def make(self, run: Run, folder: Path) -> None:
-        """Count the training text."""
-        began = time.perf_counter()
-        run.model = CountTables(run.corpus.train, self.order, run.corpus.vocab_size)
-        run.result = TrainResult([], time.perf_counter() - began)
-        run.parameters = sum(len(table.count) for table in run.model.tables)
+        model, text = self.build(run.corpus, run.seed), run.corpus.train
+        run.train(model, text, self.train_config(run.budget), folder)
 
 
 def quality(run: Run) -> dict[str, float]:
@@ -385,26 +366,6 @@ def _tiled(model: CharLM) -> list[TiledFFN]:
 AFTER: dict[str, Callable[[CharLM, int], None]] = {"shuffle": _shuffle, "harden": _harden}
 
 
-def _in_three_blocks(run: Run) -> dict[str, float]:
-    log_probs = table_log_probs(run.model, run.recipe.order, run.recipe.smoothing)
-    metrics = {}
-    for name, block in (("", 64), ("_block256", 256), ("_uncut", len(run.corpus.val))):
-        score = evaluate(log_probs, run.corpus.val, block)
-        metrics[f"val_nats{name}"] = score.nats
-        metrics[f"val_perplexity{name}"] = score.perplexity
-    return metrics
-
-
-def trained(
-    protocol: str,
-    changes: dict[str, Any] | None = None,
-    training: dict[str, Any] | None = None,
-    after: str = "",
-) -> Arm:
+def trained(protocol: str, *settings: Any, **more: Any) -> Arm:
     """Return the arm that trains a `CharLM` and judges it; see `Training` and `quality`."""
-    return Arm(Training(protocol, changes or {}, training or {}, after), (quality,))
-
-
-def counted(order: int, smoothing: str) -> Arm:
-    """Return the arm that counts, and judges in blocks of 64, of 256, and in one uncut pass."""
-    return Arm(Counting(order, smoothing), (_in_three_blocks,), seeded=False)
+    return Arm(Training(protocol, *settings, **more), (quality,))

@@ -76,12 +76,11 @@ class LookupTraining:
         run.metrics["seconds_counting"] = time.perf_counter() - began
         torch.manual_seed(run.seed)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        run.model = model = LookupLM(config, *memories.to(device))
+        model = LookupLM(config, *memories.to(device))
         if self.without is not None:
             model.drop(self.without)
-        draw, training = BlockDraw(corpus.train, config.folds), self.train_config(run.budget)
-        run.result = train(model.to(device), draw, training, run.seed, folder, progress=False)
-        run.parameters = model.parameter_count()
+        draw = BlockDraw(corpus.train, config.folds)
+        run.train(model, draw, self.train_config(run.budget), folder)
 
     def _model(self, corpus: Corpus) -> LookupConfig:
         config = replace(preset(self.preset).model, **self.changes)

@@ -13,7 +13,6 @@ from trix.experiments.arm import Arm, Run, shortened
 from trix.lab.corpus import Corpus
 from trix.lab.optimize import TrainConfig
 from trix.lab.tasks import NOTHING, Task, Varied
-from trix.lab.train import train
 from trix.models.charlm import CharLM, LMConfig
 
 JUDGED = 1000
@@ -60,11 +59,8 @@ class TaskTraining:
     def make(self, run: Run, folder: Path) -> None:
         """Train, going on from what `folder` holds."""
         torch.manual_seed(run.seed)
-        run.model = model = CharLM(self._model())
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        draw, config = Varied(self.task, self.shortest), self._train(run.budget)
-        run.result = train(model, draw, config, run.seed, folder, progress=False)
-        run.parameters = model.parameter_count()
+        draw = Varied(self.task, self.shortest)
+        run.train(CharLM(self._model()), draw, self._train(run.budget), folder)
 
     def _model(self) -> LMConfig:
         return LMConfig(vocab_size=self.task.vocab, **{"layers": 2, "positions": 0, **self.model})

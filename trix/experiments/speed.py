@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from trix.counts.ngram import CountTables
-from trix.experiments.arm import AFTER, Arm, Counting, Run, Training, threads
+from trix.experiments.arm import AFTER, Arm, Run, Training, threads
+from trix.experiments.counts import Counting
 from trix.experiments.lookup import LookupTraining
 from trix.lab.corpus import Corpus
 from trix.models.charlm import Block, CharLM

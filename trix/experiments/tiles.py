@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trix.experiments.arm import Arm, Run, Training, counted, quality, trained
+from trix.experiments.arm import Arm, Run, Training, quality, trained
 from trix.lab.corpus import Corpus
 from trix.lab.metrics import explained_variance, information
 from trix.lab.recipes import protocol
@@ -350,12 +350,4 @@ TILES: dict[str, dict[str, Arm]] = {
         "wide-dense": _lm("probe", "wide-dense"),
         "none": _lm("probe", "none"),
     },
-}
-
-COUNTS: dict[str, dict[str, Arm]] = {
-    "counts": {
-        f"{smoothing}-{order}": counted(order, smoothing)
-        for smoothing in ("witten-bell", "add-one")
-        for order in range(1, 9)
-    }
 }
