@@ -33,8 +33,8 @@ def test_a_character_outside_the_alphabet_is_named(text):
 @pytest.mark.parametrize(
     ("numbers", "error", "message"),
     [
-        ([0, 3], IndexError, "number must be in 0 … 2, got 3"),
-        ([-1, 2], IndexError, "number must be in 0 … 2, got -1"),
+        ([0, 3], IndexError, "numbers must be in 0 … 2, got 0 … 3"),
+        ([-1, 2], IndexError, "numbers must be in 0 … 2, got -1 … 2"),
         ([0.5], TypeError, "float32"),
         ([True], TypeError, "bool"),
         ([[0, 1]], ValueError, r"numbers must have shape \[length\], got \[1, 2\]"),

@@ -69,9 +69,13 @@ CALLS = [
     (lambda: _drawn(3, 5), ValueError, "longer than 5, got 5"),
     (lambda: _lm().generate(PROMPT[:, :0], 3), ValueError, r"time >= 1\], got \[1, 0\]"),
     (lambda: _lm().generate(PROMPT[0], 3), ValueError, r"time >= 1\], got \[2\]"),
-    (lambda: _lm().generate(PROMPT, -1), ValueError, "length must not be negative, got -1"),
-    (lambda: _lm().generate(PROMPT, 1, -0.5), ValueError, r"must not be negative, got -0\.5"),
-    (lambda: _lm().generate(PROMPT, 0, -1), ValueError, "temperature must not be negative, got -1"),
+    (lambda: _lm().generate(PROMPT, -1), ValueError, "length must be at least 0, got -1"),
+    (
+        lambda: _lm().generate(PROMPT, 1, -0.5),
+        ValueError,
+        r"temperature .* not negative, got -0\.5",
+    ),
+    (lambda: _lm().generate(PROMPT, 0, -1), ValueError, "finite and not negative, got -1"),
 ]
 
 

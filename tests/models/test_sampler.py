@@ -252,5 +252,5 @@ def test_bad_tokens_are_refused():
         with pytest.raises(ValueError, match=f"0 … 10, got {token}"):
             sampler.read(torch.tensor([[0, token]]))
     for tokens in (torch.zeros(1, 0).long(), torch.zeros(2, 3).long(), torch.zeros(3).long()):
-        with pytest.raises(ValueError, match=r"tokens must be \[1, time >= 1\]"):
+        with pytest.raises(ValueError, match=r"tokens must have shape \[1, time >= 1\]"):
             sampler.read(tokens)

@@ -6,14 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trix.checks import integers, place, shape
+from trix.checks import indices, integers, shape
 
 
 def encode(text: str, alphabet: str, whose: str) -> Tensor:
     """Return the number of each character, int64 `[len(text)]`.
 
-    A character outside the alphabet is a `ValueError` that names it and, in `whose` words, the
-    alphabet's owner: "of corpus 'plays'".
+    The `ValueError` of an unknown one names it and, as `whose`, the owner: "of corpus 'plays'".
     """
     if not isinstance(text, str):
         raise TypeError(f"expected a str, got {text!r}")
@@ -37,10 +36,8 @@ def decode(numbers: Tensor | Sequence[int], alphabet: str) -> str:
     if row.numel() == 0:
         return ""
     integers("numbers", row)
-    numbers = row.tolist()
-    for number in (min(numbers), max(numbers)):
-        place("number", number, len(alphabet))
-    return "".join(alphabet[number] for number in numbers)
+    indices("numbers", row, len(alphabet))
+    return "".join(alphabet[number] for number in row.tolist())
 
 
 def _code_points(text: str) -> np.ndarray:

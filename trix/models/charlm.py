@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeGuard
 from torch import Tensor, nn
 
 from trix.address.route import Route, RoutedLayer
-from trix.checks import at_least, fraction, one_of, positive, shape
+from trix.checks import at_least, fraction, indices, one_of, positive, shape
 from trix.memory.attention import CausalAttention, WindowAttention
 from trix.memory.controls import ConvolvedAttention, ConvolvedStatic, HybridMixer, StaticMemory
 from trix.memory.slots import RoutedMemory
@@ -74,9 +74,8 @@ class LMConfig:
         layers: number of blocks.
         positions: learned position embeddings, and so the longest context; 0 for none.
         mixer: how tokens see earlier ones, a name in `MIXERS`.
-        mixer_options: keywords for the mixer beyond `dim`.
         ffn: what each token reads by itself, a name in `FFNS`.
-        ffn_options: keywords for the feed-forward beyond `dim`.
+        mixer_options, ffn_options: keywords of these two beyond `dim`.
         dropout: probability of dropping an activation in training.
         bias: whether the norms and the head have biases.
         tied: whether the head shares the token embedding.
@@ -136,10 +135,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, state: Any = None, tokens: Tensor | None = None
     ) -> tuple[Tensor, Route | None, Any]:
-        """Return the new `[batch, time, dim]`, the route if there is one, and the mixer's state.
-
-        `tokens` `[batch, time]` are the characters at each place, for layers that route by them.
-        """
+        """Return the new `[batch, time, dim]`, any route, and the mixer's state."""
         route = None
         if self.mixer is not None and self.mixer_norm is not None:
             read, state = self.mixer(self.mixer_norm(x), state)
@@ -169,8 +165,9 @@ class CharLM(nn.Module):
     >>> logits.shape, len(routes), state.seen
     (torch.Size([1, 3, 5]), 2, 3)
 
-    Args:
-        config: see `LMConfig`.
+    Raises:
+        IndexError: a token is outside the vocabulary (on a GPU, torch stops by itself).
+        ValueError: tokens are not two-dimensional, or run past the learned positions.
     """
 
     def __init__(self, config: LMConfig) -> None:
@@ -187,40 +184,26 @@ class CharLM(nn.Module):
             self.head.weight = self.embed.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return next-character logits `[batch, time, vocab]` for tokens `[batch, time]`."""
+        """Return next-character logits `[batch, time, vocab]` for int64 tokens `[batch, time]`."""
         return self.routed(tokens).logits
 
     def routed(self, tokens: Tensor, state: LMState | None = None) -> LMRouted:
-        """Return logits, routes and state.
-
-        Args:
-            tokens: int64 `[batch, time]`.
-            state: where an earlier call stopped; the beginning when not given.
-
-        Raises:
-            IndexError: a token is outside the vocabulary (on a GPU, torch stops by itself).
-            ValueError: tokens are not two-dimensional, or run past the learned positions.
-        """
+        """Return logits, routes and state, going on from where an earlier call stopped, if any."""
         x, routes, state = self.features(tokens, state)
         return LMRouted(self.head(x), routes, state)
 
     def features(
         self, tokens: Tensor, state: LMState | None = None, told: Tensor | None = None
     ) -> tuple[Tensor, tuple[Route, ...], LMState]:
-        """Return what the head reads, `[batch, time, dim]`, with routes and state; see `routed`.
-
-        `told` `[batch, time, dim]` is added to the embeddings: what else is known at each place.
-        """
+        """Return what the head reads, and `told` adds to, `[batch, time, dim]`; routes; state."""
         shape("tokens", tokens, "batch", "time")
         seen, mixers = state if state is not None else (0, (None,) * len(self.blocks))
         end = seen + tokens.shape[1]
         try:
             x = self.embed(tokens)
-        except IndexError as error:
-            low, high = int(tokens.min()), int(tokens.max())
-            raise IndexError(
-                f"tokens must be in 0 … {self.config.vocab_size - 1}, got {low} … {high}"
-            ) from error
+        except IndexError:
+            indices("tokens", tokens, self.config.vocab_size)  # says which
+            raise
         if self.position is not None:
             if end > self.config.positions:
                 raise ValueError(f"at most {self.config.positions} positions, got {end} tokens")
@@ -253,18 +236,11 @@ def _routes(layer: Any) -> TypeGuard[RoutedLayer]:
 
 
 def init_weights(model: CharLM) -> None:
-    """Set every initial scale of a `CharLM`, in one place.
+    """Set every initial scale of a `CharLM`; `init="torch"` keeps what PyTorch gives.
 
-    With `init="torch"` each module keeps what PyTorch gives it (matrices uniform in ±1/√fan-in,
-    embeddings standard normal). With `init="gpt2"` (Radford et al. 2019):
-
-    - matrices and embeddings: normal, standard deviation 0.02;
-    - the projections that write into the residual stream: 0.02 / √(2 · layers), so that the
-      stream's variance does not grow with depth;
-    - biases: zero. Norms keep scale one;
-    - tiles, the slots of a memory, the first matrix of a `WideDenseFFN`, the query of a
-      `ProductKeyFFN` and the queries, keys and values of a `ConvolvedAttention` keep the scale that
-      their class gives them.
+    "gpt2" (Radford et al. 2019): matrices and embeddings normal with standard deviation 0.02, what
+    writes into the residual stream 0.02 / √(2 · layers), so that its variance does not grow with
+    depth, and biases zero. Tiles, slots and what is `kept` below keep their classes' scales.
     """
     if model.config.init == "torch":
         return

@@ -10,40 +10,29 @@ from trix.memory.slots import RoutedMemory, memory_reading
 from trix.models.lookup import LookupConfig
 from trix.models.storage import Stored
 
-VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}
-"""What stands for characters that cannot be seen."""
+_VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}
 _DIGITS = "123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def visible(character: str) -> str:
     """Return something that can be seen for a character that cannot."""
-    return VISIBLE.get(character, character if character.isprintable() else "�")
+    return _VISIBLE.get(character, character if character.isprintable() else "�")
 
 
 class Explained(NamedTuple):
     """One character, and what foresaw it.
 
-    A table whose address was never counted repeats the one that it asks, so its weight is counted
-    there: the leader is a table that knew something, unless the shortest one was dropped. The first
-    character has nothing before it: all its numbers are None and its tuples are empty.
-
-    Attributes:
-        character: as it stands in the text.
-        probability: what the model gave it.
-        likeliest: the character that it thought likeliest.
-        leader: the heaviest place, an index of `Explanation.places`.
-        weights: of every place; they add up to one.
-        tiles: the best tile of each of the network's routed layers.
-        slots: the slot that each head of the last memory read most of.
+    The leader is the heaviest place, an index of `Explanation.places`; see `passed_on` for weights.
+    The first character has nothing before it: its numbers are None and its tuples empty.
     """
 
     character: str
     probability: float | None
     likeliest: str | None
     leader: int | None
-    weights: tuple[float, ...]
-    tiles: tuple[int, ...]
-    slots: tuple[int, ...]
+    weights: tuple[float, ...]  # of all places; their sum is one
+    tiles: tuple[int, ...]  # the best of each of the network's routed layers
+    slots: tuple[int, ...]  # what each head of the last memory read most of
 
 
 class Explanation(NamedTuple):
@@ -79,15 +68,7 @@ class Explanation(NamedTuple):
 
 @torch.no_grad()
 def explain(stored: Stored, text: str) -> Explanation:
-    """Read a text with a model and say, for each character, what foresaw it.
-
-    Args:
-        stored: a model from `load_model`, in evaluation mode.
-        text: at least two characters, all of the model's alphabet.
-
-    Raises:
-        ValueError: a text shorter than that, or a character that the model does not know.
-    """
+    """Read a text of at least two characters and say, for each, what foresaw it."""
     model = stored.model
     tokens = stored.encode(text)
     if len(text) < 2:
@@ -111,27 +92,18 @@ def explain(stored: Stored, text: str) -> Explanation:
     read = [memory_reading(memory, x).read[0] for memory, x in zip(memories, seen, strict=True)]
     slots = [head.argmax(dim=-1).tolist() for heads in read for head in heads]
     leaders, best = weights.argmax(dim=-1).tolist(), stored.decode(given.argmax(dim=-1))
-    rows = [Explained(text[0], None, None, None, (), (), ())]
-    rows += [
-        Explained(
-            text[t + 1],
-            of_target[t],
-            best[t],
-            leaders[t],
-            tuple(weights[t].tolist()),
-            tuple(layer[t] for layer in tiles),
-            tuple(head[t] for head in slots),
-        )
-        for t in range(len(given))
-    ]
-    return Explanation(model.config.places, tuple(rows))
+    shares, none = map(tuple, weights.tolist()), [()] * len(given)
+    reads = (list(zip(*found, strict=True)) or none for found in (tiles, slots))
+    rows = zip(text[1:], of_target, best, leaders, shares, *reads, strict=True)
+    first = Explained(text[0], None, None, None, (), (), ())
+    return Explanation(model.config.places, (first, *(Explained(*row) for row in rows)))
 
 
 def passed_on(weights: Tensor, known: Tensor, config: LookupConfig) -> Tensor:
-    """Return the weights `[characters, places]` as they come to bear.
+    """Return weights `[characters, places]` as they come to bear.
 
-    A table whose address is not known, bool `[characters, tables]`, says what the one says that it
-    asks, so its weight counts as that one's.
+    A table that is not `known`, bool `[characters, tables]`, repeats the one that it asks, so its
+    weight counts as that one's.
     """
     weights = weights.clone()
     for place in range(len(config.tables) - 1, 0, -1):

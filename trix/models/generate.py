@@ -7,35 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trix.checks import at_least, magnitude, shape
+
 Read = Callable[[Tensor], Tensor]
 """Reads on in some texts: tokens `[batch, time]` → logits of the next one, `[batch, vocab]`."""
 
 
 def characters(
-    model: Any,
-    prompt: Tensor,
-    temperature: float = 1.0,
-    generator: torch.Generator | None = None,
+    model: Any, prompt: Tensor, temperature: float = 1, generator: torch.Generator | None = None
 ) -> Iterator[Tensor]:
-    """Return the characters after a prompt, `[batch, 1]` each, without end.
-
-    One text of a `LookupLM` is written by the `Sampler`, where it knows all parts of the model:
-    many times as fast, and the same but for float32's rounding. A model with learned positions runs
-    out of them: it then starts again from the latest half of its context.
-
-    Args:
-        model: a `CharLM`, or what is called as one; put in evaluation mode.
-        prompt: int64 `[batch, time]`, at least one token.
-        temperature: 0 always takes the likeliest character.
-        generator: source of randomness.
-
-    Raises:
-        ValueError: an empty prompt or a negative temperature.
-    """
-    if prompt.ndim != 2 or prompt.shape[1] == 0:
-        raise ValueError(f"prompt must be [batch, time >= 1], got {list(prompt.shape)}")
-    if temperature < 0:
-        raise ValueError(f"temperature must not be negative, got {temperature}")
+    """Return the characters after a prompt, `[batch, 1]` each, without end; see `generate`."""
+    shape("prompt", prompt, "batch", "time >= 1")
+    magnitude("temperature", temperature, zero=True)
     return written(fastest(model.eval(), len(prompt)), prompt, temperature, generator)
 
 
@@ -48,20 +31,27 @@ def generate(
 ) -> Tensor:
     """Return a prompt and the `length` characters after it, int64 `[batch, time + length]`.
 
-    See `characters`; the model stays in the mode that it was in.
+    One text of a `LookupLM` is written by the `Sampler`, where it knows all parts of the model:
+    many times as fast, and the same but for float32's rounding. A model with learned positions runs
+    out of them: it then starts again from the latest half of its context.
 
     >>> from trix.lab import CharLM, LMConfig
     >>> model = CharLM(LMConfig(vocab_size=5, dim=8, layers=1, mixer_options={"heads": 2}))
     >>> generate(model, torch.tensor([[0, 3]]), 6).shape
     torch.Size([1, 8])
 
+    Args:
+        model: a `CharLM` or `LookupLM`; it stays in the mode that it was in.
+        prompt: int64 `[batch, time >= 1]`.
+        length: how many characters to write.
+        temperature: 0 always takes the likeliest character.
+        generator: source of randomness.
+
     Raises:
         ValueError: an empty prompt, a negative length or temperature.
     """
-    if length < 0:
-        raise ValueError(f"length must not be negative, got {length}")
-    training = model.training
-    more = itertools.islice(characters(model, prompt, temperature, generator), length)
+    training, more = model.training, characters(model, prompt, temperature, generator)
+    more = itertools.islice(more, at_least("length", length, 0))
     tokens = torch.cat([prompt, *more], dim=1)
     model.train(training)
     return tokens

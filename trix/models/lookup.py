@@ -18,8 +18,6 @@ from trix.counts.words import ADDRESSES, REACH, WordMemory, backoff_place, lette
 from trix.models.charlm import CharLM, LMConfig, LMState
 from trix.models.generate import generate
 
-GATES = ("routed", "fixed")
-
 
 @dataclass(frozen=True)
 class LookupConfig:
@@ -52,11 +50,10 @@ class LookupConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "order", "hidden"):
             positive(name, getattr(self, name))
-        one_of("gate", self.gate, GATES)
-        if self.network is not None and self.network.vocab_size != self.vocab_size:
-            raise ValueError(
-                f"network must have {self.vocab_size} characters, got {self.network.vocab_size}"
-            )
+        one_of("gate", self.gate, ("routed", "fixed"))
+        vocab, network = self.vocab_size, self.network
+        if network is not None and network.vocab_size != vocab:
+            raise ValueError(f"network must have {vocab} characters, got {network.vocab_size}")
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -65,7 +62,7 @@ class LookupConfig:
         return orders + self.words * ADDRESSES + self.echoes * ECHOES
 
     def lower(self, table: int) -> int:
-        """Return which table, by its place, is asked for what one after the first does not know."""
+        """Return the place of the table that is asked for what one after the first lacks."""
         name = self.tables[table]
         if name == "echo":
             return min(BELOW, self.order) - 1
@@ -86,10 +83,9 @@ class LookupConfig:
 
 @dataclass(frozen=True)
 class BlockDraw:
-    """Draws windows of a text, int64 `[length]`, that lie within one block, and says which.
+    """Draws windows of a text, int64 `[length]`, within one of the memory's blocks, and says which.
 
-    The model leaves that block out of its tables. There are `folds` of them, cut as the memory cuts
-    them; 0 draws anywhere.
+    The model leaves that block out of its tables. Without `folds` windows lie anywhere.
     """
 
     text: Tensor
@@ -140,21 +136,13 @@ class LookupState(NamedTuple):
 
 
 class LookupRouted(NamedTuple):
-    """What a `LookupLM` predicts, and what it is made of.
+    """What a `LookupLM` predicts, `logits` being log-probabilities, and what it is made of."""
 
-    Attributes:
-        logits: log-probabilities of the next character, `[batch, time, vocab]`; they sum to one.
-        routes: of the network's routed layers.
-        state: to go on from.
-        gate: the gate's route among `LookupConfig.places`.
-        inverse_temperature: the power to which the blend was raised, `[batch, time]`.
-    """
-
-    logits: Tensor
-    routes: tuple[Route, ...]
-    state: LookupState
-    gate: Route
-    inverse_temperature: Tensor
+    logits: Tensor  # [batch, time, vocab]
+    routes: tuple[Route, ...]  # of the network's routed layers
+    state: LookupState  # to go on from
+    gate: Route  # among `LookupConfig.places`
+    inverse_temperature: Tensor  # the power to which the blend was raised, [batch, time]
 
 
 class LookupLM(nn.Module):
@@ -176,35 +164,34 @@ class LookupLM(nn.Module):
         words: counted from it as well, if the config has words.
 
     Raises:
-        ValueError: a memory does not fit the config.
+        ValueError: a memory does not fit the config; a bad shape or token; `drop` knows no such
+            table, or it is the last place of the gate.
     """
 
     def __init__(
         self, config: LookupConfig, memory: ContextMemory, words: WordMemory | None = None
     ) -> None:
         super().__init__()
-        if (memory.order, memory.vocab_size) != (config.order, config.vocab_size):
+        vocab = config.vocab_size
+        if (memory.order, memory.vocab_size) != (config.order, vocab):
             raise ValueError(
-                f"memory must have order {config.order} and {config.vocab_size} characters, got "
+                f"memory must have order {config.order} and {vocab} characters, got "
                 f"{memory.order} and {memory.vocab_size}"
             )
         if (words is not None) != config.words:
             raise ValueError(f"words must be given if and only if words=True, got {words}")
-        if words is not None and words.vocab_size != config.vocab_size:
-            raise ValueError(
-                f"words must have {config.vocab_size} characters, got {words.vocab_size}"
-            )
+        if words is not None and words.vocab_size != vocab:
+            raise ValueError(f"words must have {vocab} characters, got {words.vocab_size}")
         self.config, self.memory, self.words = config, memory, words
         self.dropped: frozenset[str] = frozenset()
         self.network = CharLM(config.network) if config.network is not None else None
         if self.network is not None:
             state_dim = self.network.config.dim
-            told = len(config.tables) * (config.vocab_size + 3)
-            self.told = nn.Linear(told, state_dim, bias=False)
+            self.told = nn.Linear(len(config.tables) * (vocab + 3), state_dim, bias=False)
             nn.init.zeros_(self.told.weight)
         else:
             state_dim = _LATEST * _WIDTH
-            self.latest = nn.Embedding(config.vocab_size + 1, _WIDTH)  # the last one is "none yet"
+            self.latest = nn.Embedding(vocab + 1, _WIDTH)  # the last one is "none yet"
         self.gate = ContextGate(
             len(config.tables),
             state_dim,
@@ -214,22 +201,16 @@ class LookupLM(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the next character's log-probabilities `[batch, time, vocab]`."""
+        """Return the next character's log-probabilities `[batch, time, vocab]`; see `routed`."""
         return self.routed(tokens).logits
 
     def routed(
         self, tokens: Tensor, state: LookupState | None = None, left_out: Tensor | None = None
     ) -> LookupRouted:
-        """Return log-probabilities, routes and state.
+        """Read tokens, int64 `[batch, time]`, going on from where an earlier call stopped, if any.
 
-        Args:
-            tokens: int64 `[batch, time]`.
-            state: where an earlier call stopped; the beginning when not given.
-            left_out: the block of the training text that each row is from, `[batch]`, so that its
-                own answers are not looked up.
-
-        Raises:
-            ValueError: bad shape or token.
+        `left_out` `[batch]` is the block of the training text that each row is from, so that its
+        own answers are not looked up.
         """
         shape("tokens", tokens, "batch", "time")
         if state is None:
@@ -256,10 +237,7 @@ class LookupLM(nn.Module):
     def read(
         self, tokens: Tensor, left_out: Tensor | None = None, first: int = 0
     ) -> ContextReading:
-        """Return what the tables say after every position from `first` on, as `routed` asks them.
-
-        The positions before are context only: `[batch, time - first, tables, ...]`.
-        """
+        """Return what the tables say from `first` on, `[batch, time - first, tables, ...]`."""
         found = self._addresses(tokens, first)
         block = None if left_out is None else left_out[:, None]
         reading = self.memory.read(found[..., : self.config.order], block)
@@ -272,21 +250,14 @@ class LookupLM(nn.Module):
         return reading
 
     def known(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """Return where each table is read, int64 `[batch, time, tables]`; −1: it does not know.
-
-        An echo is read at a position of `tokens`, see `trix.counts.match`.
-        """
-        address = self._addresses(tokens, first)
-        if not self.config.echoes:
-            return address
-        return torch.cat([address, self._echoes(tokens, first).place], dim=-1)
+        """Return where each table is read, int64 `[batch, time, tables]`; −1: it does not know."""
+        found = [self._addresses(tokens, first)]
+        if self.config.echoes:  # read at a position of `tokens`
+            found.append(self._echoes(tokens, first).place)
+        return torch.cat(found, dim=-1)
 
     def drop(self, table: str) -> None:
-        """Take a table of `config.tables` away: it finds nothing, and the gate does not ask it.
-
-        Raises:
-            ValueError: there is no such table, or the gate has no other place left.
-        """
+        """Take a table of `config.tables` away: it finds nothing, and the gate does not ask it."""
         self.gate.forbid(self._place(table))
         self.dropped |= {table}
 
@@ -298,7 +269,7 @@ class LookupLM(nn.Module):
     generate = generate
 
     def routed_layers(self) -> list[RoutedLayer]:
-        """Return the network's layers that route, in the order of `LookupRouted.routes`."""
+        """Return the network's layers that route, in the order of `routes`."""
         return self.network.routed_layers() if self.network is not None else []
 
     def parameter_count(self) -> int:

@@ -25,12 +25,11 @@ TERNARY: dict[type, dict[str, bool]] = {
 
 
 def save_packed(model: CharLM, path: Path) -> dict[str, int]:
-    """Write a model for inference to one safetensors file.
+    """Write a model for inference to one safetensors file, which appears whole or not at all.
 
     Weights and signatures that are only ever read through their ternary cut (`TERNARY`) are kept as
-    two bits per weight and a scale per row; other floating tensors become bfloat16, ternary splines
-    too. The former lose only their values before the cut, which training needs and reading does
-    not.
+    two bits per weight and a scale per row, and lose what training alone needs; other floating
+    tensors become bfloat16, ternary splines too.
 
     >>> from tempfile import TemporaryDirectory
     >>> from trix.lab import LMConfig
@@ -41,8 +40,7 @@ def save_packed(model: CharLM, path: Path) -> dict[str, int]:
     32768
 
     Returns:
-        How many bytes each part takes (`ternary`, `scales`, `bfloat16` and `other`), and the whole
-        `file` with its header, which appears whole or not at all.
+        How many bytes `ternary`, `scales`, `bfloat16` and `other` take, and the whole `file`.
     """
     tensors: dict[str, Tensor] = {}
     bytes_of: dict[str, int] = dict.fromkeys(("ternary", "scales", "bfloat16", "other"), 0)
@@ -58,8 +56,7 @@ def load_packed(model: CharLM, path: Path) -> None:
     """Read into `model` what `save_packed` wrote of one of the same configuration.
 
     Raises:
-        ValueError: the file is damaged, or not of this model; the message names the first tensor
-            that is not as it must be. The model is then as it was.
+        ValueError: the file is damaged, or not of this model, which is left as it was.
     """
     ternary, state = ternary_names(model), model.state_dict()
     blank = _parts(model, {name: torch.zeros_like(value) for name, value in state.items()})
@@ -96,10 +93,9 @@ def _parts(model: CharLM, state: dict[str, Tensor]) -> Iterator[tuple[str, str, 
     # the kind, name and tensor of everything that is written
     ternary = ternary_names(model)
     for name, value in state.items():
-        if name == "head.weight" and model.config.tied:
-            continue  # the token embedding's, under another name
-        if name.endswith("._extra_state"):
-            continue  # how signatures were edited: reading does not need it
+        # the token embedding's, under another name; how signatures were edited
+        if (name == "head.weight" and model.config.tied) or name.endswith("._extra_state"):
+            continue
         if name in ternary:
             cut = ternarize(value)
             yield "ternary", f"{name}:packed", pack(cut)

@@ -1,9 +1,8 @@
 """Models and training runs on disk: safetensors for tensors, JSON for the rest, nothing unpickled.
 
-A checkpoint is a folder. `checkpoint.json` names the tensor file that belongs to it, that file's
-SHA-256 and its own; replacing it is the moment at which a new checkpoint counts, so a process
-killed at any time leaves the last complete one behind. A saved model is a checkpoint with the
-counts of its tables, from which the rest of them is worked out again.
+A checkpoint is a folder, and counts from the moment at which its `checkpoint.json` is replaced, so
+a process killed at any time leaves the last complete one behind. A saved model is a checkpoint with
+the counts of its tables, from which the rest of them is worked out again.
 """
 
 import dataclasses
@@ -72,10 +71,8 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint | None:
         index = json.loads(path.read_text(encoding="utf-8"))
         values, stated = index["values"], index["values_sha256"]
         tensors, expected = folder / index["tensors"], index["sha256"]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{corrupt} {error}") from error
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{corrupt} {error} is missing") from error
+    except (ValueError, KeyError, TypeError) as error:  # no JSON, or another's
+        raise ValueError(f"{corrupt} {error!r}") from error
     if (received := _sha256(values)) != stated:
         raise ValueError(f"{corrupt} expected SHA-256 {stated} of its values, got {received}")
     if not tensors.exists():
@@ -125,7 +122,7 @@ class Stored(NamedTuple):
     about: dict[str, Any]
 
     def encode(self, text: str) -> Tensor:
-        """Return the number of each character, `[1, len(text) >= 1]`; see `alphabet.encode`."""
+        """Return the number of each character, `[1, len(text) >= 1]`."""
         if not text:
             raise ValueError("expected at least one character, got none")
         return encode(text, self.alphabet, "that the model knows")[None]
@@ -139,14 +136,13 @@ def save_model(folder: Path, model: LookupLM, alphabet: str, about: dict[str, An
     """Write a model and its tables to a folder, all of it or nothing; `load_model` has an example.
 
     Args:
-        folder: made if needed; a model already there is replaced.
+        folder: made if needed; a model already there is replaced, but left if the disk is full.
         model: on any device.
         alphabet: its characters, in order.
         about: JSON values to keep with it, as the text and the loss.
 
     Raises:
         ValueError: the alphabet is not as long as the model's.
-        OSError: the disk is full or read-only; what stood there before still stands.
     """
     if len(alphabet) != model.config.vocab_size:
         raise ValueError(
@@ -199,17 +195,16 @@ def load_model(folder: Path) -> Stored:
         for table in values.get("dropped", ()):
             model.drop(table)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{folder} holds a model that does not fit its settings: {error}"
-        ) from error
+        raise ValueError(f"{folder}: the model does not fit its settings: {error}") from error
     return Stored(model.eval(), alphabet, about)
 
 
 def pack(model: LookupLM) -> dict[str, Tensor]:
     """Return the counts of a model's tables: `tables.<order>.<what>`, `words.<name>.<what>`."""
-    tables = {f"tables.{name}": t for name, t in pack_tables(model.memory).items()}
+    tables = pack_tables(model.memory)
     words = pack_words(model.words) if model.words is not None else {}
-    return tables | {f"words.{name}": t for name, t in words.items()}
+    named = {"tables": tables, "words": words}
+    return {f"{part}.{name}": t for part, packed in named.items() for name, t in packed.items()}
 
 
 def pack_tables(memory: ContextMemory) -> dict[str, Tensor]:
@@ -238,10 +233,8 @@ def unpack_tables(packed: dict[str, Tensor], vocab_size: int) -> ContextMemory:
     for n in range(1, order + 1):
         character, count = wide[f"{n}.character"], wide[f"{n}.count"]
         if children.sum() != len(character) or len(count) != len(character):
-            raise ValueError(
-                f"order {n} must have {children.sum()} entries, got {len(character)} and "
-                f"{len(count)}"
-            )
+            got = f"{len(character)} and {len(count)}"
+            raise ValueError(f"order {n} must have {children.sum()} entries, got {got}")
         key = np.repeat(code, children)
         code = key * vocab_size + character
         if len(code) == 0 or (np.diff(code) <= 0).any() or (character >= vocab_size).any():

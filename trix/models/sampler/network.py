@@ -1,10 +1,9 @@
 """The network of a look-it-up model for one text, a character at a time, in NumPy.
 
-A step of a small network is a few hundred tiny operations, and torch takes longer to call them than
-to compute them. Here everything that does not depend on the text is worked out beforehand:
-signatures are cut, scaled and multiplied with the queries that they match, the scales of norms go
-into the rows that read them, and the means that norms subtract are taken from all that writes to
-the stream instead.
+Torch takes longer to call the few hundred tiny operations of a step than to compute them. Here all
+that does not depend on the text is worked out beforehand: signatures are cut, scaled and multiplied
+with the queries that they match, the scales of norms go into the rows that read them, and the means
+that norms subtract are taken from all that writes to the stream instead.
 """
 
 import math

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trix.checks import shape
 from trix.models.lookup import LookupLM
 from trix.models.sampler.network import GateStep, NetworkStep
 from trix.models.sampler.tables import EchoStep, TableStep, WordStep
@@ -13,16 +14,12 @@ class Sampler:
     """A trained `LookupLM` for inference on one text, at the speed of its arithmetic.
 
     What comes out is the model's up to float32's rounding; where two tiles match a token equally
-    well to within that, the other one may be read. The model's parameters are copied, with the
-    tables that were dropped and the places that were forbidden when it was. NumPy's own threads
-    only get in the way of products so small: `OMP_NUM_THREADS=1`.
+    well to within that, the other one may be read. The parameters are copied, with what was dropped
+    and forbidden at the time. NumPy's own threads only get in the way: `OMP_NUM_THREADS=1`.
 
-    Args:
-        model: in float32 on the CPU, without a network, or with one of `RoutedMemory` (of the parts
-            in `PARTS`, all slots read) and flat `SparseLookupFFN`, without positions and biases.
-
-    Raises:
-        ValueError: the model has something else; it is named.
+    The model is in float32 on the CPU, without a network, or with one of `RoutedMemory` (of the
+    parts in `PARTS`, all slots read) and flat `SparseLookupFFN`, without positions and biases; the
+    `ValueError` of another names what it has.
     """
 
     def __init__(self, model: LookupLM) -> None:
@@ -49,11 +46,7 @@ class Sampler:
         self._gate = GateStep(model)
 
     def step(self, token: int) -> np.ndarray:
-        """Read one more character; return the next one's log-probabilities, float32 `[vocab]`.
-
-        Raises:
-            ValueError: there is no such character.
-        """
+        """Read one more character; return the next one's log-probabilities, float32 `[vocab]`."""
         if not 0 <= token < self.vocab_size:
             raise ValueError(f"token must be in 0 … {self.vocab_size - 1}, got {token}")
         for tables in self._tables:
@@ -65,15 +58,9 @@ class Sampler:
         return self._gate.blend(self._said, self._seen, token, stream)
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Read more of the text, int64 `[1, time >= 1]`; return log-probabilities `[1, vocab]`.
-
-        Raises:
-            ValueError: there is none, or one that does not exist.
-        """
-        rows = tokens.tolist()
-        if tokens.ndim != 2 or len(rows) != 1 or not rows[0]:
-            raise ValueError(f"tokens must be [1, time >= 1], got {list(tokens.shape)}")
-        *before, last = rows[0]
+        """Read more of the text, int64 `[1, time >= 1]`; return log-probabilities `[1, vocab]`."""
+        shape("tokens", tokens, 1, "time >= 1")
+        *before, last = tokens[0].tolist()
         for token in before:
             self.step(token)
         return torch.from_numpy(self.step(last))[None]
