@@ -12,13 +12,7 @@ from tests.reference import routing_case
 from trix.address.kmeans import balanced_kmeans
 from trix.address.route import flat_route
 from trix.address.signatures import SignatureRows
-from trix.address.sources import (
-    DataSource,
-    LearnedSource,
-    Shuffled,
-    TokenHash,
-    UniformRandom,
-)
+from trix.address.sources import DataSource, LearnedSource, Shuffled, TokenHash, UniformRandom
 from trix.address.ternary import row_scale
 
 X, ROWS = routing_case()  # [29, 7] and [13, 7]

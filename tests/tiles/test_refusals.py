@@ -80,7 +80,7 @@ REFUSED: list[tuple[Any, ...]] = [
     # fractal, funnel, codebook
     (lambda: trix.FractalFFN(0), "dim must be at least 1, got 0"),
     (lambda: trix.FractalFFN(8, (2, 0)), "branching must be at least 1, got 0"),
-    (lambda: trix.FractalFFN(8, ()), r"must have room for 1 tiles, got \[\]"),
+    (lambda: trix.FractalFFN(8, ()), r"must have room for 1 tiles, got \(\)"),
     (lambda: BinnedFFN(8, cells=0), "cells must be at least 1, got 0"),
     (lambda: _funnel(4.0), r"tiles must be an integer, got 4\.0", TypeError),
     (lambda: _funnel(levels=1), "levels must be at least 2, got 1"),

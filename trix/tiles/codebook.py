@@ -21,25 +21,23 @@ class CodebookFFN(KeyedFFN):
     r"""An entry for every input: :math:`y = \sum_g C_g[\arg\max_e x\cdot\sigma_{g,e}]`.
 
     The notes' most radical thought: the layer works out which entry you are, and returns that
-    entry. With more than one group the entries of several small codebooks add up to
-    `entries ** groups` different outputs (product quantization, Jégou et al. 2011). With `top_k`
-    above one, nearby entries are blended by `softmax(score / T)`.
+    entry. The entries of several `groups` add up to `entries ** groups` outputs (product
+    quantization, Jégou et al. 2011); with `top_k`, nearby ones are blended by `softmax(score / T)`.
 
     The forward pass is hard. The backward pass takes it for the softmax over *all* entries of the
-    group at the same temperature, so that each signature learns whether its entry would have been
-    the better one: a straight-through estimator (Bengio et al. 2013; van den Oord et al. 2017).
-    Falling temperatures (`set_temperature`, `TrainConfig.anneal`) let the two come together.
-
-    When the trainer calls `update(route)`, entries that are hardly ever read start again at an
-    input that is served badly, as its score in the first codebook tells. With `learn="ema"` the
-    signatures are running means of the inputs that read them, as in VQ-VAE, and have no gradient.
+    group, so that each signature learns whether its entry would have been the better one: a
+    straight-through estimator (Bengio et al. 2013; van den Oord et al. 2017). Falling temperatures
+    (`set_temperature`, `TrainConfig.anneal`) let the two come together. When the trainer calls
+    `update(route)`, entries that are hardly ever read start again at an input that is served badly,
+    as its score in the first codebook tells.
 
     Args:
         dim: input and output features.
         entries: entries of each codebook.
         top_k: entries blended.
         groups: codebooks whose entries add up.
-        learn: how signatures learn, "gradient" or "ema".
+        learn: how signatures learn, "gradient", or "ema": as running means of the inputs that read
+            them, as in VQ-VAE, without a gradient.
         temperature: of the softmax, in units of √dim.
 
     Example:
@@ -73,11 +71,7 @@ class CodebookFFN(KeyedFFN):
 
     @torch.no_grad()
     def set_temperature(self, temperature: float) -> None:
-        """Set the temperature, in units of √dim.
-
-        Raises:
-            ValueError: it is not positive and finite.
-        """
+        """Set the temperature, in units of √dim; `ValueError` unless it is positive and finite."""
         check_temperature(temperature)
         self.temperature.fill_(temperature)
 
@@ -93,11 +87,7 @@ class CodebookFFN(KeyedFFN):
 
     @torch.no_grad()
     def update(self, route: Route) -> None:
-        """Count the reads, move EMA signatures, and let dead entries start again.
-
-        Raises:
-            ValueError: the route does not carry its tokens.
-        """
+        """Count a route's reads, move EMA signatures, and let dead entries start again."""
         if route.token is None:
             raise ValueError("a codebook learns from the tokens of the route, got token=None")
         token = route.token.reshape(-1, self.dim).to(self.values)
@@ -138,13 +128,10 @@ class CodebookFFN(KeyedFFN):
 
 
 class CodebookTable(nn.Module):
-    """A trained `CodebookFFN` for inference: an address, and what stands there.
+    """A trained `CodebookFFN` for inference, bit for bit: an address, and what stands there.
 
     Once the address is known nothing is multiplied (with `top_k=1`; blending more takes a product
-    with each weight). It equals the layer bit for bit.
-
-    Args:
-        layer: what to export; its numbers are copied.
+    with each weight). The layer's numbers are copied.
 
     Example:
         >>> layer, x = CodebookFFN(8, entries=4), torch.randn(5, 8)
@@ -164,12 +151,7 @@ class CodebookTable(nn.Module):
         self.register_buffer("values", layer.values.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., dim]` to `[..., dim]`: `read(address(x))`.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: the last axis of `x` is not `dim`.
-        """
+        """Map `[..., dim]` to `[..., dim]`: `read(address(x))`; raises as the layer does."""
         tokens("x", x, self.dim)
         return self.read(self.address(x))
 
@@ -178,11 +160,7 @@ class CodebookTable(nn.Module):
         return route_groups(x, self.signatures, self.groups, self.top_k, self.temperature)
 
     def read(self, route: Route) -> Tensor:
-        """Return what stands there, `[..., dim]`.
-
-        Raises:
-            IndexError: the route names an entry that is not there (not when compiled).
-        """
+        """Return what stands there, `[..., dim]`; `IndexError` for an entry that is not there."""
         indices("entries", route.index, len(self.values))
         return read_entries(self.values, route)
 
@@ -195,8 +173,7 @@ def route_groups(
 ) -> Route:
     """Return a route with the `top_k` best entries of each group, `[..., groups · top_k]`.
 
-    The signatures are those of all groups, one after another, `[groups · entries, dim]`; the
-    temperature is that of the blend within a group.
+    The signatures are those of all groups, one after another, `[groups · entries, dim]`.
     """
     entries = len(signatures) // groups
     parts = [flat_route(x, rows, top_k, temperature) for rows in signatures.split(entries)]

@@ -23,6 +23,10 @@ class DenseFFN(nn.Module):
         hidden: hidden units; four times `dim` when not given (Vaswani et al. 2017).
         bias: whether the two matrices have biases.
 
+    Raises:
+        TypeError: a count is not an integer, or an input is not floating.
+        ValueError: a count below 1, or an input whose last axis is not `dim`.
+
     Example:
         >>> DenseFFN(8)(torch.randn(2, 5, 8)).shape
         torch.Size([2, 5, 8])
@@ -35,12 +39,7 @@ class DenseFFN(nn.Module):
         self.down = nn.Linear(hidden, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., dim]` to `[..., dim]`.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: the last axis of `x` is not `dim`.
-        """
+        """Map `[..., dim]` to `[..., dim]`."""
         tokens("x", x, self.up.in_features)
         return self.down(F.gelu(self.up(x)))
 
@@ -49,14 +48,10 @@ class DenseFFN(nn.Module):
 
 
 class WideDenseFFN(DenseFFN):
-    """A dense layer whose first matrix has the initial scale 1/√dim, as the keys of tiles do.
+    """A `DenseFFN` whose first matrix has the initial scale 1/√dim, as the keys of tiles do.
 
     GPT-2's 0.02 keeps hidden units small and nearly linear at first. A layer that reads tiles by
     unscaled keys has wide ones, and has to be measured beside a dense layer that has them too.
-
-    Args:
-        dim: input and output features.
-        hidden: hidden units; four times `dim` when not given.
 
     Example:
         >>> WideDenseFFN(8, hidden=16)(torch.randn(5, 8)).shape
@@ -74,8 +69,9 @@ class RoutedFFN(nn.Module):
     A subclass has `signatures` and `_routed`, which gets tokens that were checked.
 
     Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, `top_k` above `tiles`, or what the subclass does not allow.
+        TypeError: a count is not an integer, or an input is not floating.
+        ValueError: a count below 1, `top_k` above `tiles`, an input whose last axis is not `dim`,
+            or what the subclass does not allow.
     """
 
     def __init__(self, dim: int, tiles: int, top_k: int = 1) -> None:
@@ -93,12 +89,7 @@ class RoutedFFN(nn.Module):
         return self.routed(x).output
 
     def routed(self, x: Tensor) -> Routed:
-        """Return the output `[..., dim]` with the `Route` that produced it.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: the last axis of `x` is not `dim`.
-        """
+        """Return the output `[..., dim]` with the `Route` that produced it."""
         tokens("x", x, self.dim)
         return self._routed(x)
 
@@ -190,10 +181,9 @@ class TriXFFN(RoutedFFN):
     .. math:: y = \sum_{t \in \text{top-}k} w_t \; g(s_t) \; f_t(x), \qquad s_t = x \cdot \sigma_t
 
     with :math:`w = \mathrm{softmax}(s)` over the chosen tiles and the gate
-    :math:`g(s) = \mathrm{sigmoid}(s/\sqrt{d})`. With `top_k` = 1 the gate alone
-    carries the gradient to the address. All tiles are computed and the chosen ones kept, so
-    this layer saves no work over a dense one of the same size. Source: the notes on emergent
-    routing; they use two levels.
+    :math:`g(s) = \mathrm{sigmoid}(s/\sqrt{d})`, which alone carries the gradient to the address
+    when `top_k` is 1. All tiles are computed and the chosen ones kept, which saves no work over a
+    dense layer of the same size. Source: the notes on emergent routing; they use two levels.
 
     Args:
         dim: input and output features.

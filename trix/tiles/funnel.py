@@ -20,13 +20,9 @@ from trix.tiles.tile import through_tiles
 class FunnelStages(NamedTuple):
     """What a funnel makes of tokens, stage by stage.
 
-    Attributes:
-        route: the tile that each token goes to.
-        points: where its tile projects it, bounded to −1 … 1, `[..., pairs, 2]`.
-        cells: the grid cell of each point, int64 `[..., pairs, 2]`, each below `levels`.
-        entry: the same as one number, row · levels + column, int64 `[..., pairs]`.
-        read: the sum of the table's entries, `[..., width]`.
-        output: `[..., dim]`.
+    Each goes to a tile by `route`, which projects it to `points`, −1 … 1, `[..., pairs, 2]`. They
+    fall in grid `cells`, int64 of the same shape, or as one number, row · levels + column, `entry`
+    `[..., pairs]`. `read` `[..., width]` is the sum of the table's entries; `output` `[..., dim]`.
     """
 
     route: Route
@@ -40,20 +36,16 @@ class FunnelStages(NamedTuple):
 class FunnelFFN(KeyedFFN, ClusteredFFN):
     r"""One table of `levels²` entries per tile, addressed by two numbers.
 
-    .. math::
-        p = \tanh(B_t x), \quad (i, j) = \mathrm{round}(p)
-
-    .. math::
+    .. math:: p = \tanh(B_t x), \quad (i, j) = \mathrm{round}(p), \quad
         y = g(s_t)\, D_t^\top E_t[i, j]
 
     The tile comes from learned signatures through clusters; the idea is that routing leaves a tile
     with inputs that differ in few ways, so that two numbers tell them apart. Points are rounded
     to the nearest of `levels` evenly spaced positions from −1 to 1, and the table holds the output
-    there. The backward pass takes the table for the bilinear surface through its
-    entries, at the point that was not rounded: so a projection learns to which side
-    a better entry lies. With more `pairs`, each pair of numbers has a table of its own and the
-    entries add up (a product table). Initially the table is nearly a plane: entries follow the
-    point. Source: the notes' compression funnel.
+    there. The backward pass takes the table for the bilinear surface through its entries, at the
+    point that was not rounded: so a projection learns to which side a better entry lies. With more
+    `pairs`, each has a table of its own and the entries add up (a product table). Initially the
+    table is nearly a plane: entries follow the point. Source: the notes' compression funnel.
 
     Args:
         dim: input and output features.

@@ -26,28 +26,22 @@ class SparseLookupFFN(KeyedFFN):
     splines, one per tile, and the values :math:`v` are directions in the output. Tiles add up
     rather than compete, so each blend weight is 1. The values not chosen are never touched.
 
-    It is the dense layer with four dials turned. With all tiles read, flat routing and the GELU for
-    an activation (`top_k=tiles, tiles_per_cluster=None, cells=None`) it *is* a dense layer with
-    ternary keys: a neuron there is a key, an activation and a value too. The dials are how many
-    tiles there are, how many are read, how many levels the search has, and how many cells the
-    activation. Sources: the notes' SparseLookup; the reading of a feed-forward as keys and
-    values is Geva et al.'s (2021), memory layers (Lample et al. 2019; He 2024) read so few.
+    With all tiles read, flat routing and the GELU (`top_k=tiles, tiles_per_cluster=None,
+    cells=None`) it *is* a dense layer with ternary keys: a neuron there is a key, an activation and
+    a value too. Sources: the notes' SparseLookup; the reading of a feed-forward as keys and values
+    is Geva et al.'s (2021), memory layers (Lample et al. 2019; He 2024) read so few.
 
     Args:
         dim: input and output features.
         tiles: how many tiles.
         tiles_per_cluster: tiles that share a cluster, see `NestedRouter`; None for flat routing.
         cells: of each tile's activation, initially the GELU; None keeps the GELU itself.
-        top_k: tiles that each token reads.
+        top_k: tiles that each token reads, of those that it reaches.
         beam: clusters looked into.
 
     Attributes:
         router: what chooses tiles, or None where every token is compared with every key. For a
             trained layer it may be replaced by a fitted `TreeRouter`.
-
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, or `top_k` above the tiles that a token reaches.
 
     Example:
         >>> layer = SparseLookupFFN(8, tiles=12, tiles_per_cluster=4, top_k=2)

@@ -26,18 +26,17 @@ GRAIN = 32
 
 
 class PackedLookup(nn.Module):
-    """A trained `SparseLookupFFN` for inference on a CPU, without a gradient.
+    """A trained `SparseLookupFFN` for inference on a CPU; its numbers are copied.
 
     The keys take two bits per number (`PackedTernary`). Where numba is installed, one compiled pass
     over a token's scores finds its tiles, activates their scores and adds up their values; it never
     sorts, and through clusters it scores none but the tiles of the chosen ones. Outputs are the
     layer's up to rounding.
 
-    Args:
-        layer: what to pack; its numbers are copied.
-
     Raises:
-        ValueError: the layer chooses by a router other than `NestedRouter`.
+        TypeError: an input is not floating.
+        ValueError: the layer chooses by a router other than `NestedRouter`, or the last axis of an
+            input is not `dim`.
 
     Example:
         >>> packed = PackedLookup(SparseLookupFFN(8, tiles=12, top_k=2))
@@ -81,10 +80,6 @@ class PackedLookup(nn.Module):
         """Map `[..., dim]` to `[..., dim]`, computed in float32.
 
         A token that is not finite gets NaN, and its neighbours are untouched.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: the last axis of `x` is not `dim`.
         """
         tokens("x", x, self.dim)
         flat = x.reshape(-1, self.dim).float().contiguous()
@@ -157,9 +152,8 @@ def _parts(size: int, threads: int) -> list[slice]:
 def kernel() -> Callable[..., None] | None:
     """Return the compiled pass, or None where numba is not installed. The first call compiles.
 
-    It maps `x [tokens, dim]`, `scores [tokens, tiles]` (or none, then `rows [tiles, dim]` are
-    compared), `node [tokens, beam]`, the clusters' `first` and `count`, `knots`, `values` and
-    `top_k` to `out [tokens, dim]`, which it fills.
+    It fills `out [tokens, dim]` from `x [tokens, dim]`, `scores [tokens, tiles]` (or none: then
+    `rows [tiles, dim]` are compared) and `node [tokens, beam]`, the clusters to look into.
     """
     try:
         numba = importlib.import_module("numba")

@@ -1,11 +1,6 @@
-r"""Splines: the address is the cell that an input falls in, the reading is a line.
+"""Splines: the address is the cell that an input falls in, the reading is a line.
 
-A bank holds many splines of one size, and each input says which of them it reads. `CellSpline`
-gives every cell a line of its own, as the notes do, :math:`y = b_c + a_c u` with :math:`u` the
-place in the cell, −1 … 1; it may jump from cell to cell. `KnotSpline` learns values at the edges
-and draws straight lines between them, so it never jumps. With two inputs a cell is a square that
-its diagonal cuts in two triangles (the triangulation of Freudenthal and of Kuhn), and on each of
-them the values at the corners make a plane. A bilinear patch would bend.
+A bank holds many splines of one size, and each input says which of them it reads.
 """
 
 import math
@@ -41,8 +36,10 @@ class SplineBank(nn.Module):
         high: where the last one ends. Inputs outside `low … high` are read at the nearer end.
 
     Raises:
-        TypeError: a count is not an integer.
-        ValueError: a count below 1, `dims` above 2, or ends that are not finite and in order.
+        TypeError: a count is not an integer, or an input's dtype is wrong.
+        ValueError: a count below 1, `dims` above 2, ends that are not finite and in order, or a
+            wrong shape of inputs.
+        IndexError: an input reads a spline that is not there (on the CPU, and not when compiled).
     """
 
     trained: str
@@ -63,20 +60,11 @@ class SplineBank(nn.Module):
         return 8 * getattr(self, self.trained).nbytes
 
     def forward(self, x: Tensor, which: Tensor) -> Tensor:
-        """Return what each input reads.
+        """Return what each input reads, `[...]`, in the dtype of `x` promoted with the parameters'.
 
         Args:
-            x: floating `[...]`, or `[..., 2]` for `dims` of 2. Beyond the ends it is clamped; NaN
-                gives NaN.
+            x: floating `[...]`, or `[..., 2]` for `dims` of 2; NaN gives NaN.
             which: the spline that each input reads, int64, of a shape that broadcasts with `[...]`.
-
-        Returns:
-            `[...]`, in the dtype of `x` promoted with the parameters'.
-
-        Raises:
-            IndexError: `which` names no spline (on the CPU, and not when compiled).
-            TypeError: a dtype is wrong.
-            ValueError: a shape is wrong.
         """
         floating("x", x)
         check_which(x, which, self.dims)
@@ -90,14 +78,8 @@ class SplineBank(nn.Module):
     def fit_(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Bring every spline as near to a function as its cells allow.
 
-        A `KnotSpline` takes the function's values at the knots, the others take in each cell the
-        best line, in least squares on a small grid.
-
-        Args:
-            function: maps positions `[m]`, or `[m, 2]`, in the parameters' dtype, to values `[m]`.
-
-        Raises:
-            ValueError: the function returns another shape.
+        It maps positions `[m]`, or `[m, 2]`, to values `[m]`. A `KnotSpline` takes those at its
+        knots, the others in each cell the best line, in least squares on a small grid.
         """
         parameter = getattr(self, self.trained)
         parameter.copy_(self._fitted(function, parameter))
@@ -128,7 +110,9 @@ class KnotSpline(SplineBank):
     """Splines that are continuous: values at the knots, and straight between them.
 
     The parameter `knots [splines, (cells + 1) ** dims]` holds the values at the edges of the cells,
-    or at their corners, row by row. The arguments are those of `SplineBank`.
+    or at their corners, row by row. A square's diagonal cuts it in two triangles (the triangulation
+    of Freudenthal and of Kuhn), on each of which the corners make a plane; a bilinear patch would
+    bend. The arguments are those of `SplineBank`.
 
     Example:
         >>> square = KnotSpline(splines=1, cells=4).fit_(lambda at: at**2)
@@ -165,12 +149,7 @@ class KnotSpline(SplineBank):
 
     @torch.no_grad()
     def refined(self, factor: int) -> "KnotSpline":
-        """Return the same functions, to rounding, on `factor` times as many cells along each axis.
-
-        Raises:
-            TypeError: the factor is not an integer.
-            ValueError: it is below 1.
-        """
+        """Return the same functions, to rounding, on `factor` times as many cells per axis."""
         cells = self.cells * positive("factor", factor)
         finer = KnotSpline(self.splines, cells, self.dims, self.low, self.high).to(self.knots)
         which = torch.arange(self.splines, device=self.knots.device).unsqueeze(1)
@@ -209,11 +188,12 @@ class LineSpline(SplineBank):
 
 
 class CellSpline(LineSpline):
-    """Splines with a line per cell, free of its neighbours.
+    """Splines with a line per cell, :math:`y = b_c + a_c u` with :math:`u` the place there, −1 … 1.
 
-    The parameter `coefficients [splines, cells ** dims, 1 + dims]` holds each cell's base, its
-    value in the middle, and a slope per axis: how much is gained on the way from there to the edge.
-    With two inputs, `[i, j]` is cell `i * cells + j`. The arguments are those of `SplineBank`.
+    A cell is free of its neighbours, so that a spline may jump. The parameter `coefficients
+    [splines, cells ** dims, 1 + dims]` holds each cell's base, its value in the middle, and a slope
+    per axis: how much is gained on the way from there to the edge. With two inputs, `[i, j]` is
+    cell `i * cells + j`. The arguments are those of `SplineBank`.
 
     Example:
         >>> step = CellSpline(splines=1, cells=2).fit_(torch.sign)
@@ -243,12 +223,7 @@ class TernarySpline(LineSpline):
         splines, cells, dims, low, high: those of `SplineBank`.
         scale: what shares a scale: "cell", the 1 + dims numbers of a cell; "tile", all numbers of
             `per_tile` neighbouring splines; "layer", the whole bank.
-        per_tile: how many splines a tile has.
-
-    Raises:
-        TypeError: a count is not an integer.
-        ValueError: an argument that `SplineBank` refuses, another `scale`, or `splines` that are
-            not a multiple of `per_tile`.
+        per_tile: how many splines a tile has, a divisor of `splines`.
 
     Example:
         >>> spline = TernarySpline(splines=6, cells=4, scale="tile", per_tile=3)
@@ -315,12 +290,8 @@ class TernarySpline(LineSpline):
     def load_packed_(self, packed: Tensor, scales: Tensor) -> Self:
         """Take what `packed` returned; forward then gives the same values, bit for bit.
 
-        Args:
-            packed: codes, `[splines, bytes]`, uint8.
-            scales: `[groups]`.
-
         Raises:
-            TypeError: `packed` is not uint8.
+            TypeError: the codes are not uint8.
             ValueError: a shape or a code is wrong, or a scale is one that the forward pass does not
                 arrive at: it is not finite, negative, or zero where values are not.
         """
@@ -364,9 +335,8 @@ def check_which(x: Tensor, which: Tensor, dims: int, name: str = "x") -> torch.S
 def read(table: Tensor, places: list[Tensor], which: Tensor) -> tuple[Tensor, ...]:
     """Return `table[index]` for each tensor of indices, counted through all rows of the table.
 
-    A row is a spline, so that the indices leave the table just when `which` does: checking them
-    checks `which`. Numbers are gathered one by one and at once, which is the quickest way back for
-    their gradients; gathered in rows they took up to four times as long.
+    A row is a spline, so that the indices leave the table just when `which` does. Numbers are
+    gathered one by one and at once: their gradients in rows took up to four times as long.
     """
     index = torch.stack(places)
     try:

@@ -25,8 +25,9 @@ class Quantizer:
         high: the last.
 
     Raises:
-        TypeError: `levels` is not an integer.
+        TypeError: `levels` is not an integer, or a tensor's dtype is wrong.
         ValueError: fewer levels than two, or ends that are not finite and in order.
+        IndexError: a code is out of range (on the CPU, and not when compiled).
 
     Example:
         >>> Quantizer(levels=5).quantize(torch.tensor([-0.9, 0.3, 7.0])).tolist()
@@ -47,27 +48,14 @@ class Quantizer:
         return (self.levels - 1) / (self.high - self.low)
 
     def codes(self, x: Tensor) -> Tensor:
-        """Return the number of the nearest level, int64; 0 for NaN, the ends' beyond the ends.
-
-        Raises:
-            TypeError: `x` is not floating.
-        """
+        """Return the number of the nearest level, int64; 0 for NaN, the ends' beyond the ends."""
         floating("x", x)
         x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
         x = x.nan_to_num(nan=self.low).clamp(self.low, self.high)
         return ((x - self.low) * self.steps).round().long()
 
     def values(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the levels that the codes number.
-
-        Args:
-            codes: integers of any shape.
-            dtype: floating, of the result.
-
-        Raises:
-            IndexError: a code is out of range (on the CPU, and not when compiled).
-            TypeError: the codes are not integers.
-        """
+        """Return the levels that integers number, of their shape, in a floating dtype."""
         integers("codes", codes)
         levels = torch.linspace(
             self.low, self.high, self.levels, dtype=torch.float64, device=codes.device
@@ -98,9 +86,10 @@ class LookupTable(nn.Module):
         dims: inputs of each spline, 1 or 2.
 
     Raises:
+        IndexError: a code or `which` is out of range (on the CPU, and not when compiled).
+        RuntimeError: `load_state_dict` got a table of another size; both are named.
         TypeError: a wrong dtype or count.
-        ValueError: a wrong shape. `load_state_dict` refuses a table of another size with a
-            `RuntimeError` that names both.
+        ValueError: a wrong shape.
 
     Example:
         >>> table = LookupTable(torch.tensor([[5.0, 6.0, 7.0]]).double(), Quantizer(levels=3))
@@ -130,7 +119,7 @@ class LookupTable(nn.Module):
     def forward(self, x: Tensor, which: Tensor) -> Tensor:
         """Return what the splines give for `quantizer.quantize(x)`, in the dtype of the entries.
 
-        Arguments and errors are those of `SplineBank.forward`.
+        The arguments are those of `SplineBank.forward`.
         """
         floating("x", x)
         lead = check_which(x, which, self.dims)
@@ -143,17 +132,7 @@ class LookupTable(nn.Module):
     def read(self, codes: Tensor, which: Tensor) -> Tensor:
         """Return the entries that codes number: no arithmetic on floats.
 
-        Args:
-            codes: integers, uint8 among them, `[...]`, or `[..., 2]` for `dims` of 2.
-            which: as in `forward`.
-
-        Returns:
-            `[...]`, in the dtype of the entries.
-
-        Raises:
-            IndexError: a code or `which` is out of range (on the CPU, and not when compiled).
-            TypeError: a dtype is wrong.
-            ValueError: a shape is wrong.
+        The codes are integers, uint8 among them, `[...]`, or `[..., 2]` for `dims` of 2.
         """
         integers("codes", codes)
         lead = check_which(codes, which, self.dims, "codes")
@@ -185,13 +164,8 @@ def compile_table(
     """Write down what each spline gives at every level.
 
     `table(x, which)` then equals `spline(quantizer.quantize(x), which)` bit for bit, for every `x`
-    of the dtype that the table was compiled for. Others read the same entries, so that there it
-    agrees up to rounding.
-
-    Args:
-        spline: a `CellSpline`, `KnotSpline` or `TernarySpline`.
-        quantizer: the levels.
-        dtype: of the inputs to come; that of the spline's parameters if not given.
+    of the dtype that the table was compiled for, by default that of the spline's parameters. Others
+    read the same entries, so that there it agrees up to rounding.
 
     Example:
         >>> from trix import KnotSpline
@@ -211,7 +185,7 @@ def fused_read(
     """Return what the compiled loop reads, or None where it does not serve.
 
     It serves float32 inputs and uint8 codes on the CPU, with float32 entries, when all read one
-    spline or `which` has their shape `lead`. It raises `IndexError` as `LookupTable.read` does.
+    spline or `which` has their shape `lead`.
     """
     if torch.compiler.is_compiling():
         return None
@@ -242,9 +216,8 @@ def fused_read(
 def kernel(dtype: torch.dtype) -> Callable[..., int] | None:
     """Return the loop for float32 inputs or for uint8 codes, or None where numba is not installed.
 
-    It takes the inputs `[n * dims]`, `which [n]` or `[1]`, `entries [splines, levels ** dims]`, the
-    result `[n]` to be written, and the quantizer's `levels`, `low`, `high` and `steps`. It returns
-    0, or 1 for a spline or a code that does not exist. The first call compiles, in about a second.
+    It writes the result `[n]` and returns 0, or 1 for a spline or a code that does not exist. The
+    inputs are `[n * dims]`, and `which` is `[n]` or `[1]`. The first call compiles, in a second.
     """
     try:
         numba = importlib.import_module("numba")

@@ -33,13 +33,9 @@ def through_tiles(
     blocks as long as the average queue, so that each tile's weights are copied once per block:
     `2.5 · tiles` copies at most, and one batched product for all (`trix.address.kmeans`).
 
-    Args:
-        x: tokens `[tokens, dim]`; the result has the same shape.
-        tile: the tile that each token reads, int64 `[tokens]`.
-        first: `[tiles, seen, dim]`.
-        activation: `activation(units, tile, token)` maps units `[..., seen]` to `[..., written]`;
-            `tile` and `token` are int64 `[...]` and say whose units these are.
-        second: `[tiles, written, dim]`.
+    Tokens `x [tokens, dim]` read `tile [tokens]` of `first [tiles, seen, dim]` and `second [tiles,
+    written, dim]`; `activation(units, tile, token)` maps `[..., seen]` to `[..., written]`, where
+    `tile` and `token` are int64 `[...]` and say whose units these are.
     """
     tiles = len(first)
     first, second = first.to(x.dtype), second.to(x.dtype)
@@ -59,11 +55,9 @@ def _of(weights: Tensor, tile: Tensor) -> Tensor:
 
 
 class UnitSplines(nn.Module):
-    """A spline for each unit, initialized to the GELU.
+    """A spline for each unit, initialized to the GELU; `spline` is a bank of `tiles · rank`.
 
-    `spline` is a bank of `tiles · rank` splines with one input. Like every activation it maps
-    `units` `[..., rank]` and `tile` `[...]`, the tile that each row of units belongs to, to
-    `[..., rank]`.
+    Like every activation it maps `units [..., rank]` of `tile [...]` to `[..., rank]`.
     """
 
     def __init__(self, spline: SplineBank, rank: int) -> None:
@@ -77,10 +71,7 @@ class UnitSplines(nn.Module):
 
 
 class ConstantUnits(nn.Module):
-    """One learned number per unit, whatever the unit sees: a tile that is an entry, not a function.
-
-    The output is NaN where a unit is NaN.
-    """
+    """One learned number per unit, whatever it sees, but NaN for NaN: a tile that is an entry."""
 
     def __init__(self, tiles: int, rank: int) -> None:
         super().__init__()
@@ -157,9 +148,8 @@ ACTIVATIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
 class TernaryBodies(nn.Module):
     r"""Two ternary layers with a GELU between them, :math:`D_t^\top\,\mathrm{gelu}(U_t x)`.
 
-    Every row of :math:`U_t` and :math:`D_t` has one scale. The signature is the vote of the rows of
-    :math:`U_t`, see `weight_signatures`. Hidden units have an initial standard deviation of a
-    quarter.
+    Every row of :math:`U_t` and :math:`D_t` has one scale; the signature is the vote of
+    :math:`U_t`'s rows. Hidden units have an initial standard deviation of a quarter.
     """
 
     def __init__(self, dim: int, tiles: int, hidden: int) -> None:
@@ -182,9 +172,8 @@ class TernaryBodies(nn.Module):
 class SplineBodies(nn.Module):
     r"""A bottleneck, splines, and an output matrix: :math:`D_t^\top\varphi_t(B_t x)`.
 
-    The signature is the vote of the bottleneck's rows: "the bottleneck projection" of the notes.
-    What the splines see has an initial standard deviation of one. `rank` is how many directions a
-    tile looks at, `spline` a name in `ACTIVATIONS`.
+    The signature is the vote of the bottleneck's `rank` rows: "the bottleneck projection" of the
+    notes. What the splines see has an initial standard deviation of one.
     """
 
     def __init__(self, dim: int, tiles: int, rank: int, cells: int, spline: str = "knots") -> None:

@@ -57,7 +57,7 @@ class TiledFFN(KeyedFFN):
 
     with :math:`w = \mathrm{softmax}(s / T)` over the chosen tiles, :math:`T` learned, and the gate
     :math:`g` of `ScoreGate`. Where the signatures :math:`\sigma` come from is the `source`'s
-    business, and nothing else differs between two layers of different source. Source of the idea:
+    business, and nothing else differs between two layers of different source. The idea is that of
     the notes on emergent routing, which ask what else a signature could be read from.
 
     Args:
@@ -138,11 +138,7 @@ class TiledFFN(KeyedFFN):
 
     @torch.no_grad()
     def set_temperature(self, temperature: float) -> None:
-        """Set the temperature, in units of √dim.
-
-        Raises:
-            ValueError: it is not positive and finite, or beyond what float32 can hold.
-        """
+        """Set the temperature, in units of √dim; `ValueError` unless it is positive and finite."""
         if not SMALLEST <= temperature <= 1 / SMALLEST:
             raise ValueError(
                 f"temperature must be positive and finite, got {temperature} "
@@ -157,13 +153,7 @@ class TiledFFN(KeyedFFN):
     def routed(self, x: Tensor, labels: Tensor | None = None) -> Routed:
         """Return the output `[..., dim]` with the `Route` that produced it.
 
-        Args:
-            x: tokens.
-            labels: an integer per token, `[...]`, for the token hash.
-
-        Raises:
-            TypeError: `x` is not floating.
-            ValueError: the last axis of `x` is not `dim`.
+        The token hash alone needs `labels`, an integer per token, `[...]`.
         """
         tokens("x", x, self.dim)
         route = self.source.route(
@@ -188,8 +178,8 @@ class TiledFFN(KeyedFFN):
     def update(self, route: Route) -> None:
         """Let the source learn from the route; move the bias of loss-free balancing.
 
-        A tile that read more than its share loses a little on its next scores, one that read less
-        gains as much. The bias takes part in the choice alone.
+        A tile that read more than its share loses a little on its next scores, in the choice alone,
+        and one that read less gains as much.
         """
         self.source.update(route)
         sound = route.score.isfinite().all(dim=-1)  # a NaN's tile was not chosen

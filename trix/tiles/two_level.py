@@ -17,10 +17,9 @@ KEEP = 0.98
 
 
 class TwoLevelFFN(ClusteredFFN):
-    """Tiles behind two levels of emergent routing, see `ClusteredFFN`.
+    """Tiles behind two levels of emergent routing: their `bodies` give the signatures.
 
-    A token goes on from the `beam` best clusters; a cluster's signature is the mean of its tiles'
-    (`NestedRouter`). The signatures are read off the tiles' own weights, their `bodies`.
+    A token goes on from the `beam` best clusters, each the mean of its tiles (`NestedRouter`).
     """
 
     def __init__(
@@ -103,17 +102,9 @@ class FixedRoutingFFN(TwoLevelFFN):
     """The tiles of either design behind addresses that do not depend on them.
 
     With signatures that another layer has learned, it shows what that layer's routing is worth to
-    these tiles; with random ones, or with tiles drawn at random, it is a control.
-
-    Args:
-        dim: input and output features.
-        reading: whose tiles are read, "trix" (`HierarchicalTriXFFN`) or "kan" (`HybridKANFFN`).
-        routing: "signatures", random ones until `set_signatures` gives others, or "uniform", where
-            each token goes to a tile at random.
-        tiles: how many tiles.
-        tiles_per_cluster: tiles that share a cluster.
-        width: hidden units or bottleneck of a tile; `4 * dim / tiles`, at least 1, when not given.
-        cells: of each spline.
+    these tiles; with random ones, or with tiles drawn at random, it is a control. `reading` says
+    whose tiles are read, "trix" or "kan"; `routing` is "signatures", random ones until
+    `set_signatures` gives others, or "uniform", where each token goes to a tile at random.
     """
 
     address: FrozenRandom | UniformRandom
@@ -146,11 +137,7 @@ class FixedRoutingFFN(TwoLevelFFN):
 
     @torch.no_grad()
     def set_signatures(self, signatures: Tensor) -> None:
-        """Route by these signatures from now on, `[tiles, dim]`.
-
-        Raises:
-            ValueError: the layer routes at random, or the shape is another.
-        """
+        """Route by these signatures from now on, `[tiles, dim]`; not in a "uniform" layer."""
         if not isinstance(self.address, FrozenRandom):
             raise ValueError("signatures need a layer with routing='signatures', got 'uniform'")
         shape("signatures", signatures, self.tiles, self.dim)
@@ -224,11 +211,7 @@ class AdaptiveKANFFN(TwoLevelFFN):
 
     @torch.no_grad()
     def update(self, route: Route) -> None:
-        """Follow the median margin of the tokens.
-
-        Raises:
-            ValueError: the route does not carry its tokens.
-        """
+        """Follow the median margin of the route's tokens."""
         if route.token is None:
             raise ValueError("the margins' median needs the route's tokens, got token=None")
         margin = self._margin(route.token).flatten()
