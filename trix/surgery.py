@@ -34,9 +34,8 @@ LEAST = 100
 class Claims:
     """How many tokens of each class are assigned to each tile, counted from routes.
 
-    Beside the counts it keeps, for every tile and class, the highest score with which the tile was
-    *not* chosen: `compile_dispatch` needs it to know when a score is safe. So tracking compares
-    every token with every signature once more.
+    Tracking compares every token with every signature once more, for the scores of tiles that were
+    not chosen, from which `compile_dispatch` knows when a score is safe.
 
     Attributes:
         layer: the layer whose routes are tracked.
@@ -65,7 +64,7 @@ class Claims:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are; 0 before anything is tracked."""
+        """Classes; 0 before anything is tracked."""
         return len(self.tokens)
 
     @torch.no_grad()
@@ -237,7 +236,7 @@ class Dispatch:
     """A table from class to tile, for classes that are known before the layer is asked.
 
     A token of a tabled class is scored against its tile alone. Above the class's guard that tile
-    reads it: a hit. All other tokens are routed live. `compile_dispatch` makes tables.
+    reads it: a hit. All other tokens are routed live.
 
     Attributes:
         tile: the tile of each class, int64 `[classes]`; −1 where a class is routed live.
@@ -266,10 +265,9 @@ class Dispatch:
 
     @torch.no_grad()
     def route(self, layer: SparseLookupFFN, x: Tensor, classes: Tensor) -> tuple[Route, Tensor]:
-        """Return the routes of tokens, and which of them were hits, bool `[...]`.
+        """Return the routes of tokens `[..., dim]`, and which of them were hits, bool `[...]`.
 
-        Of tokens `[..., dim]` each has a class, int64 `[...]`; those below 0 are routed live. The
-        layer is the one that the table was made for, see `verify`.
+        Each has a class, int64 `[...]`; those below 0 are routed live.
         """
         last_dim("x", x, self.rows.shape[1])
         _check_classes("classes", classes, x.shape[:-1], len(self.tile))
@@ -299,10 +297,7 @@ class Dispatch:
             )
 
     def check(self, layer: SparseLookupFFN, x: Tensor, classes: Tensor) -> DispatchCheck:
-        """Measure the table on at least one token; the agreement is NaN without a hit.
-
-        Tokens can drift under frozen signatures, which `verify` does not notice.
-        """
+        """Measure the table, as tokens can drift; the agreement is NaN without a hit."""
         if classes.numel() == 0:
             raise ValueError(f"expected at least one token, got {list(classes.shape)}")
         route, hit = self.route(layer, x, classes)

@@ -14,11 +14,10 @@ before :math:`hx`: a shorter address is only read where the longer one is not kn
 strings are no better evidence than rare ones.
 
 A memory that is to train a router on the very text that it has counted must not show it the
-answer. The text is therefore cut into `folds` blocks, and everything is kept once more without
-each block.
+answer, so the text is cut into `folds` blocks, and all is kept once more without each.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -60,22 +59,8 @@ class ContextMemory(CountRows):
         folds: int = 8,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._size(order, vocab_size)
+        self._about(vocab_size, order)
         super().__init__(tokens, folds, dtype)
-
-    @classmethod
-    def from_counts(
-        cls,
-        counts: Sequence[Counts],
-        vocab_size: int,
-        folds: int = 0,
-        dtype: torch.dtype = torch.float32,
-    ) -> "ContextMemory":
-        """Return the memory of counts that were taken before, as `counts` holds them."""
-        memory = cls.__new__(cls)
-        memory._size(len(counts), vocab_size)
-        memory._settle(list(counts), folds, dtype)
-        return memory
 
     def addresses(self, tokens: Tensor) -> Tensor:
         """Return where to look, `[batch, time, order]`, by addresses of 0, 1, … characters."""
@@ -85,11 +70,9 @@ class ContextMemory(CountRows):
         return self.places(keys, codes >= 0)
 
     def read(self, address: Tensor, left_out: Tensor | None = None) -> ContextReading:
-        """Return what stands at addresses.
+        """Return what stands at addresses, `[..., order]`; −1 backs off to the next shorter one.
 
-        Args:
-            address: from `addresses`, `[..., order]`; −1 backs off to the next shorter address.
-            left_out: the block of the text that is not counted, int64 `[...]`.
+        The block of the text that is `left_out`, int64 `[...]`, is not counted.
         """
         found = self.found(address, left_out)
         share = found.share.reshape(-1, self.order, self.vocab_size)
@@ -101,7 +84,8 @@ class ContextMemory(CountRows):
             levels.append(p)
         return ContextReading(torch.stack(levels, dim=1).view_as(found.share), found.evidence)
 
-    def _size(self, order: int, vocab_size: int) -> None:
+    def _about(self, characters: int, kinds: int) -> None:
+        vocab_size, order = characters, kinds
         self.order, self.vocab_size = positive("order", order), positive("vocab_size", vocab_size)
         self.stride = vocab_size ** (order - 1)
         if max(order, vocab_size) * self.stride >= 2**63:

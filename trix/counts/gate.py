@@ -7,9 +7,8 @@ coarsest address to the finest, and last a network's own distribution. Their log
 .. math:: p(x) \propto \prod_i p_i(x)^{\beta w_i}, \qquad w = \mathrm{softmax}(s)
 
 so an expert can be sure that a character does *not* come next. The scores :math:`s` and the inverse
-temperature :math:`\beta` come from what stands at the addresses (how often they were seen, how many
-characters followed, the entropy of what they predict) and from a state: a network's, or the latest
-characters themselves.
+temperature :math:`\beta` come from what stands at the addresses (its evidence, and the entropy of
+what they predict) and from a state: a network's, or the latest characters themselves.
 """
 
 from typing import NamedTuple
@@ -27,12 +26,10 @@ _FLOOR = 1e-9  # keeps logarithms finite where float32 rounds a probability to z
 
 
 class Blended(NamedTuple):
-    """What a gate made of several distributions.
+    """What a gate made of several distributions: log-probabilities `[..., vocab_size]`.
 
-    Attributes:
-        log_probabilities: of the next character, `[..., vocab_size]`; they sum to one.
-        route: the places, best first, `[..., places]`; the weights sum to one.
-        inverse_temperature: the power that the blend is raised to, `[...]`.
+    The route is all places, best first, `[..., places]`, and the inverse temperature, `[...]`, the
+    power that their blend is raised to.
     """
 
     log_probabilities: Tensor
@@ -54,8 +51,10 @@ class ContextGate(nn.Module):
         fixed: the control: scores and inverse temperature are learned, but the same everywhere.
 
     Raises:
-        TypeError: a size is not an integer.
-        ValueError: a size below 1.
+        IndexError: there is no such place.
+        TypeError: a size or a place is not an integer.
+        ValueError: a size below 1, the last place that is allowed is forbidden, shapes do not fit,
+            or logits are given or missing against `network`.
 
     Example:
         >>> gate = ContextGate(tables=2, state_dim=4, network=False)
@@ -89,25 +88,14 @@ class ContextGate(nn.Module):
         self.register_buffer("forbidden", torch.zeros(self.places, dtype=torch.bool))
 
     def forbid(self, place: int) -> None:
-        """Leave a place out of every blend from now on: a table, or the network's own.
-
-        Raises:
-            IndexError: there is no such place.
-            TypeError: it is not an integer.
-            ValueError: it is the last one that is allowed.
-        """
+        """Leave a place out of every blend from now on: a table, or the network's own."""
         checked_place("place", place, self.places)
         if int((~self.forbidden).sum()) == 1 and not self.forbidden[place]:
             raise ValueError(f"one place must be allowed, got {place}, the last one")
         self.forbidden[place] = True
 
     def allow(self, place: int) -> None:
-        """Undo `forbid`.
-
-        Raises:
-            IndexError: there is no such place.
-            TypeError: it is not an integer.
-        """
+        """Undo `forbid`."""
         checked_place("place", place, self.places)
         self.forbidden[place] = False
 
@@ -118,9 +106,6 @@ class ContextGate(nn.Module):
             reading: of the tables, `[..., tables, ...]`.
             state: `[..., state_dim]`.
             own: the network's logits `[..., vocab_size]`, if the gate has a place for them.
-
-        Raises:
-            ValueError: shapes do not fit, or logits are given or missing against `network`.
         """
         if reading.evidence.shape[-2] != self.tables or state.shape[-1] != self.state_dim:
             raise ValueError(

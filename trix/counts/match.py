@@ -2,12 +2,9 @@ r"""Match model: the text that is being read is itself a table, and what is foun
 
 An address of the last two characters, or the last four, may have stood in this very text before,
 and what followed it there is likely to follow again: a name that no counted text has, or a turn of
-phrase. Compressors call this the match model (PAQ, Mahoney 2005); attention learns it, with heads
-that find an earlier occurrence and copy what came after it (Olsson et al. 2022). Here the address
-says where to look, and nothing is learned.
-
-Nothing is kept from one text to the next, and no more than the last `REACH` characters are looked
-through, so the state does not grow. With :math:`c(x)` for how often :math:`x` followed there,
+phrase. Compressors call this the match model (PAQ, Mahoney 2005); attention learns it (Olsson et
+al. 2022), and here nothing is learned. No more than the last `REACH` characters are looked through,
+so the state does not grow. With :math:`c(x)` for how often :math:`x` followed there,
 
 .. math:: p(x) = \frac{\max(c(x) - D, 0)}{\sum c} + \frac{D \cdot |\{x : c(x) > 0\}|}{\sum c}
           \, p'(x)
@@ -44,12 +41,10 @@ _PIECE = 256  # positions that are compared at a time with those before them
 
 
 class Echo(NamedTuple):
-    """What echoes after each position; `[...]` is the shape of the positions.
+    """What echoes after each position.
 
-    Attributes:
-        place: where the latest echo of each address is, that is, the position in the text of the
-            last character of its latest earlier occurrence, int64 `[..., 2]`; −1 for none.
-        found: what followed all of them.
+    `place`, int64 `[..., 2]`, is the position of the last character of each address's latest
+    earlier occurrence, −1 for none; `found` is what followed all of them.
     """
 
     place: Tensor
@@ -59,16 +54,13 @@ class Echo(NamedTuple):
 def echoes(
     tokens: Tensor, vocab_size: int, first: int = 0, dtype: torch.dtype = torch.float32
 ) -> Echo:
-    """Return what echoes after every position.
+    """Return what echoes after every position from `first` on, as an `Echo`.
 
     Args:
         tokens: the text as far as it is known, int64 `[batch, time]`.
         vocab_size: number of distinct characters.
         first: the positions before are only looked through.
         dtype: of what is found.
-
-    Returns:
-        For the positions from `first` on, in that order, see `Echo`.
 
     Raises:
         TypeError: tokens are not int64.

@@ -1,7 +1,7 @@
 r"""Count tables: the last characters are an address, what followed them is read.
 
-An n-gram table of order :math:`n` looks up the last :math:`n-1` characters and returns how often
-each character came next. Two ways to turn counts into probabilities:
+A table of order :math:`n` holds how often each character followed the last :math:`n-1`. Two ways to
+turn counts into probabilities:
 
 - *add-one* (Laplace): one imaginary occurrence of every character;
 - *Witten–Bell* (1991): a context of total count :math:`c(h)` that was followed by :math:`t(h)`
@@ -25,13 +25,9 @@ _CHUNK = 16_384  # positions smoothed at a time: bounds memory at about 10 MB an
 
 
 class OrderTable(NamedTuple):
-    """Counts of one order, as sorted arrays: no dictionary, no Python object per context.
+    """Counts of one order: codes of the contexts seen, sorted, and where their entries start.
 
-    Attributes:
-        contexts: codes of the contexts seen, sorted, `[contexts]`.
-        start: where each context's entries begin in the two arrays below, `[contexts + 1]`.
-        character: following character, `[entries]`.
-        count: how often it followed, `[entries]`.
+    An entry is a following character and how often it followed.
     """
 
     contexts: Tensor
@@ -74,18 +70,14 @@ class CountTables:
     def probabilities(
         self, tokens: Tensor, order: int | None = None, smoothing: str = "witten-bell"
     ) -> Tensor:
-        """Return the distribution of the next character after every position.
+        """Return the distribution of the next character, float64 `[batch, time, vocab_size]`.
 
-        Nothing from before `tokens[:, 0]` is used: at the start of a row addresses are shorter, and
-        so is the order.
+        Nothing from before `tokens[:, 0]` is used: at the start of a row addresses are shorter.
 
         Args:
             tokens: int64 `[batch, time]`.
             order: longest n-gram to use; all when not given.
             smoothing: "witten-bell" or "add-one".
-
-        Returns:
-            float64 `[batch, time, vocab_size]`; each distribution sums to one.
         """
         order = at_most("order", self.order if order is None else order, self.order, "orders")
         one_of("smoothing", smoothing, SMOOTHINGS)
@@ -97,18 +89,10 @@ class CountTables:
         return torch.cat([empty, *chunks]).view(*tokens.shape, self.vocab_size)
 
     def evidence(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how much stands at the address of every length, after every position.
+        """Return how often a character followed, and how many different ones did.
 
-        Nothing from before `tokens[:, 0]` is used. Where fewer characters are known than an
-        address has, there is no address: both numbers are 0, as for one never seen.
-
-        Args:
-            tokens: int64 `[batch, time]`.
-
-        Returns:
-            Two int64 `[batch, time, order]`; entry `n` along the last dimension is about the
-            address made of the last `n` characters: how often a character followed it in the
-            counted text, and how many different ones did.
+        Both are int64 `[batch, time, order]` for tokens `[batch, time]`; entry `n` along the last
+        dimension is about the address of the last `n` characters, 0 where so many are not known.
         """
         check_batch(tokens, self.vocab_size)
         codes = context_codes(tokens.cpu(), self.order, self.vocab_size)
@@ -164,10 +148,7 @@ def check_alphabet(tokens: Tensor, vocab_size: int) -> None:
 
 
 def window_codes(tokens: Tensor, length: int, vocab_size: int) -> Tensor:
-    """Return every `length` consecutive tokens of `[..., time]` as a number in base `vocab_size`.
-
-    They are `[..., time - length + 1]`.
-    """
+    """Return each run of `length` tokens as a number, `[..., time - length + 1]`."""
     windows = tokens.shape[-1] - length + 1
     code = torch.zeros_like(tokens[..., :windows])
     for i in range(length):
@@ -176,10 +157,9 @@ def window_codes(tokens: Tensor, length: int, vocab_size: int) -> Tensor:
 
 
 def context_codes(tokens: Tensor, order: int, vocab_size: int) -> Tensor:
-    """Return the addresses of 0 to `order - 1` characters after every position of `[batch, time]`.
+    """Return the addresses of 0 to `order - 1` characters after every position, as `window_codes`.
 
-    They are `window_codes`, `[batch, time, order]`; −1 where fewer characters are known than an
-    address has.
+    They are `[batch, time, order]`; −1 where fewer characters are known than an address has.
     """
     codes = tokens.new_full((*tokens.shape, order), -1)
     codes[..., 0] = 0

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -13,14 +13,11 @@ from trix.checks import indices
 
 
 class ContextReading(NamedTuple):
-    """What a memory predicts after each position; `[...]` is the shape of the positions.
+    """What a memory predicts by each address: n-grams, shortest first, and others after them.
 
-    Attributes:
-        probabilities: of the next character, by each address: n-grams, shortest first, and others
-            after them, `[..., addresses, vocab_size]`; each distribution sums to one.
-        evidence: what stands at those addresses, `[..., addresses, 3]`: how often a character
-            followed, how many different ones did, and how often the commonest, each as
-            `log(1 + x)`; 0 where the address is not known.
+    Probabilities are `[..., addresses, vocab_size]`. The evidence, `[..., addresses, 3]`, is how
+    often a character followed, how many different ones did, and how often the commonest, each as
+    `log(1 + x)`; 0 where the address is not known.
     """
 
     probabilities: Tensor
@@ -30,10 +27,8 @@ class ContextReading(NamedTuple):
 class Found(NamedTuple):
     """What stands at addresses, before a longer one is filled up from a shorter.
 
-    Attributes:
-        share: of each character, what is left of it once discounted, `[..., vocab_size]`.
-        backoff_mass: the mass that is passed on, `[...]`; 1 where the address is not known.
-        evidence: as in `ContextReading`, `[..., 3]`.
+    The discounted share of each character is `[..., vocab_size]`, the mass that is passed on
+    `[...]`, 1 where the address is not known, and the evidence as in `ContextReading`.
     """
 
     share: Tensor
@@ -55,10 +50,8 @@ def extended(shorter: ContextReading, found: Found, lower: Sequence[int]) -> Con
 class Counts(NamedTuple):
     """What followed one kind of address, sorted by address and then by character.
 
-    Attributes:
-        key: the address as a number, int64 `[entries]`.
-        character: that followed, int64 `[entries]`.
-        count: how often, in each part of the text, int32 or int64 `[entries, parts]`.
+    The address as a number and the character are int64 `[entries]`, and how often it followed, in
+    each part of the text, int32 or int64 `[entries, parts]`.
     """
 
     key: np.ndarray
@@ -71,7 +64,7 @@ class CountRows:
 
     All tensors are flat: one search finds an address, one gather fetches its row. Shares, masses
     and evidence are kept without each of `folds` blocks of the text and, last, with all of it:
-    `[folds + 1, ...]`. So what is read may leave a block out: that of each position, int64 `[...]`.
+    `[folds + 1, ...]`. So what is read may leave a block out, int64 `[...]`.
 
     Raises:
         IndexError: a block to leave out is not there.
@@ -88,6 +81,23 @@ class CountRows:
         if folds < 0 or folds == 1:
             raise ValueError(f"folds must be 0 or at least 2, got {folds}")
         self._settle(self._count(tokens, max(folds, 1)), folds, dtype)
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: Sequence[Counts],
+        characters: Any,
+        folds: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Return the memory of counts that were taken before, as `counts` holds them.
+
+        The characters are `vocab_size` for a `ContextMemory`, `letters` for a `WordMemory`.
+        """
+        memory = cls.__new__(cls)
+        memory._about(characters, len(counts))
+        memory._settle(list(counts), folds, dtype)
+        return memory
 
     def with_text(self, tokens: Tensor) -> Self:
         """Return a memory without folds that has counted another text as well as this one has."""
@@ -109,10 +119,9 @@ class CountRows:
         return [len(run_starts(c.key)) * row + len(c.key) * entry for c in self.counts]
 
     def addresses(self, tokens: Tensor) -> Tensor:
-        """Return where to look after every position of tokens `[batch, time]`.
+        """Return where to look after tokens `[batch, time]`, int64 `[batch, time, kinds]`.
 
-        Nothing from before `tokens[:, 0]` is used. The place of each kind of address, int64
-        `[batch, time, kinds]`, is −1 where the counted text has no such address.
+        Nothing from before `tokens[:, 0]` is used; −1 is where the text has no such address.
         """
         raise NotImplementedError
 
@@ -145,6 +154,9 @@ class CountRows:
             torch.where(known, backoff_mass, 1.0),
             evidence * known.unsqueeze(-1),
         )
+
+    def _about(self, characters: Any, kinds: int) -> None:
+        raise NotImplementedError
 
     def _count(self, tokens: Tensor, parts: int) -> list[Counts]:
         raise NotImplementedError
@@ -230,8 +242,12 @@ def _rows(
     start = run_starts(table.key)
     size = np.diff(np.append(start, len(table.key)))
     share, backoff_mass = (torch.from_numpy(x).to(dtype) for x in _discounted(weight, start, size))
-    # one after the other: in double precision all three at once are not little
-    evidence = [torch.from_numpy(np.log1p(x)).to(dtype) for x in _seen(seen, start)]
+    # how often something followed, how many different characters did, and the commonest; one after
+    # the other: in double precision all three at once are not little
+    evidence = [
+        torch.from_numpy(np.log1p(ufunc.reduceat(of, start, axis=0, dtype=np.int64))).to(dtype)
+        for ufunc, of in ((np.add, seen), (np.add, seen > 0), (np.maximum, seen))
+    ]
     return (
         *(torch.from_numpy(x) for x in (first_key + table.key[start], size, table.character)),
         *(x.transpose(0, 1) for x in (share, backoff_mass, torch.stack(evidence, dim=-1))),
@@ -258,10 +274,3 @@ def _discounts(weight: np.ndarray) -> np.ndarray:
     y = one / (one + 2 * two)
     wanted = [0.0, 1 - 2 * y * two / one, 2 - 3 * y * three / two, 3 - 4 * y * four / three]
     return np.clip(wanted, [0.0, 0.1, 0.1, 0.1], [0.0, 1.0, 2.0, 3.0])
-
-
-def _seen(seen: np.ndarray, start: np.ndarray) -> Iterator[np.ndarray]:
-    # how often something followed, how many different characters, and the commonest
-    yield np.add.reduceat(seen, start, axis=0)
-    yield np.add.reduceat((seen > 0).astype(np.int32), start, axis=0)
-    yield np.maximum.reduceat(seen, start, axis=0)

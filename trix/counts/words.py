@@ -1,10 +1,9 @@
 """Word memory: counts under addresses that words and lines are, where n-grams end too soon.
 
 The addresses are the word so far (with the latest character), it and the word before, it and the
-word before that one, and the place on the line with the last three characters. A word is hashed to
-a number, a polynomial in its letters, and an address to 60 bits made of such numbers: among the
-half million addresses of a megabyte of text, two share theirs with a probability of about one in
-ten million.
+word before that one, and the place on the line with the last three characters. A word is hashed by
+a polynomial in its letters, and an address to 60 bits: among half a million addresses, two share
+theirs with a probability of about one in ten million.
 """
 
 from collections.abc import Sequence
@@ -45,10 +44,9 @@ PIECE = 65_536
 
 
 def letters_of(alphabet: str) -> Tensor:
-    """Return what each character of an alphabet is, int64 `[len(alphabet)]`.
+    """Return what each character is: −1 the end of a line, 0 no letter, else the letter's number.
 
-    A number from 1 for letters and apostrophes, the same for a capital and its small letter; −1 for
-    the end of a line; 0 for anything else.
+    Letters, in both cases alike, and apostrophes are numbered from 1.
     """
     numbers: dict[str, int] = {}
     found = []
@@ -61,9 +59,9 @@ def letters_of(alphabet: str) -> Tensor:
 
 
 def word_keys(tokens: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the keys of the addresses after every position, and which of them are known.
+    """Return the keys of the addresses after tokens `[batch, time]`, and which are known.
 
-    Of tokens `[batch, time]` both are `[batch, time, 4]`; a key that is not known means nothing.
+    Both are `[batch, time, 4]`; a key that is not known means nothing.
     """
     at = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     letter = letters[tokens]
@@ -94,11 +92,8 @@ def word_keys(tokens: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
 def combined(words: Sequence[Any], latest: Sequence[Any], column: Any, vocab_size: int) -> list:
     """Return the keys of the addresses, of one position as integers or of many as tensors.
 
-    Args:
-        words: the numbers of the word so far, the one before, and the one before that.
-        latest: the last three characters, the last one first.
-        column: characters since the start of the line.
-        vocab_size: number of distinct characters.
+    They are made of the last three words and the last three characters, the latest first, and of
+    the characters since the start of the line.
     """
     here = words[0] * FACTORS[0] + (latest[0] + 1) * FACTORS[1]
     three = latest[0] + vocab_size * (latest[1] + vocab_size * latest[2])
@@ -144,44 +139,27 @@ class WordMemory(CountRows):
     def __init__(
         self, tokens: Tensor, letters: Tensor, folds: int = 8, dtype: torch.dtype = torch.float32
     ) -> None:
-        self.letters, self.vocab_size = letters, len(letters)
+        self._about(letters, len(ADDRESSES))
         super().__init__(tokens, folds, dtype)
 
-    @classmethod
-    def from_counts(
-        cls,
-        counts: Sequence[Counts],
-        letters: Tensor,
-        folds: int = 0,
-        dtype: torch.dtype = torch.float32,
-    ) -> "WordMemory":
-        """Return the memory of counts that were taken before, as `counts` holds them."""
-        memory = cls.__new__(cls)
-        memory.letters, memory.vocab_size = letters, len(letters)
-        memory._settle(list(counts), folds, dtype)
-        return memory
-
     def addresses(self, tokens: Tensor) -> Tensor:
-        """Return where to look, `[batch, time, 4]`.
-
-        A word at the start of a row may have started earlier, and is not known.
-        """
+        """Return where to look, `[batch, time, 4]`; a word at the start of a row is not known."""
         check_batch(tokens, self.vocab_size)
         return self.places(*word_keys(tokens, self.letters.to(tokens.device)))
 
     def read(
         self, address: Tensor, shorter: ContextReading, left_out: Tensor | None = None
     ) -> ContextReading:
-        """Return what stands at addresses, after what stands at those of a `ContextMemory`.
+        """Return what stands at addresses, `[..., 4]`, after what n-grams predict there.
 
-        Args:
-            address: from `addresses`, `[..., 4]`; −1 backs off.
-            shorter: what n-grams predict there, `[..., order, ...]`: what addresses back off to.
-            left_out: the block of the text that is not counted, int64 `[...]`.
+        The block of the text that is `left_out`, int64 `[...]`, is not counted.
         """
         order = shorter.probabilities.shape[-2]
         places = [backoff_place(name, order) for name in ADDRESSES]
         return extended(shorter, self.found(address, left_out), places)
+
+    def _about(self, characters: Tensor, kinds: int) -> None:
+        self.letters, self.vocab_size = characters, len(characters)
 
     def _count(self, tokens: Tensor, parts: int) -> list[Counts]:
         shape("tokens", tokens, "length >= 2")

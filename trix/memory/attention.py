@@ -12,12 +12,9 @@ from trix.memory.streaming import Mixer, head_width, not_finite
 
 
 class AttentionState(NamedTuple):
-    """All tokens so far.
+    """All tokens so far, `[batch, heads, seen, dim / heads]`.
 
-    Attributes:
-        keys: `[batch, heads, seen, dim / heads]`.
-        values: the same shape.
-        broken: `[batch, 1]`, 0, or NaN once a token was not finite.
+    `broken`, `[batch, 1]`, is 0, or NaN once a token was not finite.
     """
 
     keys: Tensor
@@ -71,25 +68,18 @@ class CausalAttention(Mixer):
             time, seen = x.shape[1], keys.shape[2]
             mask = torch.ones(time, seen, dtype=torch.bool, device=x.device).tril(seen - time)
         y = F.scaled_dot_product_attention(
-            query,
-            keys,
-            values,
-            attn_mask=mask,
-            is_causal=mask is None,
+            *(query, keys, values, mask),
             dropout_p=self.dropout if self.training else 0.0,
+            is_causal=mask is None,
         )
         y = self.out(y.transpose(1, 2).flatten(2)) + broken
         return y, AttentionState(keys, values, broken[:, -1])
 
 
 class WindowState(NamedTuple):
-    """The latest tokens; what is not there yet is marked.
+    """The latest tokens, `[batch, heads, window - 1, width]`, and `marks`, `[batch, window - 1]`.
 
-    Attributes:
-        keys: `[batch, heads, window - 1, width]`.
-        values: the same shape.
-        marks: `[batch, window - 1]`, 0 for a token, −∞ before the first, NaN for one that was not
-            finite.
+    A mark is 0 for a token, −∞ before the first, NaN for one that was not finite.
     """
 
     keys: Tensor

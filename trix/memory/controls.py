@@ -66,7 +66,7 @@ class StaticMemory(Mixer):
         return self.out(read.transpose(1, 2).flatten(2)), nothing
 
     def addresses(self, x: Tensor) -> Tensor:
-        """Return how much tokens `[batch, time, dim]` read, `[batch, heads, time, slots]`."""
+        """Return how much of each slot tokens read, `[batch, heads, time, slots]`."""
         query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         signatures = self.rows().view(self.heads, self.slots, -1).to(query.dtype)
         return slot_shares(query @ signatures.mT / math.sqrt(query.shape[-1]), self.top_k)
@@ -133,7 +133,7 @@ class ConvolvedStatic(Convolved):
 
 
 class HybridState(NamedTuple):
-    """The states of the two kinds of heads."""
+    """The states of both kinds of heads."""
 
     memory: MemoryState
     window: WindowState

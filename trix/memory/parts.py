@@ -21,8 +21,7 @@ BASE = 10_000.0
 def slot_shares(score: Tensor, top_k: int | None = None) -> Tensor:
     """Return the softmax over `[..., slots]`, of which the `top_k` largest shares stay, or all.
 
-    The others become zero and what stays is not scaled up, so that training can move the share of
-    a single slot too.
+    What stays is not scaled up, so that training can move the share of a single slot too.
     """
     share = torch.softmax(score, dim=-1)
     if top_k is None or top_k >= score.shape[-1]:
@@ -51,10 +50,7 @@ class ShortConvolution(nn.Module):
         return self.kernel.new_zeros(batch, width - 1, dim)
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return what is seen at each of `[batch, time, dim]`, and the past of the next token.
-
-        Of the past, `[batch, width - 1, dim]`, there is none when it is not given.
-        """
+        """Return what is seen at each token, `[batch, time, dim]`, and the past of the next."""
         past = self.initial_state(len(x)).to(x.dtype) if past is None else past
         check_part("past", past, [len(x), self.kernel.shape[1] - 1, x.shape[-1]], x.dtype)
         whole = torch.cat([past, x], dim=1)
@@ -67,25 +63,20 @@ class ShortConvolution(nn.Module):
 
 
 class HeadGate(nn.Module):
-    """One number per head and token, computed from the token: `Decay` or `Strength`."""
+    """One number per head and token, `[batch, heads, time, 1]`: `Decay` or `Strength`."""
 
     def __init__(self, dim: int, bias: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(0.02 * torch.randn(len(bias), dim))
         self.bias = nn.Parameter(bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens `[batch, time, dim]` to gates `[batch, heads, time, 1]`."""
-        logits = F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
-        return self.activation(logits).mT.unsqueeze(-1)
-
-    def activation(self, logits: Tensor) -> Tensor:
-        """Return the gates of logits."""
-        raise NotImplementedError
+    def logits(self, x: Tensor) -> Tensor:
+        """Map tokens `[batch, time, dim]` to `[batch, time, heads]`."""
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
 
 class Decay(HeadGate):
-    """The log of how much of a head's slots is kept at each token.
+    """The log of how much of a head's slots is kept at each token, at least `-MAX_DECAY`.
 
     As in gated linear attention with one gate per head (Yang et al. 2024; Dao & Gu 2024). Heads
     are initialized apart: the first keeps 73 % per token, the last 99.3 %.
@@ -94,45 +85,37 @@ class Decay(HeadGate):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__(dim, torch.linspace(1, 5, heads))
 
-    def activation(self, logits: Tensor) -> Tensor:
-        """Return a log-sigmoid, at least `-MAX_DECAY`."""
-        return F.logsigmoid(logits).clamp(min=-MAX_DECAY)
+    def forward(self, x: Tensor) -> Tensor:
+        return F.logsigmoid(self.logits(x)).clamp(min=-MAX_DECAY).mT.unsqueeze(-1)
 
 
 class Strength(HeadGate):
-    """How much of what an address holds a token replaces, by the delta rule (Schlag et al. 2021).
-
-    It is initialized near one half.
-    """
+    """How much of what an address holds a token replaces (Schlag et al. 2021); half at first."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__(dim, torch.zeros(heads))
 
-    def activation(self, logits: Tensor) -> Tensor:
-        """Return strengths in 0 … 1."""
-        return logits.sigmoid()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(x).sigmoid().mT.unsqueeze(-1)
 
 
 class OutputGate(nn.Module):
-    """What a token lets through of each of the `features` that were read (Yang et al. 2024)."""
+    """What a token lets through of what was read, `[batch, time, features]` (Yang et al. 2024)."""
 
     def __init__(self, dim: int, features: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(features, dim) / math.sqrt(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map tokens `[batch, time, dim]` to factors `[batch, time, features]`: a SiLU."""
         return F.silu(F.linear(x, self.weight.to(x.dtype)))
 
 
 class Rotation(nn.Module):
-    r"""Pairs of slots that turn with time, so that an address knows how long ago it was written.
+    """Pairs of slots that turn with time, so that an address knows how long ago it was written.
 
-    Each token turns the two slots of a pair into one another, by an angle of the pair's own; the
-    angles go down from one radian, as those of rotary positions do (Su et al. 2021). What was
-    written :math:`n` tokens ago has been turned :math:`n` times. So the distance is known and the
-    position is not: no count is kept, and a text may have any length. Turned slots may be read with
-    a negative share.
+    Each token turns the two slots of a pair into one another, by an angle of the pair's own, as in
+    rotary positions (Su et al. 2021). So the distance is known and the position is not: no count is
+    kept. Turned slots may be read with a negative share.
     """
 
     def __init__(self, slots: int) -> None:
@@ -142,15 +125,12 @@ class Rotation(nn.Module):
         self.slots = slots
 
     def back(self, address: Tensor) -> Tensor:
-        """Turn the first of `[..., time, slots]` addresses back by a token, each next by one more.
-
-        That is as good as turning all that was written before them on.
-        """
+        """Turn addresses `[..., time, slots]` back by 1, 2, … tokens, as good as slots on."""
         steps = torch.arange(1, address.shape[-2] + 1, device=address.device)
         return self._turn(address, -steps.unsqueeze(1))
 
     def on(self, slots: Tensor, tokens: int) -> Tensor:
-        """Turn slots `[..., slots, features]` as many tokens do."""
+        """Turn slots `[..., slots, features]` on by a number of tokens."""
         return self._turn(slots.mT, torch.full((1, 1), tokens, device=slots.device)).mT
 
     def _turn(self, address: Tensor, steps: Tensor) -> Tensor:
@@ -168,10 +148,8 @@ class SlotKeys(nn.Module):
 
     .. math:: K_t = a_t K_{t-1} + w_t k_t^\top, \qquad s_t = K_t q_t
 
-    The softmax of the scores :math:`s_t` is the read address. A memory of such slots is gated slot
-    attention (Zhang et al. 2024), whose write addresses are the routing's; without decay, and with
-    keys and values divided by what was written in all, it would be attention with bounded memory
-    (Peng et al. 2022).
+    The softmax of the scores :math:`s_t` is the read address: gated slot attention (Zhang et al.
+    2024), whose write addresses are the routing's.
     """
 
     def __init__(self, dim: int, heads: int, width: int) -> None:
@@ -182,14 +160,10 @@ class SlotKeys(nn.Module):
     def forward(
         self, seen: Tensor, query: Tensor, write: Tensor, keys: Tensor, decay: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Write the keys of all tokens, and compare each query with those of its time.
+        """Return scores, `[batch, heads, time, slots]` as `write`, and the keys after all tokens.
 
-        Args:
-            seen: tokens `[batch, time, dim]`.
-            query: `[batch, heads, time, width]`.
-            write: write addresses, `[batch, heads, time, slots]`, as the scores that are returned.
-            keys: before the first token, `[batch, heads, slots, width]`; the last are returned.
-            decay: `[batch, heads, time, 1]`, see `slot_scan`.
+        `seen` are tokens `[batch, time, dim]`, a query is `[batch, heads, time, width]`, keys are
+        `[batch, heads, slots, width]`, and decay is `[batch, heads, time, 1]`, see `slot_scan`.
         """
         key = F.linear(seen, self.weight.to(seen.dtype)).unflatten(-1, (self.heads, -1))
         # all slots decay alike, so keys may change places with slots: what is written by keys and

@@ -30,22 +30,13 @@ def slot_scan(
     decay: Tensor | None = None,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Write every token to the slots and read them after it.
+    """Write every token to the slots and read them after it, `chunk` tokens at once.
 
-    Takes `tokens · chunk · (slots + features)` multiplications and as many again for the state.
-
-    Args:
-        read: read addresses, `[batch, heads, time, slots]`.
-        write: write addresses, the same shape.
-        value: what is written, `[batch, heads, time, features]`.
-        state: the slots before the first token, `[batch, heads, slots, features]`.
-        decay: log of the share that a slot keeps at each token before it is written to, at most 0
-            and at least `-MAX_DECAY`: `[batch, heads, time, slots]`, or `[..., 1]` for all slots
-            of a head alike. No decay when not given.
-        chunk: tokens computed at once.
-
-    Returns:
-        What was read, `[batch, heads, time, features]`, and the slots after the last token.
+    Read and write addresses are `[batch, heads, time, slots]`, values `[batch, heads, time,
+    features]`, and the slots before the first token `[batch, heads, slots, features]`. Decay is the
+    log of the share that a slot keeps at each token before it is written to, from `-MAX_DECAY` to
+    0: `[batch, heads, time, slots]`, or `[..., 1]` for all slots of a head alike. Returns what was
+    read, as values, and the slots after the last token.
 
     Raises:
         ValueError: shapes do not fit, or no token.
@@ -104,19 +95,9 @@ def delta_scan(
     .. math:: S_t = a_t S_{t-1} + \beta_t\, w_t (v_t - a_t S_{t-1}^\top w_t)^\top
 
     (Schlag et al. 2021; in chunks Yang et al. 2024b: the corrections of a chunk's tokens to one
-    another are a triangular system; with decay Yang et al. 2025.)
-
-    Arguments, results and errors are those of `slot_scan`, but all slots of a head decay alike, and
-    write addresses must have length 1 or less to be stable.
-
-    Args:
-        read: `[batch, heads, time, slots]`.
-        write: the same shape.
-        value: `[batch, heads, time, features]`.
-        strength: β, `[batch, heads, time, 1]`, from 0, nothing is written, to 1, all is replaced.
-        state: `[batch, heads, slots, features]`.
-        decay: `[batch, heads, time, 1]`.
-        chunk: tokens computed at once.
+    another are a triangular system; with decay Yang et al. 2025.) Arguments, results and errors are
+    those of `slot_scan`, but decay is `[batch, heads, time, 1]` as the strength β is, from 0,
+    nothing is written, to 1, all is replaced; and write addresses must have length 1 or less.
     """
     *lead, time, slots = _checked(read, write, value, state)
     for name, given in (("strength", strength), ("decay", decay)):

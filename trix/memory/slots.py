@@ -31,9 +31,8 @@ MORE_PARTS = ("rotation", "delta", "content")
 class MemoryState(NamedTuple):
     """What a routed memory carries on; its size does not depend on how much was read.
 
-    Attributes:
-        slots: `[batch, heads, slots, width]`; with content reads twice as wide, keys before values.
-        past: the latest tokens, for the convolution, `[batch, 3, dim]`; empty without one.
+    Slots are `[batch, heads, slots, width]`, with content reads twice as wide, keys before values;
+    the latest tokens, for the convolution, are `[batch, 3, dim]`, or none without one.
     """
 
     slots: Tensor
@@ -147,10 +146,8 @@ class RoutedMemory(Mixer):
     def addresses(self, seen: Tensor, slots: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return how much of each slot tokens write and read, `[batch, heads, time, slots]` each.
 
-        Args:
-            seen: tokens as the convolution left them, `[batch, time, dim]`.
-            slots: those of the state before, which only content reads depend on; empty when not
-                given.
+        Tokens are `[batch, time, dim]` as the convolution left them; only content reads depend on
+        the slots of the state before, which are empty when not given.
         """
         if slots is None:
             slots = self.initial_state(len(seen)).slots.to(seen.dtype)
@@ -164,12 +161,9 @@ class RoutedMemory(Mixer):
     ) -> tuple[Tensor, Tensor]:
         """Write tokens to slots and read them, without what comes before and after in the layer.
 
-        Args:
-            seen: tokens as the convolution left them, `[batch, time, dim]`.
-            slots: those of the state before.
-            value: what is written, `[batch, heads, time, features]`, for slots as wide; the layer's
-                own values when not given. What is read, and returned with the slots after the last
-                token, is linear in it.
+        Takes tokens and slots as `addresses` does, and other values than the layer's own, `[batch,
+        heads, time, features]`, for slots as wide. What is read, and returned with the slots after
+        the last token, is linear in them.
         """
         query = self._heads(seen @ self.query.T.to(seen.dtype))
         if value is None:
@@ -209,13 +203,10 @@ class RoutedMemory(Mixer):
 
 
 class MemoryReading(NamedTuple):
-    """The addresses of tokens, and how much of each earlier token a later one reads.
+    """How much of each slot tokens write and read, `[batch, heads, time, slots]`, and what returns.
 
-    Attributes:
-        write: how much of each slot a token writes, `[batch, heads, time, slots]`.
-        read: how much of each slot it reads, the same shape.
-        back: how much of what token s wrote comes back at token t, `[batch, heads, t, s]`; zero
-            where s comes after t.
+    `back`, `[batch, heads, t, s]`, is how much of what token s wrote comes back at token t; zero
+    where s comes after t.
     """
 
     write: Tensor
@@ -232,9 +223,8 @@ def memory_reading(layer: RoutedMemory, x: Tensor) -> MemoryReading:
         b_{ts} = \sum_m r_{tm} \Big(\prod_{u=s+1}^{t} a_u\Big) w_{sm}
 
     These are the weights of linear attention (Katharopoulos et al. 2020). With other parts, as
-    delta writes, what comes back is another sum, and a weight may be negative. They are found with
-    the layer's own addresses: every token writes a one in a place of its own, and what is read then
-    says how much of which token came back.
+    delta writes, what comes back is another sum, and a weight may be negative. To find them, every
+    token writes a one in a place of its own.
 
     Args:
         layer: the memory; its slots are empty before the first token.

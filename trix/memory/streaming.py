@@ -30,10 +30,7 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
     def resumed(self, x: Tensor, state: Any, grows: int | None = None) -> Any:
-        """Return the state to go on from, the initial one for None, once it and tokens are checked.
-
-        The axis `grows` may have any length, the same one in all tensors that have it.
-        """
+        """Return the state to go on from, checked as tokens are; the axis `grows` may be longer."""
         check_tokens(x, self.dim)
         first = self.initial_state(len(x))
         if state is None:
@@ -60,7 +57,7 @@ def check_tokens(x: Tensor, dim: int) -> None:
 
 
 def opened(state: Any, kind: Any) -> Any:
-    """Return a state's parts, each None without a state; raise unless the state is a `kind`."""
+    """Return a state's parts, each None without a state: `TypeError` unless it is a `kind`."""
     if state is None:
         return (None,) * len(kind._fields)
     if type(state) is not kind:
