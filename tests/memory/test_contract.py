@@ -190,10 +190,9 @@ def test_lower_precision_comes_near(name):
 @pytest.mark.parametrize("name", [n for n in MEMORIES if "alone" not in n] + ["hybrid with all"])
 def test_parameters_saved_by_their_old_names_load(name):
     layer, fresh = made(name), MIXERS[name]().double()
-    saved = {
-        key.replace("decay.", "fading.").replace("log_inverse_temperature", "log_sharpness"): value
-        for key, value in layer.state_dict().items()
-    }
+    saved = {k.replace("decay.", "fading."): value for k, value in layer.state_dict().items()}
+    for key in [key for key in saved if key.endswith("log_temperature")]:
+        saved[key.replace("log_temperature", "log_sharpness")] = -saved.pop(key)
     assert sorted(saved.keys() - layer.state_dict().keys())[-1].endswith("log_sharpness")
     fresh.load_state_dict(saved)
     assert torch.equal(fresh(text())[0], layer(text())[0])

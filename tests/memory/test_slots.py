@@ -18,7 +18,7 @@ def _rows(table, head, layer):
 
 
 def _share(layer, way, head, score):
-    scale = layer.log_inverse_temperature[way, head].exp().squeeze()
+    scale = (-layer.log_temperature[way, head]).exp().squeeze()
     share = (score * scale / layer.width**0.5).softmax(0)
     if layer.top_k is not None:
         order = share.argsort(descending=True, stable=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -109,8 +109,9 @@ class RoutedMemory(Mixer):
         by_content = "content" in parts
         if not by_content:
             self.read_rows = SignatureRows(heads * slots, width)
-        renamed(self, {"fading": "decay", "log_sharpness": "log_inverse_temperature"})
-        self.log_inverse_temperature = nn.Parameter(torch.zeros(2, heads, 1, 1))
+        renamed(self, {"fading": "decay"})
+        self.register_load_state_dict_pre_hook(_read_sharpness)
+        self.log_temperature = nn.Parameter(torch.zeros(2, heads, 1, 1))
         self.convolution = ShortConvolution(dim) if "convolution" in parts else None
         self.decay = Decay(dim, heads) if "decay" in parts else None
         self.gate = OutputGate(dim, inner) if "gate" in parts else None
@@ -185,7 +186,7 @@ class RoutedMemory(Mixer):
         self, seen: Tensor, query: Tensor, slots: Tensor, decay: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         # write and read addresses, and the keys of slots after the last token, of no width without
-        scale = self.log_inverse_temperature.exp().to(seen.dtype) / math.sqrt(self.width)
+        scale = (-self.log_temperature).exp().to(seen.dtype) / math.sqrt(self.width)
         write = slot_shares(self._match(query, self.write_rows, scale[0]), self.top_k)
         if self.keys is None:
             score, keys = self._match(query, self.read_rows, scale[1]), slots[..., :0]
@@ -200,6 +201,12 @@ class RoutedMemory(Mixer):
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _read_sharpness(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    # the first edition kept the logarithm of one over the temperature
+    if (old := f"{prefix}log_sharpness") in state:
+        state[f"{prefix}log_temperature"] = -state.pop(old)
 
 
 class MemoryReading(NamedTuple):

@@ -65,7 +65,7 @@ class LayerStep:
         self.kernel = array(kernel.T)
         # all that reads the present token, in one product: addresses, decay, gate, values
         query = mixer.query.double().view(self.heads, self.width, -1)
-        inverse_temperature = mixer.log_inverse_temperature.double().exp() / math.sqrt(self.width)
+        inverse_temperature = (-mixer.log_temperature.double()).exp() / math.sqrt(self.width)
         rows = []
         for table, power in zip(
             (mixer.write_rows, mixer.read_rows), inverse_temperature, strict=True
