@@ -21,10 +21,7 @@ sample = importlib.import_module("trix.lab.bench.sample")
 
 @pytest.fixture(scope="module")
 def timed():
-    """A quick run of the memories' bench: its rows, its turns, and the training steps it took.
-
-    Each case is called once and takes as many seconds as its place in the turn.
-    """
+    # rows, turns and training steps; a case is called once and takes its place in the turn, in s
     turns, steps, train = [], [], memory.train
 
     def once(cases, rounds):
@@ -44,7 +41,7 @@ def timed():
 
 
 def test_every_row_is_a_ratio_of_cases_that_took_turns(timed):
-    rows, turns, _ = timed
+    rows, turns, steps = timed
     models = [f"{name} step, {slots} slots" for name in ("seed", "nano") for slots in (64, 16)]
     assert [row["what"] for row in rows] == [*models, LAYER, LAYER, *[TOKEN] * 4]
     assert turns[0] == turns[1] == (["attention", "64 slots", "16 slots"], 1)
@@ -61,10 +58,7 @@ def test_every_row_is_a_ratio_of_cases_that_took_turns(timed):
     assert [row["seconds"] for row in rows] == pytest.approx(
         [2, 3, 2, 3, 1, 1, *[1 / STEPS] * 2, *[4 / STEPS] * 2]
     )
-
-
-def test_bytes_are_those_of_states_and_of_what_is_kept(timed):
-    rows = timed[0]
+    # bytes are those of states and of what is kept
     for row in rows[6:]:
         assert row["bytes"] == rows[6]["bytes"] < 2**20
         assert row["against_bytes"] == pytest.approx(2 * 4 * 256 * row["size"], abs=64)
@@ -72,10 +66,7 @@ def test_bytes_are_those_of_states_and_of_what_is_kept(timed):
     for row in rows[4:6]:
         assert min(row["bytes"], row["against_bytes"]) > 2 * 4 * 256 * row["size"]
     assert rows[0]["bytes"] > rows[1]["bytes"]  # addresses of 64 and of 16 slots
-
-
-def test_a_step_is_the_trainers_own_on_models_of_no_more_parameters(timed):
-    steps = timed[2]
+    # a step is the trainer's own on models of no more parameters
     assert [mixer for mixer, _, _ in steps] == ["attention", *["routed-memory"] * 2] * 2
     for attention, *routed in (steps[:3], steps[3:]):
         for _, size, config in routed:
@@ -84,14 +75,13 @@ def test_a_step_is_the_trainers_own_on_models_of_no_more_parameters(timed):
     assert [steps[0][2].weight_decay, steps[3][2].weight_decay] == [0.01, 0.1]
 
 
+def _points(line):
+    return torch.as_tensor(line.get_xydata()).tolist()
+
+
 def test_the_command_draws_every_row_and_says_where(tmp_path, monkeypatch):
-    numbers = {
-        "seconds": 1.0,
-        "against_seconds": 2.0,
-        "ratio": 2.0,
-        "bytes": 8,
-        "against_bytes": 16,
-    }
+    numbers = {"seconds": 1.0, "against_seconds": 2.0, "ratio": 2.0}
+    numbers |= {"bytes": 8, "against_bytes": 16}
     rows = [
         {"what": what, "size": n, "against": against, **numbers}
         for what, against in ((LAYER, "attention"), (TOKEN, COPIED), (TOKEN, READ))
@@ -101,7 +91,7 @@ def test_the_command_draws_every_row_and_says_where(tmp_path, monkeypatch):
     lines = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes]
     both = ["routed memory", "attention"]
     assert lines == [both, ["routed memory", COPIED, READ], both]
-    drawn = [[line.get_xydata().tolist() for line in axes.get_lines()] for axes in figure.axes]
+    drawn = [[_points(line) for line in axes.get_lines()] for axes in figure.axes]
     assert drawn[0] == [[[256, y], [1024, y]] for y in (1.0, 2.0)]
     assert drawn[2] == [[[256, y], [1024, y]] for y in (8, 16)]
     assert {(axes.get_xscale(), axes.get_yscale()) for axes in figure.axes} == {("log", "log")}
@@ -132,7 +122,7 @@ def cats(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(cats):
-    """A quick run of the sampler's bench: its rows, its turns, and what attention was shown."""
+    # rows, turns, and what attention was shown
     turns, shown, ticks, routed = [], [], iter(range(1000)), CharLM.routed
 
     def once(cases, rounds):
@@ -147,15 +137,13 @@ def written(cats):
         shown[-1][1].append((tokens.shape[1], state.seen if state else 0))
         return routed(model, tokens, state)
 
-    def clock():
-        return next(ticks) ** 2  # the i-th part takes 4 i + 1 seconds
-
     shown.append(("before", []))
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample, "side_by_side", once)
         patch.setattr(sample, "load_corpus", lambda: cats)
-        patch.setattr(sample.time, "perf_counter", clock)
+        # the i-th part takes 4 i + 1 seconds
+        patch.setattr(sample.time, "perf_counter", lambda: next(ticks) ** 2)
         patch.setattr(CharLM, "routed", watched)
         rows = BENCHES["sample"](True)
     assert torch.get_num_threads() == threads
@@ -163,7 +151,7 @@ def written(cats):
 
 
 def test_every_character_is_a_ratio_of_cases_that_took_turns(written):
-    rows, turns, _ = written
+    rows, turns, shown = written
     assert turns == [(CASES, 1)]
     for row in rows[:6]:
         place = 1 + CASES.index(f"{row['against']} {row['context']}")
@@ -180,10 +168,7 @@ def test_every_character_is_a_ratio_of_cases_that_took_turns(written):
         assert row["microseconds"] == pytest.approx((4 * i + 1) * 1e6 / 4)
         assert row["ratio"] == pytest.approx(1 / (4 * i + 1))
     assert len(rows) == 6 + PARTS
-
-
-def test_windows_are_computed_again_and_caches_go_on(written):
-    shown = written[2]
+    # windows are computed again, and caches go on
     assert shown["before"] == [(16, 0), (40, 0)]
     for n in (16, 24):
         assert shown[f"{RECOMPUTED} {n}"] == [(n, 0)] * STEPS
@@ -193,7 +178,7 @@ def test_windows_are_computed_again_and_caches_go_on(written):
     assert shown["ours"] == []  # not even its network
 
 
-def test_windows_move_on_with_what_is_written():
+def test_windows_move_on_with_what_is_written_and_models_are_of_one_size(monkeypatch, cats):
     torch.manual_seed(0)
     model = CharLM(LMConfig(vocab_size=7, dim=8, layers=1, positions=5, mixer_options={"heads": 2}))
     seen = []
@@ -202,9 +187,6 @@ def test_windows_move_on_with_what_is_written():
     for i in range(9):
         text.append(int(next(more)))
         assert seen[-1] == text[i : i + 5]
-
-
-def test_the_two_models_are_of_one_size(monkeypatch, cats):
     monkeypatch.setattr(sample, "load_corpus", lambda: cats)
     ours, _ = sample._ours(None)
     theirs = sample._attention(ours.config.vocab_size, 64)

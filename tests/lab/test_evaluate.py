@@ -36,7 +36,7 @@ def _model(positions=64, dropout=0.0):
 
 
 def _context(data, i, block):
-    """The characters of i's block before it."""
+    # the characters of i's block before it
     return data[(i - 1) // block * block : i]
 
 
@@ -81,35 +81,36 @@ def test_a_block_sees_nothing_of_the_one_before():
     assert abs(uncut.nats - whole.nats) > 1e-3
 
 
-def test_dropout_is_off_and_the_mode_is_kept():
+def test_dropout_is_off_and_the_mode_is_kept_and_units():
     model, data = _model(dropout=0.5), _data(29)
     expected = evaluate(model_log_probs(model.eval()), data, 7)
     model.train()
     assert evaluate(model_log_probs(model), data, 7) == expected
     assert model.training
 
-
-def test_units():
     score = Evaluation(math.log(8), 1)
-    assert score.perplexity == pytest.approx(8)
-    assert score.bits == pytest.approx(3)
+    assert (score.perplexity, score.bits) == pytest.approx((8, 3))
+
+
+def _measured(*arguments):
+    return evaluate(model_log_probs(_model()), *arguments)
 
 
 @pytest.mark.parametrize(
-    ("data", "sizes", "message"),
+    ("call", "message"),
     [
-        (torch.zeros(1).long(), (5,), "length >= 2"),
-        (torch.zeros(2, 5).long(), (5,), "length >= 2"),
-        (_data(9), (0,), "block must be at least 1, got 0"),
-        (_data(9), (4, -3), "batch must be at least 1, got -3"),
+        (lambda: _measured(torch.zeros(1).long(), 5), "length >= 2"),
+        (lambda: _measured(torch.zeros(2, 5).long(), 5), "length >= 2"),
+        (lambda: _measured(_data(9), 0), "block must be at least 1, got 0"),
+        (lambda: _measured(_data(9), 4, -3), "batch must be at least 1, got -3"),
+        (lambda: evaluate_dynamic(lookup_model(), _data(1), 7), "length >= 2"),
+        (lambda: evaluate_dynamic(lookup_model(), _data(40), 0), "block must be .*, got 0"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(data, sizes, message):
+def test_what_cannot_be_measured_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(model_log_probs(_model()), data, *sizes)
+        call()
 
-
-# While the tables go on counting
 
 module = importlib.import_module("trix.lab.evaluate")  # the package has a function of that name
 
@@ -150,34 +151,23 @@ def test_dynamic_evaluation_counts_what_it_has_read_and_no_more(
     assert evaluate_dynamic(model, torch.tensor(text), block).nats == pytest.approx(plain)
 
 
-def test_words_are_counted_on_as_well(monkeypatch):
+def test_words_are_counted_on_as_well_and_memories_are_put_back(monkeypatch):
     model, text = lookup_model(words=True), torch.tensor(chain(150, seed=3))
-    kept = model.words
     model.memory.with_text = lambda tokens: model.memory  # n-grams stay as they are
+    kept, calls = (model.memory, model.words), []
     plain = evaluate(model_log_probs(model), text, 13).nats
     monkeypatch.setattr(module, "_COUNTED", 26)
     assert evaluate_dynamic(model, text, 13).nats != pytest.approx(plain, abs=1e-4)
-    assert model.words is kept
+    assert (model.memory, model.words) == kept
 
-
-def test_the_memories_are_put_back_when_it_breaks_off(monkeypatch):
-    monkeypatch.setattr(module, "_COUNTED", 7)
-    model, calls = lookup_model(words=True), []
-    kept = model.memory, model.words
-
-    def fail(*_):
-        calls.append(1)
+    def fail(*_):  # also when it breaks off, once words were counted
+        calls.append(model.words)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return Evaluation(1.0, 7)
 
     monkeypatch.setattr(module, "evaluate", fail)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_dynamic(model, torch.tensor(chain(40)), 7)
+        evaluate_dynamic(model, text, 13)
+    assert calls[0] is not calls[1]
     assert (model.memory, model.words) == kept
-
-
-@pytest.mark.parametrize(("length", "block"), [(1, 7), (40, 0)])
-def test_a_text_that_cannot_be_measured_is_refused(length, block):
-    with pytest.raises(ValueError, match="got"):
-        evaluate_dynamic(lookup_model(), torch.zeros(length).long(), block)

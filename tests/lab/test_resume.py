@@ -1,5 +1,6 @@
 """Runs that are interrupted or killed at any moment go on and end in the same bits."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from trix.lab.train import interrupt_later, train
 from trix.models.storage import INDEX, load_checkpoint, save_checkpoint
 
 LONG = dataclasses.replace(CONFIG, steps=45)
+MOMENTS = (2, 5, 9, 13, 23, 31, 17, 29, 3, 37)
 
 
 def test_another_runs_checkpoint_is_refused_and_left(tmp_path):
@@ -43,29 +46,21 @@ def test_another_runs_checkpoint_is_refused_and_left(tmp_path):
     with pytest.raises(ValueError, match="holds another run"):
         _run(tmp_path / "other")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
-
-
-def test_a_corrupt_checkpoint_is_refused_and_left(tmp_path):
-    _run(tmp_path)
     (tmp_path / INDEX).write_text("{")
     with pytest.raises(ValueError, match=f"corrupt checkpoint index .*{INDEX}"):
         _run(tmp_path)
     assert (tmp_path / INDEX).read_text() == "{"
 
 
-def test_options_that_json_writes_differently_can_be_resumed(tmp_path):
-    model = _model()
-    object.__setattr__(model.config, "ffn_options", {"sizes": (1, 2)})
-    expected, _ = _run(tmp_path, model=model)
-    again = _model()
-    object.__setattr__(again.config, "ffn_options", {"sizes": (1, 2)})
-    assert _same(_run(tmp_path, model=again)[0], expected)
+def test_a_finished_run_is_not_run_again_whatever_json_makes_of_its_options(tmp_path, monkeypatch):
+    def run():
+        model = _model()
+        object.__setattr__(model.config, "ffn_options", {"sizes": (1, 2)})
+        return _run(tmp_path, model=model)
 
-
-def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
-    expected, result = _run(tmp_path)
+    expected, result = run()
     monkeypatch.setattr(trainer, "_step", lambda *_: pytest.fail("trained again"))
-    model, again = _run(tmp_path)
+    model, again = run()
     assert _same(model, expected)
     assert again.curve == result.curve
 
@@ -74,44 +69,29 @@ def _press():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _pressed(times, done, fault=False):
-    with interrupt_later() as pressed:
+@pytest.mark.parametrize(
+    ("presses", "fault", "error", "ended"),
+    [
+        (0, False, None, True),
+        (1, False, KeyboardInterrupt, True),  # waits, and is raised at the end
+        (2, False, KeyboardInterrupt, False),  # does not wait
+        (1, True, ZeroDivisionError, False),  # an error is not hidden
+    ],
+)
+def test_one_press_waits_and_a_second_does_not(presses, fault, error, ended):
+    done = []
+    with pytest.raises(error) if error else contextlib.nullcontext(), interrupt_later() as pressed:
         assert not pressed()
-        for _ in range(times):
+        for _ in range(presses):
             _press()
-        assert pressed()
+        assert pressed() == (presses > 0)
         done.append(1 / (not fault))
-
-
-def test_one_press_waits_and_is_raised_at_the_end():
-    done = []
-    with pytest.raises(KeyboardInterrupt):
-        _pressed(1, done)
-    assert done
+    assert bool(done) == ended
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_second_press_does_not_wait():
-    done = []
-    with pytest.raises(KeyboardInterrupt):
-        _pressed(2, done)
-    assert not done
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_an_error_is_not_hidden_by_a_press():
-    with pytest.raises(ZeroDivisionError):
-        _pressed(1, [], fault=True)
-
-
-def test_no_press_raises_nothing():
-    with interrupt_later() as pressed:
-        pass
-    assert not pressed()
 
 
 def test_other_threads_and_other_handlers_are_left_alone():
-    found = []
+    found, heard = [], []
 
     def run():
         with interrupt_later() as pressed:
@@ -121,7 +101,6 @@ def test_other_threads_and_other_handlers_are_left_alone():
     thread.start()
     thread.join()
     assert found == [(False, signal.default_int_handler)]
-    heard = []
     before = signal.signal(signal.SIGINT, lambda *_: heard.append(True))
     try:
         with interrupt_later() as pressed:
@@ -133,8 +112,7 @@ def test_other_threads_and_other_handlers_are_left_alone():
 
 
 class Pressed:
-    """Draws as the trainer would, and presses Ctrl-C within one of the steps."""
-
+    # draws as the trainer would, and presses Ctrl-C within one of the steps
     def __init__(self, at, presses=1):
         self.calls, self.at, self.presses = 0, at, presses
 
@@ -152,13 +130,16 @@ class Pressed:
         return window[:, :-1], window[:, 1:]
 
 
+def _interrupted(folder, draw) -> Any:
+    with pytest.raises(KeyboardInterrupt):
+        train(_model(), draw, CONFIG, 4, folder, 3, progress=False)
+    return folder and load_checkpoint(folder)
+
+
 @pytest.mark.parametrize("at", [1, 2, 3, 7])
 def test_training_saves_the_step_under_way_and_ends_in_the_same_bits(tmp_path, at):
     expected = train(whole := _model(), Pressed(0), CONFIG, 4, progress=False)
-    with pytest.raises(KeyboardInterrupt):
-        train(_model(), Pressed(at), CONFIG, 4, tmp_path, 3, progress=False)
-    saved = load_checkpoint(tmp_path)
-    assert saved is not None
+    saved = _interrupted(tmp_path, Pressed(at))
     assert saved.values["step"] == at
     result = train(again := _model(), rest := Pressed(0), CONFIG, 4, tmp_path, 3, progress=False)
     assert rest.calls == CONFIG.steps - at
@@ -167,33 +148,20 @@ def test_training_saves_the_step_under_way_and_ends_in_the_same_bits(tmp_path, a
     assert result.curve == expected.curve
 
 
-def test_two_presses_leave_the_last_checkpoint(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train(_model(), Pressed(5, presses=2), CONFIG, 4, tmp_path, 3, progress=False)
-    saved = load_checkpoint(tmp_path)
-    assert saved is not None
-    assert saved.values["step"] == 3
-
-
-def test_an_interrupt_that_python_raises_itself_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+def test_what_does_not_wait_leaves_the_last_checkpoint(tmp_path):
     def broken(batch, length, sampler):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        train(_model(), broken, CONFIG, 4, tmp_path, 3, progress=False)
-    assert load_checkpoint(tmp_path) is None
-
-
-def test_without_a_folder_it_is_interrupted_as_well():
+    assert _interrupted(tmp_path / "raised", broken) is None
+    assert _interrupted(tmp_path / "two", Pressed(5, presses=2)).values["step"] == 3
     seen = Pressed(2)
-    with pytest.raises(KeyboardInterrupt):
-        train(_model(), seen, CONFIG, 4, progress=False)
+    _interrupted(None, seen)  # without a folder as well
     assert seen.calls == 2
-    _run()  # and the next run is not
+    _run()  # and the next run is not interrupted
 
 
 class Broken(BaseException):
-    """Stands for a process that ends."""
+    pass
 
 
 @pytest.mark.parametrize("moment", range(2, 38, 3))
@@ -233,7 +201,7 @@ def test_a_run_that_is_killed_and_resumed_ends_in_the_same_bits(tmp_path):
 
 
 def main(folder: Path) -> None:
-    """Kill runs in children of this process, which has one thread: there forking is safe."""
+    # kills runs in children of this process, which has one thread: there forking is safe
     torch.set_num_threads(1)
     _run()  # what torch loads at its first step is then there for every child
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
@@ -244,54 +212,51 @@ def main(folder: Path) -> None:
         assert _fork(functools.partial(_run, place), killed_at=moment) == -signal.SIGKILL
         if _end(place, CONFIG) != unbroken:
             wrong.append(moment)
-    row = 0
-    for moment in (2, 5, 9, 13, 23, 31, 17, 29, 3, 37):
-        killed = _fork(lambda: _run(folder / "row", LONG), killed_at=moment) == -signal.SIGKILL
-        row += killed
+    ends = [_fork(lambda: _run(folder / "row", LONG), killed_at=n) for n in MOMENTS]
     outside, seconds = 0, 0.01
     while _fork(lambda: _run(folder / "outside", LONG, save_every=1), seconds=seconds) < 0:
         outside, seconds = outside + 1, seconds * 1.3
-    ends = {
+    found = {
         "moments": moments,
         "wrong": wrong,
-        "kills in a row": row,
+        "kills in a row": ends.count(-signal.SIGKILL),
         "unbroken, long": _end(None, LONG),
         "after many kills": _end(folder / "row", LONG),
         "kills from outside": outside,
         "after kills from outside": _end(folder / "outside", LONG),
     }
-    print(json.dumps(ends))
+    print(json.dumps(found))
 
 
-def _end(folder: Path | None, config: TrainConfig) -> str:
-    """Run to the end, in a process of its own; return a hash of weights and curve."""
+def _found(find) -> str:
+    # what a function finds in a process of its own
     with tempfile.NamedTemporaryFile() as file:
-
-        def finish():
-            model, result = _run(folder, config)
-            digest = hashlib.sha256(repr(result.curve).encode())
-            for parameter in model.parameters():
-                digest.update(parameter.detach().numpy().tobytes())
-            Path(file.name).write_text(digest.hexdigest())
-
-        assert _fork(finish) == 0
+        assert _fork(lambda: Path(file.name).write_text(str(find()))) == 0
         return Path(file.name).read_text()
 
 
+def _end(folder: Path | None, config: TrainConfig) -> str:
+    def finish():
+        model, result = _run(folder, config)
+        digest = hashlib.sha256(repr(result.curve).encode())
+        for parameter in model.parameters():
+            digest.update(parameter.detach().numpy().tobytes())
+        return digest.hexdigest()
+
+    return _found(finish)
+
+
 def _count_moments(folder: Path) -> int:
-    with tempfile.NamedTemporaryFile() as file:
+    def count():
+        seen = _watch(lambda _: None)
+        _run(folder)
+        return seen[0]
 
-        def count():
-            seen = _watch(lambda _: None)
-            _run(folder)
-            Path(file.name).write_text(str(seen[0]))
-
-        assert _fork(count) == 0
-        return int(Path(file.name).read_text())
+    return int(_found(count))
 
 
 def _fork(run, killed_at: int = 0, seconds: float = 0.0) -> int:
-    """Run in a child, killed at a moment of its own or after some seconds; return its exit code."""
+    # in a child, killed at a moment of its own or after some seconds
     child = os.fork()
     if child == 0:
         try:
@@ -309,18 +274,20 @@ def _fork(run, killed_at: int = 0, seconds: float = 0.0) -> int:
 
 
 def _watch(happened, patch=setattr) -> list[int]:
-    """Call `happened(n)` before and after the n-th step, write, rename and removal of a file."""
+    # calls `happened(n)` before and after the n-th step, write, rename and removal of a file
     moments = [0]
+
+    def moment():
+        moments[0] += 1
+        happened(moments[0])
 
     def wrap(owner, name):
         original = getattr(owner, name)
 
         def wrapped(*arguments, **options):
-            moments[0] += 1
-            happened(moments[0])
+            moment()
             value = original(*arguments, **options)
-            moments[0] += 1
-            happened(moments[0])
+            moment()
             return value
 
         patch(owner, name, wrapped)

@@ -25,7 +25,7 @@ def generator(seed=0):
 
 
 def solved_mqar(tokens, half):
-    """Answer by a dictionary of what followed each key, in one pass."""
+    # a dictionary of what followed each key, in one pass
     known, answers = {}, []
     for at, token in enumerate(tokens):
         answers.append(known.get(token, NOTHING))
@@ -47,10 +47,7 @@ def test_a_dictionary_answers_every_mqar_question(length, pairs, vocab):
         assert all(vocab // 2 <= value < vocab for value in values)
         assert sorted(token for token in tokens[2 * pairs :] if token) == sorted(keys)
         assert solved_mqar(tokens, vocab // 2) == targets
-
-
-def test_mqar_uses_every_key_and_every_value():
-    asked = mqar(500, 13, 3, 9, generator())
+    asked = mqar(500, 13, 3, 9, generator())  # every key and every value is used
     assert asked.tokens[:, 0:6:2].unique().tolist() == [1, 2, 3]
     assert asked.tokens[:, 1:6:2].unique().tolist() == [4, 5, 6, 7, 8]
 
@@ -94,6 +91,7 @@ def test_selective_copying_asks_for_what_is_no_noise_in_order(length, kept, voca
     assert places.all()  # nowhere is it noise in every text
 
 
+TREE = TreeRouter.hierarchical(4, 4)
 TASKS = [
     Task("mqar", 256, {"pairs": 4}),
     Task("induction", 16),
@@ -101,48 +99,48 @@ TASKS = [
 ]
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_a_seed_decides_the_texts(task):
-    first, again, other = (task(5, 37, generator(seed)) for seed in (1, 1, 2))
-    assert torch.equal(first.tokens, again.tokens)
-    assert torch.equal(first.targets, again.targets)
-    assert not torch.equal(first.tokens, other.tokens)
-
-
-def test_varied_texts_are_of_every_length_up_to_the_longest():
+def test_a_seed_decides_the_texts_and_lengths_vary():
+    for task in TASKS:
+        first, again, other = (task(5, 37, generator(seed)) for seed in (1, 1, 2))
+        assert torch.equal(first.tokens, again.tokens)
+        assert torch.equal(first.targets, again.targets)
+        assert not torch.equal(first.tokens, other.tokens)
     varied, draw = Varied(TASKS[0], 16), generator()
     lengths = [varied(2, 21, draw).tokens.shape[1] for _ in range(100)]
     assert set(lengths) == set(range(16, 22))
-
-
-@pytest.mark.parametrize(
-    "task",
-    [
-        lambda: Varied(TASKS[0], 22)(2, 21, generator()),
-        lambda: mqar(2, 15, 4, 256, generator()),  # room for three questions
-        lambda: mqar(2, 64, 4, 8, generator()),  # three keys
-        lambda: mqar(0, 64, 4, 256, generator()),
-        lambda: induction(2, 2, 16, generator()),
-        lambda: induction(2, 64, 1, generator()),
-        lambda: selective_copying(2, 15, 8, 16, generator()),
-        lambda: selective_copying(2, 64, 8, 2, generator()),
-        lambda: Task("counting", 16),
-    ],
-)
-def test_what_cannot_be_asked_is_refused(task):
-    with pytest.raises(ValueError, match="got"):
-        task()
-
-
-def test_the_smallest_texts_that_fit_can_be_drawn():
+    # the smallest texts that fit
     assert mqar(2, 16, 4, 10, generator()).tokens.shape == (2, 16)
     assert induction(2, 3, 2, generator()).tokens.shape == (2, 3)
     assert selective_copying(2, 16, 8, 3, generator()).tokens.shape == (2, 16)
 
 
-def test_counts_are_integers():
-    with pytest.raises(TypeError, match="pairs must be an integer"):
-        mqar(2, 64, 4.0, 256, generator())  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Varied(TASKS[0], 22)(2, 21, generator()), "got 21"),
+        (lambda: mqar(2, 15, 4, 256, generator()), "got 15"),  # room for three questions
+        (lambda: mqar(2, 64, 4, 8, generator()), "got 8"),  # three keys
+        (lambda: mqar(0, 64, 4, 256, generator()), "got 0"),
+        (lambda: mqar(2, 64, 4.0, 256, generator()), "pairs must be an integer"),  # pyright: ignore
+        (lambda: induction(2, 2, 16, generator()), "got 2 and 16"),
+        (lambda: induction(2, 64, 1, generator()), "got 64 and 1"),
+        (lambda: selective_copying(2, 15, 8, 16, generator()), "got 15 and 16"),
+        (lambda: selective_copying(2, 64, 8, 2, generator()), "got 64 and 2"),
+        (lambda: Task("counting", 16), "got 'counting'"),
+        *(
+            (lambda draw=draw, sizes=sizes: draw(*sizes), "at least 1, got 0")
+            for draw in (overlapping_clusters, isotropic)
+            for sizes in ((0, 5, 3), (5, 0, 3), (5, 5, 0))
+        ),
+        (
+            lambda: recall(TREE, torch.zeros(0, 4), torch.eye(4)),
+            r"x must hold tokens, got \[0, 4\]",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(call, message):
+    with pytest.raises(TypeError if "integer" in message else ValueError, match=message):
+        call()
 
 
 # Clusters
@@ -159,12 +157,11 @@ TREES = {
 
 
 def _shuffled(points, sizes, weights=None):
-    """Split at random, in the place of balanced k-means."""
-    generator = torch.Generator().manual_seed(0)
-    label, done = [], 0
+    # in the place of balanced k-means
+    draw, label, done = generator(), [], 0
     for row in sizes:
         part = torch.arange(done, done + len(row)).repeat_interleave(torch.tensor(row))
-        label.append(part[torch.randperm(len(part), generator=generator)])
+        label.append(part[torch.randperm(len(part), generator=draw)])
         done += len(row)
     return torch.cat(label)
 
@@ -174,8 +171,7 @@ def _shuffled(points, sizes, weights=None):
 )
 def test_trees_find_the_winner_and_random_trees_do_not(name, monkeypatch):
     tiles, router = TREES[name]
-    tokens = 1024
-    data = overlapping_clusters(tiles, tokens=tokens)
+    data = overlapping_clusters(tiles, tokens=1024)
     router.rebuild(data.signatures)
     assert recall(router, data.tokens, data.signatures) >= 0.9
     monkeypatch.setattr("trix.address.tree.balanced_kmeans", _shuffled)
@@ -186,13 +182,11 @@ def test_trees_find_the_winner_and_random_trees_do_not(name, monkeypatch):
 @pytest.mark.parametrize("tiles", [64, 1024])
 def test_the_winner_is_often_in_another_cluster(tiles):
     data = overlapping_clusters(tiles)
-    won = data.tile_cluster[flat_route(data.tokens, data.signatures).index[:, 0]]
-    assert 0.2 < (won != data.token_cluster).double().mean() < 0.6
+    won = flat_route(data.tokens, data.signatures).index[:, 0]
+    other = data.tile_cluster[won] != data.token_cluster
+    assert 0.2 < other.double().mean() < 0.6
     # and no token is a tile: its nearest signature is far from parallel to it
-    cosine = torch.cosine_similarity(
-        data.tokens[:, None, :], data.signatures[flat_route(data.tokens, data.signatures).index], -1
-    )
-    assert cosine.max() < 0.95
+    assert torch.cosine_similarity(data.tokens, data.signatures[won], -1).max() < 0.95
     assert data.signatures.unique().tolist() == [-1, 0, 1]
     assert torch.bincount(data.tile_cluster).min() >= 1
 
@@ -206,18 +200,11 @@ def test_clusters_are_drawn_from_the_seed_alone():
     assert not torch.equal(overlapping_clusters(50, 8, 20, seed=4).tokens, first.tokens)
 
 
-@pytest.mark.parametrize("draw", [overlapping_clusters, isotropic])
-@pytest.mark.parametrize("tiles", [1, 5, 7, 13])
-def test_awkward_sizes(draw, tiles):
-    drawn = draw(tiles, 5, 3)
-    assert drawn[0].shape == (tiles, 5)
-    assert drawn[1].shape == (3, 5)
-    for sizes in ((0, 5, 3), (5, 0, 3), (5, 5, 0)):
-        with pytest.raises(ValueError, match="at least 1, got 0"):
-            draw(*sizes)
-
-
-def test_isotropic_data_is_harder_for_a_tree():
+def test_isotropic_data_is_harder_for_a_tree_and_awkward_sizes_fit():
+    for tiles in (1, 5, 7, 13):
+        for draw in (overlapping_clusters, isotropic):
+            drawn = draw(tiles, 5, 3)
+            assert (drawn[0].shape, drawn[1].shape) == ((tiles, 5), (3, 5))
     found = []
     clustered = overlapping_clusters(256, tokens=1024)
     for signatures, x in (clustered[:2], isotropic(256, tokens=1024)):
@@ -238,8 +225,6 @@ def test_recall_counts_the_winners_that_are_found():
 
     assert recall(Fixed(), x, signatures) == 1.0
     assert recall(Fixed(), x, signatures, top_k=2) == pytest.approx(4 / 6)
-    with pytest.raises(ValueError, match=r"x must hold tokens, got \[0, 4\]"):
-        recall(Fixed(), x[:0], signatures)
 
 
 @pytest.mark.parametrize("tiles", [1024, pytest.param(16384, marks=pytest.mark.slow)])

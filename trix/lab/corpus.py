@@ -1,12 +1,4 @@
-r"""The text that every measurement here reads: `load_corpus("auto")` and what it returns.
-
-Three texts are known by name. `tinyshakespeare` is the file that character models are usually
-compared on; it has to be fetched once. `plays` is nearly the same text, rebuilt from an installed
-package with no network (`trix.lab.texts`). `all-plays` is about four times as long, for checking
-that a finding is not about one file. A path to a text file of your own works as well.
-
-Which text a number was measured on is part of the number: `Corpus.provenance()` says it.
-"""
+r"""The texts that are measured on; which one it was is part of a number: `Corpus.provenance()`."""
 
 import functools
 import hashlib
@@ -22,6 +14,7 @@ from trix.lab import texts
 from trix.models.alphabet import decode, encode
 
 NAMES = ("auto", "tinyshakespeare", "plays", "all-plays")
+_warned: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -35,11 +28,9 @@ class Corpus:
     Attributes:
         name: what `load_corpus` calls it; for a file of your own, the file's name.
         source: where the text comes from, in words.
-        text: all of it, training part first.
-        boundary: index of the first validation character; `int(0.9 * len(text))` when not given:
-            nine tenths are trained on, as in nanoGPT.
-        alphabet: every character that has a number, in ascending order; a character's number is its
-            place here. The characters of `text` when not given.
+        text: training part first.
+        boundary: of the first validation character; at nine tenths when not given, as in nanoGPT.
+        alphabet: the characters, ascending, by their numbers; those of `text` when not given.
 
     Raises:
         ValueError: the text is too short to leave a character on either side of the boundary, or
@@ -79,17 +70,14 @@ class Corpus:
 
     @property
     def vocab_size(self) -> int:
-        """How many characters the alphabet has."""
         return len(self.alphabet)
 
     @property
     def train_text(self) -> str:
-        """The part of the text to learn from."""
         return self.text[: self.boundary]
 
     @property
     def val_text(self) -> str:
-        """The part of the text to report on."""
         return self.text[self.boundary :]
 
     @functools.cached_property
@@ -103,19 +91,18 @@ class Corpus:
         return self.encode(self.val_text)
 
     def encode(self, text: str) -> Tensor:
-        """Return the number of each character, int64 `[len(text)]`; see `alphabet.encode`."""
+        """Return the number of each character, int64 `[len(text)]`."""
         return encode(text, self.alphabet, f"of corpus {self.name!r}")
 
     def decode(self, numbers: Tensor | Sequence[int]) -> str:
-        """Return the text whose characters have these numbers; see `alphabet.decode`."""
+        """Return the text whose characters have these numbers."""
         return decode(numbers, self.alphabet)
 
     def design(self) -> "Corpus":
-        """Return the corpus to choose designs and hyperparameters on.
+        """Return the training text as a corpus, to choose designs and hyperparameters on.
 
-        It holds this corpus's training text and nothing else: nine tenths of it to learn from, the
-        last tenth to compare on. The alphabet stays the same, so that a model fits both. What is
-        chosen here has never seen the validation text, which is for reporting.
+        What is chosen there has never seen the validation text, which is for reporting. The
+        alphabet stays the same, so that a model fits both.
         """
         return Corpus(
             name=f"{self.name}/design",
@@ -138,14 +125,12 @@ def load_corpus(name: str | os.PathLike[str] = "auto", least: int = 0) -> Corpus
     r"""Return a corpus by name, or a text file of your own by its path.
 
     - `"tinyshakespeare"`: the file in `$TRIX_DATA` (the file itself, or a folder that holds
-      `tinyshakespeare.txt`), or the one downloaded before, or downloaded now. It is used only with
-      the right SHA-256.
-    - `"plays"`: the same nine plays, rebuilt without the network.
-    - `"all-plays"`: every play there is, the last two held out for validation.
-    - `"auto"`: the first if it can be had within a few seconds, else the second; it says so once,
-      with a warning.
-    - a path: a text in UTF-8. Line ends become `\n` and a byte-order mark is dropped, so that the
-      same text has the same SHA-256 everywhere.
+      `tinyshakespeare.txt`), or the one downloaded before, or downloaded now; only with the right
+      SHA-256.
+    - `"plays"`: nearly the same text, rebuilt from an installed package without the network.
+    - `"all-plays"`: every play there is, four times as long; the last two are for validation.
+    - `"auto"`: the first if it can be had within a few seconds, else, with a warning, the second.
+    - a path: a text in UTF-8; line ends become `\n`, and a byte-order mark is dropped.
 
     Each text is read once per process; a file of your own is read anew when it has changed.
 
@@ -154,7 +139,7 @@ def load_corpus(name: str | os.PathLike[str] = "auto", least: int = 0) -> Corpus
 
     Args:
         name: see above.
-        least: characters that are needed for what is to be done with it.
+        least: characters that it must have.
 
     Raises:
         ValueError: there is no such corpus or file; the file is empty, too short, or not text; or a
@@ -178,14 +163,14 @@ def _find(name: str | os.PathLike[str]) -> Corpus:
         try:
             return _tinyshakespeare(texts.find())
         except texts.Unavailable as unavailable:
-            _warn_once(f"{unavailable}; using 'plays' instead, rebuilt from an installed package")
-            return _plays()
+            if not _warned:  # the first time in this process only
+                _warned.append(f"{unavailable}; using 'plays' instead, from an installed package")
+                warnings.warn(_warned[0], stacklevel=3)  # at the place that called `load_corpus`
+            return _plays("plays")
     if name == "tinyshakespeare":
         return _tinyshakespeare(texts.find())
-    if name == "plays":
-        return _plays()
-    if name == "all-plays":
-        return _all_plays()
+    if name in ("plays", "all-plays"):
+        return _plays(str(name))
     path = Path(name)
     if path.is_file():
         status = path.stat()
@@ -203,16 +188,12 @@ def _tinyshakespeare(path: Path) -> Corpus:
 
 
 @functools.cache
-def _plays() -> Corpus:
-    source = f"nine plays by Shakespeare, in the public domain, rebuilt from {texts.package()}"
-    return Corpus("plays", source, texts.tinyshakespeare_plays())
-
-
-@functools.cache
-def _all_plays() -> Corpus:
-    text, boundary = texts.all_plays()
-    source = f"all plays by Shakespeare, in the public domain, rebuilt from {texts.package()}"
-    return Corpus("all-plays", source, text, boundary)
+def _plays(name: str) -> Corpus:
+    nine = name == "plays"
+    text, boundary = (texts.tinyshakespeare_plays(), -1) if nine else texts.all_plays()
+    which, package = "nine" if nine else "all", texts.package()
+    source = f"{which} plays by Shakespeare, in the public domain, rebuilt from {package}"
+    return Corpus(name, source, text, boundary)
 
 
 @functools.cache
@@ -229,13 +210,3 @@ def _own_file(path: Path, modified_ns: int, size: int) -> Corpus:
         raise ValueError(f"expected a text in UTF-8 in {path}: {error}") from error
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return Corpus(path.name, f"the file {path.name}", text)
-
-
-_warned: list[str] = []
-
-
-def _warn_once(sentence: str) -> None:
-    # at the place that called `load_corpus`, the first time in this process only
-    if not _warned:
-        _warned.append(sentence)
-        warnings.warn(sentence, stacklevel=4)

@@ -14,26 +14,21 @@ from trix.memory.attention import AttentionState, CausalAttention
 from trix.memory.slots import MemoryState, RoutedMemory
 
 DIM, HEADS = 256, 4
-PIECE = 4096
-"""Tokens that a routed memory reads at once where it is only brought to a state."""
+PIECE = 4096  # tokens that a routed memory reads at once where it is only brought to a state
+Layer = RoutedMemory | CausalAttention
+State = MemoryState | AttentionState
 
 
 def exponent(cost: dict[int, float]) -> float:
-    """Return b of the law cost = a·nᵇ that fits the logarithms best, from costs by n.
-
-    Raises:
-        ValueError: fewer than two sizes, or a size or cost that is not positive.
-    """
+    """Return b of the law cost = a·nᵇ that fits the logarithms of costs by n best."""
     if len(cost) < 2 or min(*cost, *cost.values()) <= 0:
         raise ValueError(f"expected two or more positive sizes and costs, got {cost}")
     sizes, costs = [math.log(n) for n in cost], [math.log(value) for value in cost.values()]
     return statistics.linear_regression(sizes, costs).slope
 
 
-def make_layer(
-    mixer: str, dim: int = DIM, heads: int = HEADS, **options: Any
-) -> RoutedMemory | CausalAttention:
-    """Return a fresh layer by its name in `LONGEST_TRAINED`."""
+def make_layer(mixer: str, dim: int = DIM, heads: int = HEADS, **options: Any) -> Layer:
+    """Return a fresh layer, "attention" or "routed-memory"."""
     kinds = {"attention": CausalAttention, "routed-memory": RoutedMemory}
     return kinds[mixer](dim, heads, **options)
 
@@ -50,11 +45,7 @@ def multiply_adds(mixer: str, n: int, dim: int = DIM, heads: int = HEADS, **opti
 
     Nothing is computed to count them. Attention is not charged for what its mask hides.
     """
-    with (
-        torch.device("meta"),
-        torch.no_grad(),
-        FlopCounterMode(display=False) as counter,
-    ):
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         make_layer(mixer, dim, heads, **options)(torch.empty(1, n, dim))
     total = counter.get_total_flops()
     if mixer == "attention":
@@ -84,12 +75,8 @@ def kept_bytes(module: nn.Module, call: Callable[[], Any]) -> int:
 
 
 @torch.no_grad()
-def state_after(layer: RoutedMemory | CausalAttention, n: int) -> MemoryState | AttentionState:
-    """Return a layer's state after `n` tokens.
-
-    A routed memory reads random ones. A cache is filled with random keys and values: how long it
-    takes to read does not depend on what they are.
-    """
+def state_after(layer: Layer, n: int) -> State:
+    """Return a layer's state after `n` random tokens; a cache is filled with random numbers."""
     if isinstance(layer, CausalAttention):
         shape = (1, layer.heads, n, layer.dim // layer.heads)
         cache = {"keys": torch.randn(shape), "values": torch.randn(shape)}
@@ -100,31 +87,29 @@ def state_after(layer: RoutedMemory | CausalAttention, n: int) -> MemoryState | 
     return state
 
 
-def decoder(
-    layer: RoutedMemory | CausalAttention, state: MemoryState | AttentionState, steps: int = 1
-) -> Callable[[], Any]:
-    """Return a call that reads `steps` tokens, each right after the past that the state holds."""
-    x = torch.randn(1, 1, layer.dim)
+def repeated(call: Callable[[], Any], times: int) -> Callable[[], None]:
+    """Return a call that makes another one so many times, without gradient."""
 
     @torch.no_grad()
-    def call() -> None:
-        for _ in range(steps):
-            layer(x, state)
+    def calls() -> None:
+        for _ in range(times):
+            call()
 
-    return call
+    return calls
 
 
-def reader(state: AttentionState, steps: int = 1) -> Callable[[], Any]:
+def decoder(layer: Layer, state: State, steps: int = 1) -> Callable[[], None]:
+    """Return a call that reads `steps` tokens, each right after the past that the state holds."""
+    x = torch.randn(1, 1, layer.dim)
+    return repeated(lambda: layer(x, state), steps)
+
+
+def reader(state: AttentionState, steps: int = 1) -> Callable[[], None]:
     """Return a call that reads a cache by one query, `steps` times, and does nothing else.
 
     `CausalAttention` copies its cache at every token, to leave the earlier state as it was. No
     cache, however kept, does without this read.
     """
     query = torch.randn_like(state.keys[:, :, :1])
-
-    @torch.no_grad()
-    def call() -> None:
-        for _ in range(steps):
-            F.scaled_dot_product_attention(query, state.keys, state.values)
-
-    return call
+    read = F.scaled_dot_product_attention
+    return repeated(lambda: read(query, state.keys, state.values), steps)

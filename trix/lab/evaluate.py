@@ -11,26 +11,22 @@ from trix.checks import positive, shape
 from trix.counts.ngram import CountTables
 from trix.models.lookup import LookupLM
 
-_COUNTED = 8192
-"""Characters after which tables that go on counting are brought up to date."""
-
+_COUNTED = 8192  # characters after which tables that go on counting are brought up to date
 LogProbs = Callable[[Tensor], Tensor]
 
 
 class Evaluation(NamedTuple):
-    """Mean loss in nats per character, over `tokens` predictions."""
+    """Mean loss in nats (or `bits`) per character, over `tokens` predictions."""
 
     nats: float
     tokens: int
 
     @property
     def perplexity(self) -> float:
-        """Return e to the power of the mean loss."""
         return math.exp(self.nats)
 
     @property
     def bits(self) -> float:
-        """Return the mean loss in bits per character."""
         return self.nats / math.log(2)
 
 
@@ -47,7 +43,7 @@ def evaluate(log_probs: LogProbs, data: Tensor, block: int, batch: int = 64) -> 
 
     Args:
         log_probs: maps tokens `[batch, time]` to log-probabilities `[batch, time, vocab]` of the
-            next character, in nats. See `model_log_probs` and `table_log_probs`.
+            next character; see `model_log_probs` and `table_log_probs`.
         data: int64 `[length]`.
         block: predictions in a block. A block as long as the text is one uncut pass.
         batch: blocks evaluated at a time.
@@ -102,11 +98,8 @@ def blocks(data: Tensor, block: int, batch: int) -> Iterator[tuple[Tensor, Tenso
     inputs, targets = data[:-1], data[1:]
     whole = len(inputs) // block * block
     if whole:
-        yield from zip(
-            inputs[:whole].view(-1, block).split(batch),
-            targets[:whole].view(-1, block).split(batch),
-            strict=True,
-        )
+        parts = (t[:whole].view(-1, block).split(batch) for t in (inputs, targets))
+        yield from zip(*parts, strict=True)
     if whole < len(inputs):
         yield inputs[None, whole:], targets[None, whole:]
 
@@ -128,7 +121,6 @@ def evaluate_dynamic(model: LookupLM, text: Tensor, block: int) -> Evaluation:
         model: on the CPU; its memories stay as they are.
         text: int64 `[length >= 2]`.
         block: predictions in a block.
-
     """
     positive("block", block)
     shape("text", text, "length >= 2")

@@ -26,26 +26,14 @@ from trix.models.lookup import BlockDraw, LookupConfig, LookupLM, Memories, coun
 from trix.models.storage import INDEX, load_checkpoint, save_model
 
 PLAN, TRAINING = "plan.json", "training"
-_MEASURED = 3.0
-"""Seconds for which the speed of training is measured, about."""
-_LARGEST = 2**63
+_MEASURED = 3.0  # seconds, about, for which the speed of training is measured
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What is to be trained.
+    """What is to be trained: a preset on a text, for as many `steps` or for as many `minutes`.
 
-    >>> request = TrainRequest("small", Corpus("cats", "made up", "the cat sat on the mat"))
-    >>> request.model().vocab_size
-    10
-
-    Attributes:
-        preset: a name in `PRESETS`.
-        corpus: the text.
-        seed: decides initial weights, windows and dropout.
-        steps: how many; the preset's if None.
-        minutes: how long all of it may take, instead of `steps`.
-        order: longest n-gram of the memory; the preset's if None.
+    `order` is the longest n-gram of the memory. The preset's settings hold where it is None.
     """
 
     preset: str
@@ -59,7 +47,6 @@ class TrainRequest:
         checks.seed(self.seed)
 
     def asked(self) -> dict[str, Any]:
-        """Return it as JSON values."""
         text = {key: self.corpus.provenance()[key] for key in ("name", "sha256")}
         return {**vars(self), "corpus": text}
 
@@ -69,7 +56,7 @@ class TrainRequest:
         network = config.network and replace(config.network, vocab_size=vocab_size)
         order = config.order if self.order is None else self.order
         highest = order
-        while highest > 1 and max(highest, vocab_size) * vocab_size ** (highest - 1) >= _LARGEST:
+        while highest > 1 and max(highest, vocab_size) * vocab_size ** (highest - 1) >= 2**63:
             highest -= 1
         if highest < order:
             raise ValueError(
@@ -88,9 +75,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train what is asked for and leave it in a folder; return what is known about it.
 
-    Where the same was begun there, it goes on; where it is finished, nothing is done, unless it is
-    to begin `afresh`. What happens is told to `say`, a line at a time. Ctrl-C saves the step
-    reached; a folder of something else and a text that is too short are a `ValueError`.
+    Where the same was begun there, it goes on, and where it is finished, nothing is done, unless
+    it is to begin `afresh`. What happens is told to `say`. Ctrl-C saves the step reached.
     """
     began = time.perf_counter()
     config, settings = request.model(), preset(request.preset).train
@@ -191,8 +177,7 @@ def _read_plan(out: Path, request: TrainRequest) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"corrupt plan {path}: {error!r}") from error
     expected = request.asked()
-    different = [k for k in expected if expected[k] != asked.get(k)]
-    if different:
+    if different := [k for k in expected if expected[k] != asked.get(k)]:
         named = "; ".join(f"{k} {expected[k]!r}, got {asked.get(k)!r}" for k in different)
         raise ValueError(
             f"{out} holds another model, finished or begun, expected {named}; choose another "
@@ -203,8 +188,7 @@ def _read_plan(out: Path, request: TrainRequest) -> dict[str, Any] | None:
 
 def _check_text(corpus: Corpus, config: LookupConfig, settings: TrainConfig) -> None:
     # every block that is left out must hold a window and the character after it
-    needed = max(config.folds, 1) * (settings.context + 2)
-    needed = max(needed, config.order + 1)
+    needed = max(max(config.folds, 1) * (settings.context + 2), config.order + 1)
     if len(corpus.train_text) < needed or len(corpus.val_text) < 2:
         raise ValueError(
             f"corpus {corpus.name!r}: expected at least {needed} characters to train on and 2 to "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trix.address.route import Route
-from trix.checks import finite, indices, positive, shape
+from trix.checks import at_least, finite, indices, positive, shape
 
 
 def usage(route: Route, tiles: int) -> Tensor:
@@ -46,9 +46,8 @@ def normalized_entropy(shares: Tensor) -> float:
 def purity(route: Route, labels: Tensor, tiles: int) -> float:
     """Return the share of tokens that carry the commonest label of their best tile.
 
-    It is what naming each tile by one label would get right. It grows with the number of tiles, so
-    it means something only beside that of other routes to as many. Arguments as of
-    `mutual_information`.
+    It grows with the number of tiles, so it means something only beside that of other routes to as
+    many. Arguments and errors are those of `mutual_information`.
 
     >>> from trix.address.route import flat_route
     >>> route = flat_route(torch.eye(4), torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]]))
@@ -69,11 +68,10 @@ def mutual_information(route: Route, labels: Tensor, tiles: int) -> float:
     Args:
         route: the routes of the tokens, `[..., k]`.
         labels: int64, one label of at least 0 per token, `[...]`.
-        tiles: how many tiles there are.
+        tiles: their number.
 
     Raises:
-        ValueError: not one label per token, no token, a negative label, or a tile that is not among
-            `tiles`.
+        ValueError: not one label per token, no token, a negative label, or an unknown tile.
     """
     joint = _joint(route, labels, tiles)
     apart = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
@@ -89,23 +87,19 @@ def _joint(route: Route, labels: Tensor, tiles: int) -> Tensor:
             f"expected labels {list(best.shape)}, one per token and at least one, "
             f"got {list(labels.shape)}"
         )
-    best = best.flatten()
-    if int(labels.min()) < 0:
-        raise ValueError(f"labels must be at least 0, got {int(labels.min())}")
+    best, kinds = best.flatten(), int(labels.max()) + 1
+    at_least("labels", int(labels.min()), 0)
     indices("tiles of the route", best, positive("tiles", tiles), ValueError)
-    kinds = int(labels.max()) + 1
     joint = torch.bincount(best * kinds + labels.flatten(), minlength=tiles * kinds)
     return joint.view(tiles, kinds).to(torch.float64) / best.numel()
 
 
 class Information(NamedTuple):
-    """Mutual information of a state and a label in nats, three ways.
+    """Mutual information of a label and of `states` states that occur, in nats, three ways.
 
-    Attributes:
-        plug_in: of the observed shares. Too high: states seem to tell something at random.
-        corrected: with the Miller-Madow correction of each entropy, (occupied − 1) / 2n.
-        shuffled: the corrected figure with the labels shuffled: what is left of the bias.
-        states: how many states occur.
+    Of the observed shares (`plug_in`, which is too high); with the Miller-Madow correction of each
+    entropy, (occupied − 1) / 2n (`corrected`); the same with the labels `shuffled`, what is left
+    of the bias.
     """
 
     plug_in: float
@@ -115,19 +109,13 @@ class Information(NamedTuple):
 
 
 def information(state: Tensor, label: Tensor, seed: int = 0) -> Information:
-    """Measure the mutual information of `state` and `label`.
+    """Measure the mutual information of `state` and `label`, both int64 `[n]`, any numbers.
 
     >>> state = torch.arange(1000) % 4
     >>> round(information(state, state // 2).plug_in, 4)
     0.6931
 
-    Source: Miller (1955) for the correction; the plug-in estimate's bias is Paninski's (2003)
-    subject.
-
-    Args:
-        state: int64 `[n]`, any numbers.
-        label: int64 `[n]`, any numbers.
-        seed: of the shuffle.
+    Source: Miller (1955) for the correction, Paninski (2003) for the bias. `seed` shuffles.
 
     Raises:
         ValueError: the two are not of one length, or empty.
@@ -136,10 +124,8 @@ def information(state: Tensor, label: Tensor, seed: int = 0) -> Information:
     shape("label", label, len(state))
     dense, label = (t.unique(return_inverse=True)[1] for t in (state, label))
     order = torch.randperm(len(label), generator=torch.Generator().manual_seed(seed))
-    plug_in, corrected = _information(dense, label)
-    return Information(
-        plug_in, corrected, _information(dense, label[order])[1], int(dense.max()) + 1
-    )
+    shuffled = _information(dense, label[order])[1]
+    return Information(*_information(dense, label), shuffled, int(dense.max()) + 1)
 
 
 def _information(state: Tensor, label: Tensor) -> tuple[float, float]:
@@ -157,11 +143,10 @@ def _entropy(values: Tensor) -> tuple[float, int]:
 
 
 def explained_variance(tokens: Tensor, group: Tensor, dims: int) -> float:
-    """Return the share of variance that `dims` directions hold, chosen within each group.
+    """Return the share of variance within groups that `dims` directions of each group hold.
 
-    Each group of tokens is centred and given its own best directions (principal components). With
-    one group for all it is the global figure, so that routing can be seen to narrow its inputs or
-    not. The share is of the variance that is left within the groups.
+    Each group of tokens is centred and given its own principal components. With one group for all
+    it is the global figure: whether routing narrows its inputs can be seen beside it.
 
     >>> tokens = torch.tensor([[3.0, 0], [-3, 0], [0, 1], [0, -1]])
     >>> round(explained_variance(tokens, torch.zeros(4, dtype=torch.int64), dims=1), 4)
@@ -174,8 +159,7 @@ def explained_variance(tokens: Tensor, group: Tensor, dims: int) -> float:
 
     Raises:
         TypeError: `dims` is not an integer.
-        ValueError: it is below 1, shapes do not fit, tokens are not finite, or no variance is left
-            to explain.
+        ValueError: it is below 1, shapes do not fit, tokens are not finite, or do not vary.
     """
     positive("dims", dims)
     shape("tokens", tokens, "n", "dim")

@@ -12,17 +12,11 @@ from trix.address.losses import annealed, diversity, load_balance, sparsity, ter
 from trix.address.route import Route
 from trix.checks import fraction, magnitude, one_of, positive
 
-RoutingLoss = Callable[[Any, Route], Tensor]
-
-TURNED = {"blocks", "gate"}
-"""Modules whose matrices Muon may have."""
-
-MUON_LEAST = 32
-"""A matrix with fewer rows or columns is left to AdamW: it is not worth Muon's products."""
-
 SCHEDULES = ("constant", "cosine", "linear")
+TURNED = {"blocks", "gate"}  # modules whose matrices Muon may have
+MUON_LEAST = 32  # a matrix with fewer rows or columns is not worth Muon's products
 
-ROUTING_LOSSES: dict[str, RoutingLoss] = {
+ROUTING_LOSSES: dict[str, Callable[[Any, Route], Tensor]] = {
     "load-balance": lambda layer, route: load_balance(route, layer.tiles),
     "diversity": lambda layer, route: diversity(layer.signatures),
     "ternary-pull": lambda layer, route: ternary_pull(layer.latent),
@@ -38,7 +32,7 @@ class TrainConfig:
     12
 
     Attributes:
-        steps: optimizer steps.
+        steps: of the optimizer.
         batch: sequences per step.
         context: characters per sequence.
         lr: peak learning rate of AdamW.
@@ -50,8 +44,8 @@ class TrainConfig:
         loss_weights: weight of each routing loss, by its name in `ROUTING_LOSSES`.
         anneal: temperatures of the layers' blend at the first and the last step, see `annealed`;
             None leaves the temperature to the gradient.
-        muon: peak learning rate of Muon (Jordan et al. 2024), which then turns the matrices of a
-            network's blocks and of a gate in AdamW's place; None leaves them to AdamW.
+        muon: peak learning rate of Muon (Jordan et al. 2024) for the matrices of a network's
+            blocks and of a gate; None leaves them to AdamW.
     """
 
     steps: int = 2000
@@ -98,11 +92,7 @@ def learning_rate(config: TrainConfig, step: int, peak: float | None = None) -> 
 
 
 def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Return AdamW with weight decay on matrices only, and Muon where the config asks for it.
-
-    Muon makes every step of a matrix one with singular values near one. It has the matrices of the
-    model's blocks, and of a gate, with at least `MUON_LEAST` rows and columns; AdamW has the rest.
-    """
+    """Return AdamW with weight decay on matrices only, and Muon where the config asks for it."""
     turned = {
         name: p
         for name, p in model.named_parameters()
@@ -116,10 +106,9 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
         {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
+    groups, betas = [g for g in groups if g["params"]], (0.9, config.beta2)
     found: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=config.lr, betas=(0.9, config.beta2), fused=True
-        )
+        torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=True)
     ]
     if config.muon:
         if not turned:

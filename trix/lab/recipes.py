@@ -18,7 +18,6 @@ from trix.models.lookup import LookupConfig
 Value = TypeVar("Value")
 BUDGETS = ("quick", "full")
 PARAMETERS = ("budget", "seed", "text")
-_INJECTED = "# Parameters\n"
 
 
 def check_parameters(budget: str, seed: int) -> None:
@@ -32,21 +31,19 @@ def check_parameters(budget: str, seed: int) -> None:
 
     Raises:
         TypeError: the seed is not an integer.
-        ValueError: the budget is unknown, the seed is negative or too large, or papermill was given
-            a parameter that no chapter has.
+        ValueError: budget or seed is unknown, or papermill was given a parameter no chapter has.
     """
     checks.one_of("budget", budget, BUDGETS)
     checks.seed(seed)
-    if unknown := _injected() - set(PARAMETERS):
-        raise ValueError(f"parameters must be among {PARAMETERS}, got {sorted(unknown)}")
-
-
-def _injected() -> set[str]:
     # papermill puts any name into a cell of its own, behind the one that it was to replace
     shell = getattr(builtins, "get_ipython", lambda: None)()
-    run = shell.user_ns["In"] if shell else []
-    nodes = [node for cell in run if cell.startswith(_INJECTED) for node in ast.parse(cell).body]
-    return {ast.unparse(node.targets[0]) for node in nodes if isinstance(node, ast.Assign)}
+    cells = (
+        [cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")] if shell else []
+    )
+    nodes = [node for cell in cells for node in ast.parse(cell).body]
+    names = {ast.unparse(node.targets[0]) for node in nodes if isinstance(node, ast.Assign)}
+    if unknown := names - set(PARAMETERS):
+        raise ValueError(f"parameters must be among {PARAMETERS}, got {sorted(unknown)}")
 
 
 def choose(budget: str, *, quick: Value, full: Value) -> Value:
@@ -75,16 +72,11 @@ class Protocol:
         return replace(self.model, **changes)
 
 
-_NANO = Protocol(
-    LMConfig(positions=64, mixer_options={"heads": 4}),
-    TrainConfig(),
-    block=64,
-)
+_NANO = Protocol(LMConfig(positions=64, mixer_options={"heads": 4}), TrainConfig(), block=64)
 
 PROTOCOLS: dict[str, Protocol] = {
-    # the source notes' benchmark: biases everywhere, an untied head, dropout, a constant rate,
-    # and PyTorch's own initial scales, which come out near its figure; the initial scales, clipping
-    # and decay of matrices alone are our choice, for the notes state none
+    # the source notes' benchmark; they do not state initial scales, clipping and decay of matrices
+    # alone, which are our choice: PyTorch's own scales come out near the notes' figure
     "seed": Protocol(
         LMConfig(
             positions=512,
@@ -133,8 +125,7 @@ def protocol(name: str) -> Protocol:
     return PROTOCOLS[checks.one_of("protocol", name, PROTOCOLS)]
 
 
-BLOCK = 256
-"""Characters of a block in which these models are evaluated."""
+BLOCK = 256  # characters of a block in which the presets' models are evaluated
 
 
 @dataclass(frozen=True)
@@ -200,12 +191,8 @@ def routed_memory(name: str, slots: int) -> dict[str, Any]:
     """
     hidden = {("seed", 64): 509, ("seed", 16): 384, ("nano", 64): 451, ("nano", 16): 499}
     ffn = {"hidden": hidden[name, slots]} | ({"bias": True} if name == "seed" else {})
-    return {
-        "mixer": "routed-memory",
-        "mixer_options": {"slots": slots},
-        "positions": 0,
-        "ffn_options": ffn,
-    }
+    mixer = {"mixer": "routed-memory", "mixer_options": {"slots": slots}}
+    return mixer | {"positions": 0, "ffn_options": ffn}
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:

@@ -15,19 +15,12 @@ from trix.address.route import flat_route
 from trix.address.ternary import ternarize
 from trix.checks import one_of, positive
 
-NOTHING = -100
-"""The target where nothing is asked: `cross_entropy` leaves it out."""
-POWER = 0.01
-"""Exponent of the law that the places of questions in `mqar` follow, as in zoology."""
+NOTHING = -100  # the target where nothing is asked: `cross_entropy` leaves it out
+POWER = 0.01  # of the law that the places of questions in `mqar` follow, as in zoology
 
 
 class Asked(NamedTuple):
-    """Texts with questions.
-
-    Attributes:
-        tokens: int64 `[batch, length]`.
-        targets: the answer that belongs at each place, or `NOTHING`; int64 `[batch, length]`.
-    """
+    """Texts, and the answer that belongs at each place or `NOTHING`; int64 `[batch, length]`."""
 
     tokens: Tensor
     targets: Tensor
@@ -36,15 +29,10 @@ class Asked(NamedTuple):
 def mqar(batch: int, length: int, pairs: int, vocab: int, generator: torch.Generator) -> Asked:
     """Return multi-query associative recall: keys with their values, then each key once more.
 
-    As in zoology (Arora et al. 2023). The text begins with the pairs, key and value in turn. In
-    what follows, at every second place at most, the keys come again in random order, the nearer
-    the likelier (weight rank^(`POWER` − 1)), and each asks for its value. All other tokens are 0.
-    Keys, all different, are from the lower half of the vocabulary and values, all different, from
-    the upper.
-
-    >>> asked = mqar(2, length=16, pairs=4, vocab=32, generator=torch.Generator().manual_seed(0))
-    >>> (asked.targets != NOTHING).sum().item()
-    8
+    As in zoology (Arora et al. 2023). Behind the pairs, at every second place at most, the keys
+    come again in random order, the nearer the likelier (weight rank^(`POWER` − 1)), and ask for
+    their values. All other tokens are 0. Keys, all different, are from the lower half of the
+    vocabulary and values, all different, from the upper.
     """
     _counts(batch=batch, length=length, pairs=pairs, vocab=vocab)
     half, space = vocab // 2, (length - 2 * pairs) // 2
@@ -83,11 +71,10 @@ def induction(batch: int, length: int, vocab: int, generator: torch.Generator) -
 def selective_copying(
     batch: int, length: int, kept: int, vocab: int, generator: torch.Generator
 ) -> Asked:
-    """Return selective copying: repeat, in order, what stood scattered among noise.
+    """Return selective copying: repeat, in order, what stood scattered among noise, `vocab - 2`.
 
-    As in Mamba (Gu & Dao 2023) and MAD (Poli et al. 2024). Random tokens stand at random places,
-    and between them noise, the token `vocab - 2`. In the end the token `vocab - 1` comes once for
-    each of them and asks for the next.
+    As in Mamba (Gu & Dao 2023) and MAD (Poli et al. 2024). In the end the token `vocab - 1` comes
+    once for each of the random tokens and asks for the next.
     """
     _counts(batch=batch, length=length, kept=kept, vocab=vocab)
     if length < 2 * kept or vocab < 3:
@@ -151,25 +138,13 @@ def _distinct(batch: int, count: int, of: int, generator: torch.Generator) -> Te
     return torch.rand(batch, of, generator=generator).topk(count, dim=1).indices
 
 
-CLUSTER = 1.2
-"""Distance of a cluster from its family's centre, in units of that centre's own spread."""
-
-TILE_MIX, TOKEN_MIX = 0.4, 0.8
-"""The most that a tile or a token takes from its second cluster: a share drawn evenly from 0 up."""
-
-TILE_NOISE, TOKEN_NOISE = 0.5, 0.5
-"""What belongs to one tile or one token alone, in the same units."""
+CLUSTER = 1.2  # distance from the family's centre, in units of that centre's own spread
+TILE_MIX, TOKEN_MIX = 0.4, 0.8  # the most that is taken from a second cluster
+NOISE = 0.5  # what belongs to one tile or one token alone, in the same units
 
 
 class Overlapping(NamedTuple):
-    """Signatures and tokens, and the clusters that they were drawn from.
-
-    Attributes:
-        signatures: ternary, `[tiles, dim]`.
-        tokens: `[tokens, dim]`.
-        tile_cluster: the cluster that each tile takes most from, int64 `[tiles]`.
-        token_cluster: the cluster that each token takes most from, int64 `[tokens]`.
-    """
+    """Ternary signatures `[tiles, dim]`, tokens `[tokens, dim]`, and the cluster of each, int64."""
 
     signatures: Tensor
     tokens: Tensor
@@ -191,8 +166,7 @@ def overlapping_clusters(
     """
     _counts(tiles=tiles, dim=dim, tokens=tokens)
     generator = torch.Generator().manual_seed(seed)
-    families = round(tiles ** (1 / 3))
-    clusters = round(tiles ** (2 / 3))
+    families, clusters = round(tiles ** (1 / 3)), round(tiles ** (2 / 3))
 
     def normal(rows: int) -> Tensor:
         return torch.randn(rows, dim, generator=generator)
@@ -207,14 +181,12 @@ def overlapping_clusters(
     # every cluster gets its tiles, and a tile's number says nothing about its cluster
     tile_cluster = (torch.arange(tiles) % clusters)[torch.randperm(tiles, generator=generator)]
     token_cluster = torch.randint(clusters, (tokens,), generator=generator)
-    signatures = ternarize(mixed(tile_cluster, TILE_MIX) + TILE_NOISE * normal(tiles))
-    x = mixed(token_cluster, TOKEN_MIX) + TOKEN_NOISE * normal(tokens)
+    signatures = ternarize(mixed(tile_cluster, TILE_MIX) + NOISE * normal(tiles))
+    x = mixed(token_cluster, TOKEN_MIX) + NOISE * normal(tokens)
     return Overlapping(signatures, x, tile_cluster, token_cluster)
 
 
-def isotropic(
-    tiles: int, dim: int = 256, tokens: int = 4096, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+def isotropic(tiles: int, dim: int = 256, tokens: int = 4096, seed: int = 0) -> tuple[Tensor, ...]:
     """Draw ternary signatures `[tiles, dim]` and tokens `[tokens, dim]` of no structure at all."""
     _counts(tiles=tiles, dim=dim, tokens=tokens)
     generator = torch.Generator().manual_seed(seed)
@@ -239,7 +211,7 @@ def recall(router: nn.Module, x: Tensor, signatures: Tensor, top_k: int = 1) -> 
         top_k: how many winners a token has.
 
     Raises:
-        ValueError: there are no tokens, or the router or `flat_route` refuse their arguments.
+        ValueError: there are no tokens, or arguments do not fit.
     """
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(f"x must hold tokens, got {list(x.shape)}")

@@ -1,9 +1,4 @@
-"""Where the known texts come from: TinyShakespeare's file, and plays from an installed package.
-
-A file of TinyShakespeare is found on this machine or downloaded once, and used only when its
-SHA-256 is the right one. A wrong one is never passed over in silence: it lies where somebody meant
-the right one to lie.
-"""
+"""Where the known texts come from: TinyShakespeare's file, and plays from an installed package."""
 
 import functools
 import hashlib
@@ -39,11 +34,7 @@ def find() -> Path:
 
 
 def find_local() -> Path | None:
-    """Return where a copy lies on this machine, or None; it is not opened.
-
-    Looks into `$TRIX_DATA` (the file itself, or a folder that holds `tinyshakespeare.txt`), then
-    among the downloads.
-    """
+    """Return where a copy lies, in `$TRIX_DATA` or among the downloads, or None; unopened."""
     if named := os.environ.get("TRIX_DATA"):
         path = Path(named).expanduser()
         path = path / FILE if path.is_dir() else path
@@ -125,22 +116,11 @@ def _cache_folder() -> Path:
     return Path(pooch.os_cache("trix"))
 
 
-TINYSHAKESPEARE_PLAYS = (
-    "coriolanus",
-    "richard-iii",
-    "richard-ii",
-    "romeo-and-juliet",
-    "henry-vi-part-3",
-    "a-winter-s-tale",
-    "measure-for-measure",
-    "the-taming-of-the-shrew",
-    "the-tempest",
+TINYSHAKESPEARE_PLAYS = (  # in its order
+    *("coriolanus", "richard-iii", "richard-ii", "romeo-and-juliet", "henry-vi-part-3"),
+    *("a-winter-s-tale", "measure-for-measure", "the-taming-of-the-shrew", "the-tempest"),
 )
-"""The plays of TinyShakespeare, in its order."""
-
-TINYSHAKESPEARE_END = "Whiles thou art waking."
-"""TinyShakespeare breaks off here, in the second act of The Tempest."""
-
+TINYSHAKESPEARE_END = "Whiles thou art waking."  # in the second act of The Tempest
 HELD_OUT_PLAYS = 2
 
 # Directions stand in underscores, in one play in asterisks; some lack their first mark.
@@ -182,18 +162,16 @@ def package() -> str:
 
 
 def layout(markdown: str) -> str:
-    r"""Turn one play from the package's Markdown into `NAME:` and lines.
+    """Turn one play from the package's Markdown into `NAME:` and lines, as in TinyShakespeare.
 
     Headings and stage directions are left out, and so is what stands between a heading and the
-    first speaker after it: the tail of a direction, the title of a song. Of two who speak together
-    only the first is named, as in TinyShakespeare. Speeches have an empty line between them.
-
-    >>> layout("# ACT I\n\n**KING**  \n_Aside_  \nSpeak.")
-    'KING:\nSpeak.\n'
+    first speaker after it. Of two who speak together only the first is named.
     """
+    plain = re.sub(r"\\(.)", r"\1", markdown).replace("—", "--")  # without Markdown's escapes
+    plain = re.sub(r"& ([cC])\b", r"&\1", plain)
     speeches: list[list[str]] = []
     in_speech = False
-    for paragraph in re.split(r"\n\s*\n", _plain(markdown)):
+    for paragraph in re.split(r"\n\s*\n", plain):
         if _NUMBERED.match(paragraph):
             continue
         for line in map(str.strip, _DIRECTION.sub("", paragraph).split("\n")):
@@ -213,12 +191,6 @@ def layout(markdown: str) -> str:
                 speeches[-1].append(line)
     # A speech without a line was no speech: a direction, or a name set twice.
     return "\n\n".join("\n".join(speech) for speech in speeches if len(speech) > 1) + "\n"
-
-
-def _plain(markdown: str) -> str:
-    # without Markdown's escapes, and with dashes and "&c" as in the rest of the edition
-    plain = re.sub(r"\\(.)", r"\1", markdown).replace("—", "--")
-    return re.sub(r"& ([cC])\b", r"&\1", plain)
 
 
 def _play(file: Path) -> str:

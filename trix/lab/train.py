@@ -33,11 +33,9 @@ from trix.models.storage import (
 LM = CharLM | LookupLM
 
 Draw = Callable[[int, int, torch.Generator], tuple[Tensor, ...]]
-"""Maps the number of sequences, their length and a generator to tokens and targets; -100 is none.
+"""Maps the number of sequences, their length and a generator to tokens and targets (-100 is none).
 
-What follows them is for the model: `BlockDraw` says which block of the text each window is from.
-
-Its `repr` says what it draws, so that a run does not go on with another one's checkpoint.
+What follows them is for the model, see `BlockDraw`. Its `repr` tells a run from another one.
 """
 
 
@@ -60,10 +58,10 @@ def train(
 ) -> TrainResult:
     """Train `model` in place on random windows of `data`, or on what `data` draws.
 
-    The model's device decides where it runs; on CUDA the forward pass is in bfloat16. With a
-    `folder` the run is saved there every `save_every` steps, and goes on from what is saved: a run
-    that was killed and started again ends in the same bits as one that was not, on one machine.
-    Ctrl-C waits for the step that is under way, which is saved as well; a second one does not wait.
+    On CUDA the forward pass is in bfloat16. With a `folder` the run is saved there every
+    `save_every` steps, and goes on from what is saved: on one machine, a run that was killed and
+    started again ends in the same bits as one that was not. Ctrl-C waits for the step that is
+    under way, which is saved as well; a second one does not wait.
 
     >>> from trix.lab import LMConfig
     >>> model = CharLM(LMConfig(vocab_size=4, dim=8, layers=1, mixer="none"))
@@ -73,18 +71,17 @@ def train(
     [20, 40]
 
     Args:
-        model: changed in place.
+        model: a `CharLM` or a `LookupLM`, on the device where it is to run.
         data: text as int64 `[length]`, longer than the context; or a function, see `Draw`.
         config: see `TrainConfig`.
         seed: decides windows and dropout.
-        folder: where to keep the checkpoint.
+        folder: of the checkpoint.
         save_every: steps between checkpoints.
-        progress: show a progress bar with the loss, characters per second and the threads in use.
+        progress: show a bar with the loss, characters per second and the threads in use.
 
     Raises:
-        ValueError: the text is too short or holds unknown characters, torch cannot take the seed, a
-            routing loss is asked of a model that does not route, Muon of one without a matrix for
-            it, or the checkpoint is corrupt or of another run.
+        ValueError: the text is too short or holds unknown characters, the seed is none, the model
+            lacks what the config asks for, or the checkpoint is corrupt or of another run.
         FloatingPointError: the loss is no longer finite; the last checkpoint is kept.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
@@ -146,10 +143,10 @@ def train(
 
 @contextmanager
 def interrupt_later() -> Iterator[Callable[[], bool]]:
-    """Hold a first Ctrl-C back until the block ends; a second one comes at once.
+    """Hold a first Ctrl-C back until the block ends, and yield whether it was pressed.
 
-    Yields a function that says whether it was pressed. Nothing is held back outside the main
-    thread, where Python delivers no signals, nor where somebody else already handles this one.
+    A second one comes at once. Nothing is held back outside the main thread, where Python delivers
+    no signals, nor where somebody else already handles this one.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -283,15 +280,12 @@ def _identity(model: LM, data: Tensor | Draw, config: TrainConfig, seed: int) ->
 
 
 def _difference(expected: dict[str, Any], received: dict[str, Any]) -> str:
-    named: list[str] = []
-    for key, wanted in expected.items():
-        given = received.get(key)
-        if isinstance(wanted, dict) and isinstance(given, dict):
-            named += [
-                f"{key}.{k}: {wanted.get(k, 'nothing')!r}, got {given.get(k, 'nothing')!r}"
-                for k in {**wanted, **given}
-                if wanted.get(k, "nothing") != given.get(k, "nothing")
-            ]
-        elif wanted != given:
-            named.append(f"{key}: {wanted!r}, got {given!r}")
-    return "expected " + "; ".join(named)
+    def flat(values: dict[str, Any]) -> dict[str, Any]:
+        parts = {k: v if isinstance(v, dict) else {"": v} for k, v in values.items()}
+        return {f"{k}.{n}".rstrip("."): v for k, part in parts.items() for n, v in part.items()}
+
+    wanted, given = flat(expected), flat(received)
+    pairs = {k: (wanted.get(k, "nothing"), given.get(k, "nothing")) for k in {**wanted, **given}}
+    return "expected " + "; ".join(
+        f"{k}: {a!r}, got {b!r}" for k, (a, b) in pairs.items() if a != b
+    )

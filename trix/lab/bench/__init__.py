@@ -1,7 +1,7 @@
 """Speed, as ratios: `trix bench NAME` calls `BENCHES[NAME](quick)` and prints its rows.
 
-With `quick` every bench takes small sizes and few rounds, to see that it works. A row says `what`
-was timed at which `size`, its `seconds`, those of what it stands `against`, and their `ratio`.
+With `quick` sizes are small and rounds few, to see that it works. A row says `what` was timed at
+which `size`, its `seconds`, those of what it stands `against`, and their `ratio`.
 """
 
 from collections.abc import Callable

@@ -39,14 +39,10 @@ TRAINED: dict[str, dict[str, Any]] = {
 def ffn(quick: bool = False) -> Rows:
     """Time inference at width 512 and training steps of layers of 64 tiles.
 
-    Float32, on as many threads as torch is set to. The cases of one size take turns. Inference is
-    of `PackedLookup`, of layers that were not trained: time does not depend on it. A training
-    step is forward, backward and nothing else, beside a dense layer of as many parameters.
-
-    Returns:
-        Rows, with `bound` and `against_bound` besides: the seconds it would take to move what must
-        be moved at the speed of a large copy. That is keys, the values that are read, tokens in and
-        out; in training, parameters, twice read and once written as gradients.
+    Float32, on torch's threads. Inference is of an untrained `PackedLookup`; a training step is
+    forward and backward, beside a dense layer of as many parameters. `bound` and `against_bound`
+    are the seconds in which a large copy moves what must be moved: keys, the values that are read,
+    tokens in and out; in training, parameters, twice read and once written as gradients.
     """
     speed = bandwidth()
     return [*_inference(quick, speed), *_training(quick, speed)]
@@ -90,15 +86,13 @@ def _training(quick: bool, speed: float) -> Rows:
     for name, options in tqdm(TRAINED.items(), desc="training steps", unit="layer"):
         torch.manual_seed(0)
         make = FFNS[name]
-        if make is None:
-            raise ValueError(f"expected a layer, got {name!r}")
+        assert make is not None, name
         layer = make(dim, **options)
         parameters = sum(p.numel() for p in layer.parameters())
         hidden = max(1, round(parameters / (2 * dim)))
         dense, x = DenseFFN(dim, hidden), torch.randn(tokens, dim)
         cases = {
-            "layer": lambda m=layer, x=x: _step(m, x),
-            "dense": lambda m=dense, x=x: _step(m, x),
+            case: lambda m=m, x=x: _step(m, x) for case, m in (("layer", layer), ("dense", dense))
         }
         seconds = side_by_side(cases, rounds=2 if quick else 31)
         size = f"{tokens} tokens of {dim}, {parameters} parameters"
@@ -117,13 +111,9 @@ def _step(layer: nn.Module, x: Tensor) -> None:
 def table(quick: bool = False) -> Rows:
     """Time compiled tables against their float splines, rounding included, on one thread.
 
-    One input of 256 levels, and two of 16. A table is read from floats, which it rounds as the
-    spline's quantizer does, and from codes of one byte, as they would be stored. All take turns,
-    4,096 inputs a call.
-
-    Returns:
-        Rows, with `by` ("numba", or "torch" where numba is not installed) and `bound`, the seconds
-        that inputs, table and outputs would take to be moved if a copy through memory moved them.
+    A table of one input of 256 levels, or two of 16, is read from floats, which it rounds, and from
+    codes of one byte, as they would be stored; `by` "numba", or "torch" where that is not
+    installed. `bound` is the seconds in which a copy moves inputs, table and outputs.
     """
     # A turn stays far below a scheduler's slice. Where the machine is busy a longer one is
     # interrupted in most rounds, a shorter one is not, and the ratio would be the scheduler's.
@@ -168,13 +158,10 @@ def _table_cases(
 
 
 def ternary(quick: bool = False) -> Rows:
-    """Time `PackedTernary` against `x @ W.T` in float32, on one thread.
+    """Time `PackedTernary` against `x @ W.T` in float32, on one thread, `by` "numba" or "torch".
 
-    The two take turns, so a dense matrix larger than the cache pushes the packed one out of it:
-    the packed product is timed with its weights cold, as between the layers of a larger model.
-
-    Returns:
-        Rows, one for each size, with `by`: "numba", or "torch" where numba is not installed.
+    A dense matrix larger than the cache pushes the packed one out of it, whose weights are cold,
+    then, as between the layers of a larger model.
     """
     sizes = [(48, 1), (64, 2)] if quick else [(512, 1), (1024, 1), (2048, 1), (4096, 1), (4096, 16)]
     by = "torch" if packed.kernel(torch.float32) is None else "numba"
@@ -185,10 +172,7 @@ def ternary(quick: bool = False) -> Rows:
             weights = packed.PackedTernary.from_weights(torch.randn(dim, dim, generator=draw))
             dense = (weights.scale * weights.unpack()).T
             x = torch.randn(batch, dim, generator=draw)
-            cases = {
-                "packed": lambda w=weights, x=x: w(x),
-                "dense": lambda w=dense, x=x: x @ w,
-            }
+            cases = {"packed": lambda w=weights, x=x: w(x), "dense": lambda w=dense, x=x: x @ w}
             seconds = side_by_side(cases, rounds=3 if quick else 51)
             size = f"{dim}x{dim}, batch {batch}"
             what, against = "packed ternary mat-vec", "dense float32"
@@ -201,16 +185,9 @@ def dispatch(quick: bool = False) -> Rows:
     """Route the same tokens live and through a compiled table.
 
     The tokens of a class lie near one tile's signature, so that the table knows them all; to halve
-    the hits, half the tokens are given as of no class, which the table routes live.
-
-    Returns:
-        Rows with `tiles`, `tokens`, `hits` (share of the tokens); microseconds a token of the
-        layer's own routing, `live`, of a search among keys that were cut to ternary beforehand,
-        `search`, of that search's product and argmax without checks or weights, `bare`, and of the
-        `table`; `ratio`, how often the last goes into the search.
-
-    Raises:
-        RuntimeError: the table and live routing disagree.
+    the `hits`, half the tokens are given as of no class. A row holds microseconds a token: of the
+    layer's own routing, `live`; of a `search` among ternary keys; of its product and argmax alone,
+    `bare`; of the `table`; and the `ratio` of search and table.
     """
     tiles, dim, many, classes = (32, 16, 64, 64) if quick else (1024, 128, 4096, 64)
     torch.manual_seed(0)
@@ -246,15 +223,10 @@ def dispatch(quick: bool = False) -> Rows:
 
 
 def routing(quick: bool = False) -> Rows:
-    """Route overlapping clusters by a flat search, by two levels and by three.
+    """Route overlapping clusters by a flat search, by two levels and by three, on torch's threads.
 
-    Float32, without gradient, on as many threads as torch is set to. Building the trees is not
-    timed.
-
-    Returns:
-        Rows, one for each router and number of tiles. In each stand `tiles`, `router`,
-        `comparisons` a token, `seconds` for all tokens, `ratio`, how often these go into flat
-        routing's, and `recall`, the share of tokens sent where flat routing sends them.
+    A row holds `comparisons` a token, `seconds` for all, flat routing's `ratio` to these, and
+    `recall`, the share of tokens sent where flat routing sends them.
     """
     sizes, dim, tokens = ((16, 64), 16, 128) if quick else ((64, 256, 1024, 4096, 16384), 256, 4096)
     rows = []

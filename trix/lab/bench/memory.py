@@ -7,16 +7,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from trix.checks import instance
 from trix.lab.bench.timing import row, side_by_side
-from trix.lab.cost import (
-    DIM,
-    decoder,
-    kept_bytes,
-    make_layer,
-    reader,
-    state_after,
-    train_step,
-)
+from trix.lab.cost import DIM, decoder, kept_bytes, make_layer, reader, state_after, train_step
 from trix.lab.recipes import protocol, routed_memory
 from trix.lab.train import train
 from trix.memory.attention import AttentionState
@@ -24,8 +17,7 @@ from trix.models.charlm import CharLM
 
 LENGTHS = (256, 1024, 4096, 16384)
 PASTS = (1024, 16384, 65536)
-STEPS = 8
-"""Steps and tokens in a row: what a case finds cold is cold for one of them alone."""
+STEPS = 8  # and tokens in a row: what a case finds cold is cold for one of them alone
 LAYER, TOKEN = "layer, there and back", "token decoded"
 COPIED, READ = "cache, copied", "cache, only read"
 
@@ -33,16 +25,11 @@ COPIED, READ = "cache, copied", "cache, only read"
 def memory(quick: bool = False) -> list[dict[str, Any]]:
     """Time training steps, layers and decoding of routed memory, beside attention.
 
-    Float32, on as many threads as torch is set to. A training step is the trainer's own, of the
-    models of `memory-seed` and `memory-nano`, which have no more parameters than the same with
-    attention. A layer goes forward and backward over one text, at a width of 256 with four heads.
-    A token is decoded after a past of known length, by the same layer: beside `CausalAttention`,
-    which copies its cache at every token, and beside nothing but the read of the cache, without
-    projections, which no way of keeping it can undercut.
-
-    Returns:
-        Rows whose size counts tokens (of a step, of a text, of the past), with `bytes` and
-        `against_bytes`: kept for the backward pass in training, from token to token in decoding.
+    Float32, on torch's threads. A training step is the trainer's own, of the models of
+    `memory-seed` and `memory-nano`. A layer goes forward and backward over one text. A token is
+    decoded after a past of known length: beside `CausalAttention`, which copies its cache at every
+    token, and beside nothing but the read of the cache, which no way of keeping it can undercut.
+    `size` counts tokens, `bytes` are those kept for the backward pass or from token to token.
     """
     torch.manual_seed(0)
     return [*_models(quick), *_layers(quick), *_decoding(quick)]
@@ -95,11 +82,10 @@ def _decoding(quick: bool) -> list[dict[str, Any]]:
     routed, attention = (make_layer(mixer).eval() for mixer in ("routed-memory", "attention"))
     pasts = (16, 40) if quick else PASTS
     cases: dict[tuple[str, int], Callable[[], Any]] = {}
-    size = {}
+    size: dict[tuple[str, int], int] = {}
     for n in pasts:
-        slots, cache = state_after(routed, n), state_after(attention, n)
-        if not isinstance(cache, AttentionState):
-            raise TypeError(f"expected a cache, got {type(cache).__name__}")
+        slots = state_after(routed, n)
+        cache = instance("cache", state_after(attention, n), AttentionState)
         cases["routed", n] = decoder(routed, slots, STEPS)
         cases[COPIED, n] = decoder(attention, cache, STEPS)
         cases[READ, n] = reader(cache, STEPS)

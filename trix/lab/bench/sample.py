@@ -1,7 +1,7 @@
 """How fast a look-it-up model writes, beside attention that recomputes or caches its context."""
 
-import itertools
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,20 +9,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from trix.checks import instance
 from trix.lab.bench.timing import one_thread, side_by_side
 from trix.lab.corpus import load_corpus
-from trix.lab.cost import reader
-from trix.lab.recipes import preset, protocol
+from trix.lab.cost import reader, repeated
+from trix.lab.fit import TrainRequest
+from trix.lab.recipes import protocol
 from trix.memory.attention import AttentionState
 from trix.models.charlm import CharLM, LMState
 from trix.models.generate import characters
 from trix.models.lookup import LookupLM, count
 
 WINDOWS, PASTS = (64, 1024), (64, 16384)
-STEPS, ROUNDS, LENGTH, PARTS = 8, 15, 20_000, 10
-"""Characters in a row, turns, and those that are written to see whether the time stays."""
-QUICK = 20_000
-"""Characters of the corpus that a quick run counts."""
+STEPS = 8  # characters in a row
+LENGTH, PARTS = 20_000, 10  # of one text, to see whether the time stays
+QUICK = 20_000  # characters of the corpus that a quick run counts
 RECOMPUTED, COPIED, READ = "window, recomputed", "cache, copied", "cache, only read"
 PART = "part of a long text"
 
@@ -30,23 +31,14 @@ PART = "part of a long text"
 @one_thread()
 @torch.no_grad()
 def sample(quick: bool = False) -> list[dict[str, Any]]:
-    """Time one character of a text, on one thread.
+    """Time one character of a text, on one thread, in microseconds.
 
-    A look-it-up model of the preset `small`, with the tables of the corpus, writes through
-    `Sampler`. Beside it stands the attention model of the protocol `nano`, which has about as many
-    parameters, positions left out; of those it has as many as it needs. It is timed
-
-    - as nanoGPT samples, which computes its whole window for every character;
-    - with a cache, which `CausalAttention` copies at every token;
-    - doing nothing but to read that cache, in every layer, without a product with a weight or a
-      character drawn, which no way of keeping it can undercut.
-
-    Weights are not trained. NumPy's threads are set from outside, by `OMP_NUM_THREADS=1`.
-
-    Returns:
-        Rows with `what`, `context` in characters, `microseconds` a character of ours, `against`,
-        `against_microseconds` and `ratio`. The last rows are the tenths of one long text: `context`
-        is where each begins, and it stands against the first.
+    An untrained model of the preset `small`, with the tables of the corpus, writes through
+    `Sampler`. Beside it stands the attention model of the protocol `nano`, of about as many
+    parameters: as nanoGPT samples, which computes its whole window again; with a cache, which is
+    copied at every token; and doing nothing but to read that cache, which no way of keeping it can
+    undercut. The last rows are the tenths of one long text against the first; `context` is where
+    each begins. NumPy's threads are set from outside, by `OMP_NUM_THREADS=1`.
     """
     windows, pasts, length = ((16, 24), (16, 40), 40) if quick else (WINDOWS, PASTS, LENGTH)
     torch.manual_seed(0)
@@ -54,14 +46,14 @@ def sample(quick: bool = False) -> list[dict[str, Any]]:
     ours, text = _ours(QUICK if quick else None)
     text = text[None, -longest:]
     theirs = _attention(ours.config.vocab_size, longest + STEPS)
-    cases: dict[str, Any] = {"ours": _writer(characters(ours, text[:, :64]))}
+    cases: dict[str, Any] = {"ours": repeated(characters(ours, text[:, :64]).__next__, STEPS)}
     for n in windows:
-        cases[f"{RECOMPUTED} {n}"] = _writer(_recomputed(theirs, text[:, -n:]))
+        cases[f"{RECOMPUTED} {n}"] = repeated(_recomputed(theirs, text[:, -n:]).__next__, STEPS)
     for n in pasts:
         filled = theirs.routed(text[:, -n:]).state
         cases[f"{COPIED} {n}"] = _cached(theirs, filled)
         cases[f"{READ} {n}"] = _readers(filled)
-    seconds = side_by_side(cases, rounds=1 if quick else ROUNDS)
+    seconds = side_by_side(cases, rounds=1 if quick else 15)
     micro = {name: 1e6 * value / STEPS for name, value in seconds.items()}
     rows = [
         _row("character", n, micro["ours"], against, micro[f"{against} {n}"])
@@ -75,12 +67,7 @@ def _ours(counted: int | None) -> tuple[LookupLM, Tensor]:
     # the model, and the text that it has counted
     corpus = load_corpus()
     text = corpus.train[:counted]
-    small = preset("small").model
-    if small.network is None:
-        raise TypeError("expected a preset with a network, got one without")
-    size = corpus.vocab_size
-    network = replace(small.network, vocab_size=size)
-    config = replace(small, vocab_size=size, network=network, folds=0)
+    config = replace(TrainRequest("small", corpus).model(), folds=0)
     return LookupLM(config, *count(config, text, corpus.alphabet)).eval(), text
 
 
@@ -89,11 +76,7 @@ def _attention(vocab_size: int, positions: int) -> CharLM:
     return CharLM(config).eval()
 
 
-def _writer(more: Any) -> Any:
-    return lambda: list(itertools.islice(more, STEPS))
-
-
-def _recomputed(model: CharLM, window: Tensor) -> Any:
+def _recomputed(model: CharLM, window: Tensor) -> Iterator[Tensor]:
     # as nanoGPT samples: all of the latest characters, again for each
     size = window.shape[1]
     while True:
@@ -102,7 +85,7 @@ def _recomputed(model: CharLM, window: Tensor) -> Any:
         yield window[:, -1:]
 
 
-def _cached(model: CharLM, state: LMState) -> Any:
+def _cached(model: CharLM, state: LMState) -> Callable[[], None]:
     # some characters after one past; the past itself is left as it was
     def call() -> None:
         after, token = state, torch.zeros(1, 1, dtype=torch.int64)
@@ -114,19 +97,9 @@ def _cached(model: CharLM, state: LMState) -> Any:
     return call
 
 
-def _readers(state: LMState) -> Any:
-    calls = []
-    for cache in state.mixers:
-        if not isinstance(cache, AttentionState):
-            raise TypeError(f"expected a cache, got {type(cache).__name__}")
-        calls.append(reader(cache, 1))
-
-    def call() -> None:
-        for _ in range(STEPS):
-            for read in calls:
-                read()
-
-    return call
+def _readers(state: LMState) -> Callable[[], None]:
+    reads = [reader(instance("cache", cache, AttentionState)) for cache in state.mixers]
+    return repeated(lambda: [read() for read in reads], STEPS)
 
 
 def _long(model: LookupLM, prompt: Tensor, length: int) -> list[dict[str, Any]]:
@@ -142,11 +115,5 @@ def _long(model: LookupLM, prompt: Tensor, length: int) -> list[dict[str, Any]]:
 
 
 def _row(what: str, context: int, mine: float, against: str, theirs: float) -> dict[str, Any]:
-    return {
-        "what": what,
-        "context": context,
-        "microseconds": mine,
-        "against": against,
-        "against_microseconds": theirs,
-        "ratio": theirs / mine,
-    }
+    found = {"what": what, "context": context, "microseconds": mine}
+    return found | {"against": against, "against_microseconds": theirs, "ratio": theirs / mine}

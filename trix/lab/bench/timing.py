@@ -12,17 +12,10 @@ from trix.checks import positive
 
 
 def side_by_side(cases: dict[str, Callable[[], Any]], rounds: int = 7) -> dict[str, float]:
-    """Return the median seconds of each case; every round runs all of them once, in turn.
+    """Return the median seconds of each case, after a call of each; a round runs all, in turn.
 
-    Taking turns lets whatever slows the machine down slow all cases alike, so that ratios of the
-    medians mean something where the medians themselves do not.
-
-    Args:
-        cases: what to call, by name. Each is called once before the first round.
-        rounds: how often each is timed.
-
-    Raises:
-        ValueError: no cases, or fewer rounds than one.
+    So whatever slows the machine down slows all cases alike, and ratios of the medians mean
+    something where the medians themselves do not.
     """
     if not cases or rounds < 1:
         raise ValueError(f"expected cases and rounds of at least 1, got {list(cases)} and {rounds}")
@@ -40,15 +33,8 @@ def side_by_side(cases: dict[str, Callable[[], Any]], rounds: int = 7) -> dict[s
 def bandwidth(size: int = 64 * 2**20, rounds: int = 7) -> float:
     """Return the bytes a second that a copy moves, reads and writes counted, on torch's threads.
 
-    What a computation must move, divided by this, is a time that it can hardly beat from memory. It
-    can from a cache.
-
-    Args:
-        size: bytes to copy; more than the caches hold.
-        rounds: the median of so many counts.
-
-    Raises:
-        ValueError: fewer bytes or rounds than one.
+    What a computation must move, divided by this, is a time that it can hardly beat, unless `size`
+    bytes fit in a cache.
     """
     source = torch.zeros(positive("size", size), dtype=torch.uint8)
     target = torch.empty_like(source)
@@ -57,14 +43,8 @@ def bandwidth(size: int = 64 * 2**20, rounds: int = 7) -> float:
 
 def row(what: str, size: Any, seconds: float, against: str, other: float) -> dict[str, Any]:
     """Return a row of a bench: `ratio` says how often the seconds go into those of the other."""
-    return {
-        "what": what,
-        "size": size,
-        "seconds": seconds,
-        "against": against,
-        "against_seconds": other,
-        "ratio": other / seconds,
-    }
+    found = {"what": what, "size": size, "seconds": seconds}
+    return found | {"against": against, "against_seconds": other, "ratio": other / seconds}
 
 
 @contextmanager
