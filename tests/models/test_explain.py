@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from trix.models.charlm import LMConfig
+from tests.models import small
 from trix.models.explain import explain, visible
 from trix.models.lookup import LookupConfig, LookupLM, count
 from trix.models.storage import Stored
@@ -16,25 +16,14 @@ ORDER = 4
 
 
 def stored(network=True, order=ORDER, words=False) -> Stored:
-    """A model whose numbers are drawn, so that gate, tiles and slots differ from place to place."""
     torch.manual_seed(12)
-    lm = LMConfig(
-        vocab_size=len(ALPHABET),
-        dim=12,
-        layers=3,
-        positions=0,
-        mixer="routed-memory",
-        mixer_options={"heads": 3, "slots": 5},
-        ffn="lookup",
-        ffn_options={"tiles": 7, "tiles_per_cluster": None, "cells": 4, "top_k": 2},
-    )
+    lm = small.network(vocab_size=len(ALPHABET), layers=3, ffn={"cells": 4})
     inner = lm if network else None
     config = LookupConfig(len(ALPHABET), order, 0, 8, network=inner, words=words, echoes=words)
     numbers = torch.tensor([ALPHABET.index(c) for c in COUNTED])
     model = LookupLM(config, *count(config, numbers, ALPHABET)).eval()
+    small.stirred(model, 0.5)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.5 * torch.randn_like(parameter))
         model.gate.score.bias.zero_()
         model.gate.score.weight.mul_(0.3)
         if words:
@@ -116,32 +105,30 @@ def test_the_slots_are_the_last_memorys_and_read_most():
     assert len({row.slots for row in found}) > 2
 
 
-def test_a_model_without_memory_or_network_has_no_slots_and_is_left_as_it_was():
-    one = stored(False)
-    assert all(row.slots == () == row.tiles for row in explain(one, TEXT).rows)
-    other = stored()
-    explain(other, TEXT)
-    assert not any(m._forward_pre_hooks for m in other.model.modules())
-
-
-def test_an_order_that_was_taken_away_does_not_lead():
-    one = stored(False)
-    assert 2 in {row.leader for row in explain(one, TEXT).rows}
-    one.model.drop("order 3")
-    found = explain(one, TEXT)
-    assert 2 not in {row.leader for row in found.rows}
-    assert all(row.weights[2] == 0 for row in found.rows[1:])
-    assert all(sum(row.weights) == pytest.approx(1) for row in found.rows[1:])
+@pytest.mark.parametrize(("table", "place"), [("order 3", 2), ("word", ORDER)])
+def test_a_table_that_was_taken_away_does_not_lead(table, place):
+    one = stored(False, words=table == "word")
+    rows = explain(one, TEXT).rows
+    assert place in {row.leader for row in rows}
+    assert all(row.slots == () == row.tiles for row in rows)  # there is no network
+    one.model.drop(table)
+    for row in explain(one, TEXT).rows[1:]:
+        assert row.leader != place
+        assert row.weights[place] == 0
+        assert sum(row.weights) == pytest.approx(1)
 
 
 def test_what_later_characters_are_changes_nothing_before_them():
-    first, second = explain(stored(), TEXT + "the").rows, explain(stored(), TEXT + "zzz").rows
+    one = stored()
+    first, second = explain(one, TEXT + "the").rows, explain(one, TEXT + "zzz").rows
+    assert not any(m._forward_pre_hooks for m in one.model.modules())
     for a, b in zip(first[: len(TEXT)], second, strict=False):
         assert (a.leader, a.tiles, a.slots) == (b.leader, b.tiles, b.slots)
         assert a.weights == pytest.approx(b.weights, abs=1e-6)
 
 
 def test_places_have_names_marks_and_depths():
+    assert "".join(map(visible, "a \n\té\x07")) == "a␣↵⇥é�"
     found = explain(stored(), TEXT)
     assert found.places == ("order 1", "order 2", "order 3", "order 4", "network")
     assert [found.mark(i) for i in (None, 0, 3, 4)] == ["·", "1", "4", "N"]
@@ -157,19 +144,6 @@ def test_places_have_names_marks_and_depths():
     assert worded.places == ("order 1", "order 2", *others)
     assert [worded.mark(i) for i in range(9)] == [*"12WPALERN"]
     assert [worded.depth(i) for i in range(9)] == [0, 1, *[None] * 7]
-
-
-def test_a_word_that_was_taken_away_is_asked_no_more():
-    one = stored(False, words=True)
-    assert ORDER in {row.leader for row in explain(one, TEXT).rows}
-    one.model.drop("word")
-    rows = explain(one, TEXT).rows[1:]
-    assert all(row.weights[ORDER] == 0 for row in rows)
-    assert all(sum(row.weights) == pytest.approx(1) for row in rows)
-
-
-def test_what_cannot_be_seen_is_shown():
-    assert "".join(map(visible, "a \n\té\x07")) == "a␣↵⇥é�"
 
 
 def test_bad_texts_are_refused():

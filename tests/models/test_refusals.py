@@ -1,5 +1,3 @@
-"""What the room refuses: a call, and what its error says."""
-
 from typing import Any
 
 import pytest
@@ -8,6 +6,7 @@ import torch
 from tests.models.small import ALPHABET, NETWORK, ORDER, VOCAB, chain, lookup_model
 from trix.counts.context import ContextMemory
 from trix.counts.words import WordMemory, letters_of
+from trix.models.alphabet import decode, encode
 from trix.models.charlm import CharLM, LMConfig
 from trix.models.lookup import BlockDraw, LookupConfig, LookupLM
 
@@ -17,10 +16,6 @@ SMALL: dict[str, Any] = {"dim": 12, "layers": 1, "mixer_options": {"heads": 3}}
 
 def _lm(**changes):
     return CharLM(LMConfig(**{**SMALL, **changes}))
-
-
-def _config(**changes):
-    return LookupConfig(**changes)
 
 
 def _lookup(order=ORDER, vocab_size=VOCAB, words=None):
@@ -33,8 +28,15 @@ def _drawn(folds, length):
 
 WORDED, MEMORY = LookupConfig(VOCAB, ORDER, words=True), ContextMemory(TEXT, ORDER, VOCAB)
 WORDS = WordMemory(TEXT, letters_of(ALPHABET + "z"))
+BYTES: Any = b"abc"
 PROMPT = torch.tensor([[1, 2]])
-CALLS = [
+CALLS: list[tuple[Any, type[Exception], str]] = [
+    (lambda: decode([0, 3], "abc"), IndexError, "numbers must be in 0 … 2, got 0 … 3"),
+    (lambda: decode([-1, 2], "abc"), IndexError, "numbers must be in 0 … 2, got -1 … 2"),
+    (lambda: decode([0.5], "abc"), TypeError, "float32"),  # pyright: ignore[reportArgumentType]
+    (lambda: decode([True], "abc"), TypeError, "bool"),
+    (lambda: decode(PROMPT, "abc"), ValueError, r"numbers must .* \[length\], got \[1, 2\]"),
+    (lambda: encode(BYTES, "abc", "of a test"), TypeError, "expected a str, got b'abc'"),
     (lambda: _lm(mixer="atention"), ValueError, r"mixer must be one of \['att.*, got 'atention'"),
     (lambda: _lm(ffn="moe"), ValueError, r"ffn must be one of \[.*'dense'.*'trix'.*\], got 'moe'"),
     (lambda: _lm(init="gpt3"), ValueError, "init must be one of .*'gpt2'.*, got 'gpt3'"),
@@ -48,11 +50,11 @@ CALLS = [
     (lambda: _lm(mixer_options={"heads": 5}), ValueError, "multiple of heads, got dim=12, heads=5"),
     (lambda: _lm()(TEXT[:5]), ValueError, r"tokens must have shape \[batch, time\], got \[5\]"),
     (lambda: _lm()(torch.tensor([[3, 65]])), IndexError, "tokens must be in 0 … 64, got 3 … 65"),
-    (lambda: _config(vocab_size=0), ValueError, "vocab_size must be at least 1, got 0"),
-    (lambda: _config(order=0), ValueError, "order must be at least 1, got 0"),
-    (lambda: _config(hidden=1.5), TypeError, "hidden must be an integer, got 1.5"),
-    (lambda: _config(gate="open"), ValueError, "gate must be one of .*, got 'open'"),
-    (lambda: _config(network=NETWORK), ValueError, "network must have 65 characters, got 11"),
+    (lambda: LookupConfig(vocab_size=0), ValueError, "vocab_size must be at least 1, got 0"),
+    (lambda: LookupConfig(order=0), ValueError, "order must be at least 1, got 0"),
+    (lambda: LookupConfig(hidden=1.5), TypeError, "hidden must be an integer, got 1.5"),
+    (lambda: LookupConfig(gate="open"), ValueError, "gate must be one of .*, got 'open'"),
+    (lambda: LookupConfig(network=NETWORK), ValueError, "network must have 65 characters, got 11"),
     (lambda: _lookup(order=3), ValueError, "order 4 and 11 characters, got 3 and 11"),
     (lambda: _lookup(vocab_size=12), ValueError, "order 4 and 11 characters, got 4 and 12"),
     (lambda: _lookup(words=WORDS), ValueError, "if and only if words=True, got <"),
