@@ -1,5 +1,3 @@
-"""A checkpoint counts when it is whole; what is damaged is named and left."""
-
 import json
 
 import pytest
@@ -38,23 +36,21 @@ def _load(folder):
 
 
 def contents(folder):
-    """Return the files of a folder by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def flip(path):
-    """Change one bit of a file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
-def truncate(path):
-    """Cut a file short."""
+def _truncate(path):
     path.write_bytes(path.read_bytes()[:-3])
 
 
 def test_round_trip(tmp_path):
+    assert load_checkpoint(tmp_path) is load_checkpoint(tmp_path / "missing") is None
     tensors = _tensors()
     save_checkpoint(tmp_path / "new" / "run", tensors, VALUES)
     loaded = _load(tmp_path / "new" / "run")
@@ -63,11 +59,6 @@ def test_round_trip(tmp_path):
     for name, tensor in tensors.items():
         assert loaded.tensors[name].dtype == tensor.dtype, name
         assert torch.equal(loaded.tensors[name], tensor), name
-
-
-def test_no_checkpoint_is_none(tmp_path):
-    assert load_checkpoint(tmp_path) is None
-    assert load_checkpoint(tmp_path / "missing") is None
 
 
 def test_a_new_one_replaces_the_old_and_what_a_killed_process_left(tmp_path):
@@ -79,23 +70,11 @@ def test_a_new_one_replaces_the_old_and_what_a_killed_process_left(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     save_checkpoint(tmp_path, {"weights": torch.ones(2)}, {"step": 200})
     assert _load(tmp_path).values == {"step": 200}
-    tensors, others = [], []
-    for path in tmp_path.iterdir():
-        (tensors if "tensors" in path.name else others).append(path.name)
-    assert len(tensors) == 1
-    assert sorted(others) == [INDEX, "notes.txt"]
+    index, notes, tensors = sorted(path.name for path in tmp_path.iterdir())
+    assert (index, notes, tensors[:8]) == (INDEX, "notes.txt", "tensors-")
 
 
-def test_a_save_that_fails_leaves_the_last_one(tmp_path):
-    save_checkpoint(tmp_path, _tensors(), VALUES)
-    with pytest.raises(TypeError):
-        save_checkpoint(tmp_path, {"weights": torch.ones(2)}, {"step": object()})  # not JSON
-    loaded = _load(tmp_path)
-    assert loaded.values == VALUES
-    assert torch.equal(loaded.tensors["weights"], _tensors()["weights"])
-
-
-@pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.unlink()])
+@pytest.mark.parametrize("damage", [_truncate, flip, lambda path: path.unlink()])
 def test_damaged_tensors_are_refused_by_name_and_left(tmp_path, damage):
     save_checkpoint(tmp_path, _tensors(), VALUES)
     (path,) = tmp_path.glob("tensors-*")
@@ -149,18 +128,14 @@ def test_optimizers_go_on_as_if_never_stopped(tmp_path):
             optimizer.step()
             optimizer.zero_grad()
 
-    weights, bias, optimizers = start()
+    one, other = start(), start()
     for scale in (1.0, -2.0):
-        step(weights, bias, optimizers, scale)
-    save_checkpoint(tmp_path, optimizer_tensors(optimizers), {})
-    kept = weights.detach().clone(), bias.detach().clone()
-    step(weights, bias, optimizers, 3.0)
-
-    other_weights, other_bias, others = start()
-    with torch.no_grad():
-        other_weights.copy_(kept[0])
-        other_bias.copy_(kept[1])
-    load_optimizer_tensors(others, _load(tmp_path))
-    step(other_weights, other_bias, others, 3.0)
-    assert torch.equal(other_weights, weights)
-    assert torch.equal(other_bias, bias)
+        step(*one, scale)
+    save_checkpoint(tmp_path, optimizer_tensors(one[2]), {})
+    for mine, theirs in zip(other[:2], one[:2], strict=True):
+        mine.data.copy_(theirs.data)
+    load_optimizer_tensors(other[2], _load(tmp_path))
+    for run in (one, other):
+        step(*run, 3.0)
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])

@@ -9,6 +9,7 @@ from trix.counts.words import WordMemory, letters_of
 from trix.models.alphabet import decode, encode
 from trix.models.charlm import CharLM, LMConfig
 from trix.models.lookup import BlockDraw, LookupConfig, LookupLM
+from trix.models.sampler.sampler import Sampler
 
 TEXT = torch.tensor(chain(400))
 SMALL: dict[str, Any] = {"dim": 12, "layers": 1, "mixer_options": {"heads": 3}}
@@ -29,6 +30,8 @@ def _drawn(folds, length):
 WORDED, MEMORY = LookupConfig(VOCAB, ORDER, words=True), ContextMemory(TEXT, ORDER, VOCAB)
 WORDS = WordMemory(TEXT, letters_of(ALPHABET + "z"))
 BYTES: Any = b"abc"
+LM: Any = CharLM(NETWORK)
+SAMPLER = Sampler(lookup_model())
 PROMPT = torch.tensor([[1, 2]])
 CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: decode([0, 3], "abc"), IndexError, "numbers must be in 0 … 2, got 0 … 3"),
@@ -69,6 +72,13 @@ CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: _drawn(0, 17), ValueError, "longer than 17, got 17"),
     (lambda: _drawn(2, 8), ValueError, "longer than 8, got 8"),
     (lambda: _drawn(3, 5), ValueError, "longer than 5, got 5"),
+    (lambda: Sampler(LM), ValueError, "model must be a LookupLM, got a CharLM"),
+    (lambda: Sampler(lookup_model(dtype=torch.float64)), ValueError, r"CPU, got torch\.float64"),
+    (lambda: SAMPLER.read(PROMPT - 2), ValueError, "0 … 10, got -1"),
+    (lambda: SAMPLER.read(PROMPT + 9), ValueError, "0 … 10, got 11"),
+    (lambda: SAMPLER.read(PROMPT[:, :0]), ValueError, r"shape \[1, time >= 1\], got \[1, 0\]"),
+    (lambda: SAMPLER.read(PROMPT.T), ValueError, r"shape \[1, time >= 1\], got \[2, 1\]"),
+    (lambda: SAMPLER.read(PROMPT[0]), ValueError, r"shape \[1, time >= 1\], got \[2\]"),
     (lambda: _lm().generate(PROMPT[:, :0], 3), ValueError, r"time >= 1\], got \[1, 0\]"),
     (lambda: _lm().generate(PROMPT[0], 3), ValueError, r"time >= 1\], got \[2\]"),
     (lambda: _lm().generate(PROMPT, -1), ValueError, "length must be at least 0, got -1"),
