@@ -51,18 +51,6 @@ def test_a_long_text_is_heard_no_further_back_than_the_reach(first):
     _check(text, 9, first)
 
 
-def test_a_name_comes_back_and_is_forgotten():
-    letters = sorted(set("ROMEO:abcxyz "))
-    spoken = "ROMEO: abc " + "xyz" * 84
-    tokens = torch.tensor([[letters.index(c) for c in spoken + "ROMEO"]])
-    refrain = echoes(tokens, len(letters)).place[0, :, 1].tolist()
-    # five characters of the address's own text, and the reach is over before the last
-    assert refrain[-2:] == [-1, -1]
-    near = torch.tensor([[letters.index(c) for c in spoken[:200] + "ROMEO"]])
-    refrain = echoes(near, len(letters)).place[0, :, 1].tolist()
-    assert refrain[-2:] == [spoken.index("E"), spoken.index("E") + 1]
-
-
 def test_counts_in_half_the_bits_are_as_large_as_they_are():
     tokens = torch.zeros(1, 400).long()
     whole = echoes(tokens, 3).found
