@@ -1,14 +1,11 @@
 """Benches: what is timed is what the rows say, and each case does what it says."""
 
 import itertools
-import json
 import math
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from trix import cli
 from trix.address import packed
 from trix.lab.bench import BENCHES, bandwidth, layers, side_by_side, timing
 from trix.models.charlm import FFNS
@@ -25,16 +22,9 @@ def two_threads():
 
 
 def test_cases_take_turns_after_a_call_of_each(monkeypatch):
-    calls, ticks = [], itertools.count()
-    spent = iter([3, 30, 1, 10, 2, 20])  # seconds of the timed calls
-    now = [0.0]
-
-    def clock():
-        if next(ticks) % 2:
-            now[0] += next(spent)
-        return now[0]
-
-    monkeypatch.setattr(timing.time, "perf_counter", clock)
+    calls, spent = [], (3, 30, 1, 10, 2, 20)  # seconds of the timed calls
+    ticks = itertools.chain(*((100 * i, 100 * i + seconds) for i, seconds in enumerate(spent)))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks))
     cases = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
     assert side_by_side(cases, rounds=3) == {"a": 2, "b": 20}
     assert calls == list("abababab")
@@ -42,8 +32,7 @@ def test_cases_take_turns_after_a_call_of_each(monkeypatch):
         with pytest.raises(ValueError, match="expected cases and rounds"):
             side_by_side(*bad)
 
-
-def test_bandwidth_counts_what_is_read_and_what_is_written(monkeypatch):
+    # a copy is what is read and what is written
     def look(cases, rounds):
         assert rounds == 5
         assert len(cases["copy"]()) == 1000
@@ -65,13 +54,13 @@ def test_feed_forwards_are_called_and_bounds_are_what_must_be_moved(monkeypatch)
             calls.append("dense")
             return super().forward(x)
 
+    def spent(call):
+        calls.clear()
+        call()
+        return 1.0 if calls == ["dense"] else 10.0
+
     def once(cases, rounds):
-        spent = {}
-        for name, call in cases.items():
-            calls.clear()
-            call()
-            spent[name] = 1.0 if calls == ["dense"] else 10.0
-        return spent
+        return {name: spent(call) for name, call in cases.items()}
 
     monkeypatch.setattr(layers, "DenseFFN", Watched)
     monkeypatch.setattr(layers, "side_by_side", once)
@@ -91,11 +80,6 @@ def test_feed_forwards_are_called_and_bounds_are_what_must_be_moved(monkeypatch)
         assert abs(2 * 16 * hidden - size) <= 16  # as many parameters
         assert row["bound"] == 3 * 4 * size
         assert row["against_bound"] == 3 * 4 * 2 * 16 * hidden
-
-
-def test_what_is_trained_has_sixty_four_tiles():
-    for name, options in layers.TRAINED.items():
-        assert FFNS[name](16, **options).tiles == 64, name  # pyright: ignore[reportOptionalCall]
 
 
 def test_tables_are_timed_on_one_thread_and_compute_the_same(monkeypatch, two_threads):
@@ -166,7 +150,9 @@ def test_a_dispatch_row_says_how_much_the_table_knew_and_a_wrong_table_is_not_ti
         BENCHES["dispatch"](True)
 
 
-def test_routing_has_a_row_for_each_router_and_size():
+def test_what_is_trained_has_sixty_four_tiles_and_routing_has_a_row_for_each_router_and_size():
+    for name, options in layers.TRAINED.items():
+        assert FFNS[name](16, **options).tiles == 64, name  # pyright: ignore[reportOptionalCall]
     rows = BENCHES["routing"](True)
     routers = ("flat", "hierarchical", "fractal")
     assert [(r["tiles"], r["router"]) for r in rows] == [(n, r) for n in (16, 64) for r in routers]
@@ -176,19 +162,3 @@ def test_routing_has_a_row_for_each_router_and_size():
         assert math.isfinite(row["ratio"])
         if row["router"] == "flat":
             assert (row["comparisons"], row["recall"]) == (row["tiles"], 1)
-
-
-def test_the_command_prints_rows_and_refuses_a_figure_before_anything_is_timed(monkeypatch):
-    def fail(quick):
-        raise AssertionError("timed")
-
-    rows = [{"what": "it", "ratio": 2.0}]
-    monkeypatch.setitem(BENCHES, "ternary", lambda quick: rows)
-    result = CliRunner().invoke(cli.app, ["bench", "ternary", "--quick", "--json"])
-    assert (result.exit_code, json.loads(result.stdout)) == (0, rows)
-    for name, file in (("memory", "figure.doc"), ("ternary", "figure.svg")):
-        monkeypatch.setitem(BENCHES, name, fail)
-        result = CliRunner().invoke(cli.app, ["bench", name, "--plot", file])
-        assert result.exit_code == 2
-        assert name in result.output
-        assert isinstance(result.exception, SystemExit)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trix.address.route import Route
-from trix.lab.metrics import (
+from trix.lab import (
     explained_variance,
     information,
     mutual_information,
