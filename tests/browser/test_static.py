@@ -27,9 +27,6 @@ def shares(opened) -> list[str]:
     return opened.page.locator(".share").all_text_contents()
 
 
-# ------------------------------------------------------------------ the loader
-
-
 class Odd(anywidget.AnyWidget):
     """Everything that state may hold: bytes, bytes within lists, markup, other alphabets."""
 
@@ -109,33 +106,26 @@ def test_it_works_from_a_file_in_a_subfolder(chromium, tmp_path):
         opened.expect_quiet()
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        ("export default { render() { throw new Error('a <b>bad</b> day') } }", "a <b>bad</b> day"),
-        ("export default { initialize() { throw 'no' }, render() {} }", "no"),
-        ("export default {", "Unexpected end of input"),
-        ("export default async () => { throw new Error('late') }", "late"),
-    ],
-)
-def test_a_widget_that_throws_says_so_and_the_rest_lives(chromium, tmp_path, code, message):
-    broken = type("Broken", (anywidget.AnyWidget,), {"_esm": code})()
-    with visit(chromium, tmp_path, broken, plane()) as opened:
-        alert = opened.page.get_by_role("alert")
-        assert alert.text_content() == f"This widget cannot be shown: {message}"
-        assert shares(opened) == ["75\u00a0%", "25\u00a0%"]
-        opened.expect_quiet()
-
-
-def test_what_the_page_lacks_is_said(chromium, tmp_path):
-    absent, unknown = ipywidgets.IntSlider(), ipywidgets.ColorPicker()
-    state = dependency_state([unknown], drop_defaults=False)
-    with visit(chromium, tmp_path, absent, unknown, state=state) as opened:
-        said = opened.page.get_by_role("alert").all_text_contents()
-        assert said == [
-            "This widget cannot be shown: its state is not in the page",
-            "This widget cannot be shown: a ColorPickerModel needs a running notebook",
+def test_a_widget_that_cannot_be_shown_says_so_and_the_rest_lives(chromium, tmp_path):
+    codes = {
+        "export default { render() { throw new Error('a <b>bad</b> day') } }": "a <b>bad</b> day",
+        "export default { initialize() { throw 'no' }, render() {} }": "no",
+        "export default {": "Unexpected end of input",
+        "export default async () => { throw new Error('late') }": "late",
+    }
+    broken = [type("Broken", (anywidget.AnyWidget,), {"_esm": code})() for code in codes]
+    unknown, alive = ipywidgets.ColorPicker(), plane()
+    state = dependency_state([*broken, unknown, alive], drop_defaults=False)
+    views = [*broken, ipywidgets.IntSlider(), unknown, alive]
+    with visit(chromium, tmp_path, *views, state=state) as opened:
+        reasons = [
+            *codes.values(),
+            "its state is not in the page",
+            "a ColorPickerModel needs a running notebook",
         ]
+        said = opened.page.get_by_role("alert").all_text_contents()
+        assert said == [f"This widget cannot be shown: {reason}" for reason in reasons]
+        assert shares(opened) == ["75\u00a0%", "25\u00a0%"]
         opened.expect_quiet()
 
 
@@ -150,9 +140,6 @@ def test_a_page_whose_state_is_broken_says_so(chromium, tmp_path):
         said = opened.page.get_by_role("alert").text_content() or ""
         assert said.startswith("This widget cannot be shown: ")
         assert "JSON" in said
-
-
-# ------------------------------------------------------------------ the plain controls
 
 
 def test_a_control_that_needs_a_kernel_is_off_and_says_why(chromium, tmp_path):

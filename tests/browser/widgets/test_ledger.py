@@ -1,20 +1,17 @@
 """`Ledger` on a page with no kernel, in a real browser."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.chromium import Visit
 from tests.show.widgets.test_ledger import claim, planted
 from tests.static_page import visit
-from trix.ledger.claims import Settled, settle, settle_all
+from trix.ledger.claims import Settled, settle
 from trix.ledger.rule import VERDICTS
 from trix.show.widgets.ledger import Ledger
 
 pytestmark = pytest.mark.browser
-
-BOOK = Path(__file__).parents[3] / "book" / "claims"
 
 
 def settled() -> list[Settled]:
@@ -42,9 +39,9 @@ def made() -> Ledger:
     return Ledger(ROWS, alt="Nine claims.")
 
 
-def shown(opened: Visit, view: int = 0) -> list[str]:
+def shown(opened: Visit) -> list[str]:
     """The ids of the rows that can be seen, from top to bottom."""
-    rows = opened.page.locator(".trix-lg-list").nth(view).locator(".trix-lg-row:visible")
+    rows = opened.page.locator(".trix-lg-row:visible")
     tops = rows.evaluate_all("rows => rows.map(row => row.getBoundingClientRect().top)")
     assert tops == sorted(tops)
     return rows.evaluate_all("rows => rows.map(row => row.dataset.id)")
@@ -70,9 +67,6 @@ def head(opened: Visit, name: str):
 
 def of(keep) -> list[str]:
     return [row.claim.id for row in ROWS if keep(row)]
-
-
-# ------------------------------------------------------------------ which rows
 
 
 def test_verdicts_part_and_words_choose_the_rows(chromium, tmp_path):
@@ -102,7 +96,11 @@ def test_verdicts_part_and_words_choose_the_rows(chromium, tmp_path):
         opened.expect_quiet()
 
 
-def test_every_word_of_a_search_must_be_there(chromium, tmp_path):
+def test_rows_are_searched_and_sorted(chromium, tmp_path):
+    def size(row: Settled) -> float:
+        found = row.compared[0].gain
+        return -found.mean if found else float("inf")
+
     with visit(chromium, tmp_path, made()) as opened:
         field = opened.page.get_by_label("Search")
         for query, wanted in (
@@ -121,26 +119,17 @@ def test_every_word_of_a_search_must_be_there(chromium, tmp_path):
         field.fill("")
         assert shown(opened) == IDS
 
-
-def test_rows_are_sorted_by_what_is_chosen_and_else_as_in_the_ledger(chromium, tmp_path):
-    def size(row: Settled) -> float:
-        found = row.compared[0].gain
-        return -found.mean if found else float("inf")
-
-    with visit(chromium, tmp_path, made()) as opened:
         order = opened.page.get_by_label("Sort by")
+        order.focus()
         order.select_option("verdict")
         ranked = sorted(ROWS, key=lambda r: VERDICTS.index(r.verdict))
         assert shown(opened) == [r.claim.id for r in ranked]
         order.select_option("size")
-        ranked = sorted(ROWS, key=size)
-        assert shown(opened) == [r.claim.id for r in ranked]
+        assert shown(opened) == [r.claim.id for r in sorted(ROWS, key=size)]
         assert shown(opened)[-1] == "F2"  # of which nothing is on record
         order.select_option("id")
         assert shown(opened) == IDS
-
-
-# ------------------------------------------------------------------ what a row holds
+        assert opened.page.evaluate("document.activeElement.tagName") == "SELECT"
 
 
 def body(opened: Visit, name: str) -> dict[str, str]:
@@ -150,7 +139,7 @@ def body(opened: Visit, name: str) -> dict[str, str]:
 
 
 def test_a_row_opens_and_says_all_of_it(chromium, tmp_path):
-    with visit(chromium, tmp_path, made()) as opened:
+    with visit(chromium, tmp_path, made(), width=320) as opened:
         assert opened.page.locator(".trix-lg-body").count() == 0
         head(opened, "M3").click()
         assert head(opened, "M3").get_attribute("aria-expanded") == "true"
@@ -163,63 +152,51 @@ def test_a_row_opens_and_says_all_of_it(chromium, tmp_path):
         assert found["why open"] == row.reason[0].upper() + row.reason[1:] + "."
         assert found["records"] == "trial.jsonl"
         assert found["would settle it"] == f"{row.command}Copy"
-        head(opened, "A1").click()
+        head(opened, "A1").press("Enter")
         found = body(opened, "A1")
         assert found["repeats it"] == "trix claims run A1Copy"
         assert "why open" not in found
-        head(opened, "F2").click()
-        found = body(opened, "F2")
-        assert found["ours"].startswith("nothing on record yet")
-        assert found["records"] == "none yet"
-        head(opened, "M3").click()
-        assert not opened.page.locator("[data-id=M3] .trix-lg-body").is_visible()
-        assert opened.page.locator("[data-id=A1] .trix-lg-body").is_visible()
-        opened.expect_quiet()
-
-
-def test_links_lead_from_a_chapters_page_to_chapters_and_records(chromium, tmp_path):
-    with visit(chromium, tmp_path, made()) as opened:
-        head(opened, "A1").click()
         links = opened.page.locator("[data-id=A1] a")
         assert links.evaluate_all("all => all.map(one => one.getAttribute('href'))") == [
             "02-first.html",
             "../_static/records/control.jsonl",
             "../_static/records/trial.jsonl",
         ]
+        head(opened, "F2").click()
+        found = body(opened, "F2")
+        assert found["ours"].startswith("nothing on record yet")
+        assert found["records"] == "none yet"
+        assert opened.sideways_scroll() == 0
+        head(opened, "M3").click()
+        assert not opened.page.locator("[data-id=M3] .trix-lg-body").is_visible()
+        assert opened.page.locator("[data-id=A1] .trix-lg-body").is_visible()
+        opened.expect_quiet()
 
 
-def test_the_command_is_copied(chromium, tmp_path):
+@pytest.mark.parametrize("clipboard", [True, False])
+def test_the_command_is_copied(chromium, tmp_path, clipboard):
     with visit(chromium, tmp_path, made()) as opened:
         opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        if not clipboard:  # copied by hand
+            opened.page.evaluate(
+                """() => {
+                    Object.defineProperty(navigator, "clipboard", { value: undefined });
+                    document.execCommand = (name) => {
+                        window.taken = [name, document.activeElement.value];
+                        return true;
+                    };
+                }"""
+            )
         head(opened, "M1").click()
-        button = opened.page.get_by_role("button", name="Copy the command trix claims run M1")
-        button.click()
+        opened.page.get_by_role("button", name="Copy the command trix claims run M1").click()
         opened.page.wait_for_function(
             "document.querySelector('.trix-lg-copy').textContent === 'Copied'"
         )
-        assert opened.page.evaluate("navigator.clipboard.readText()") == "trix claims run M1"
+        taken = "['copy', await navigator.clipboard.readText()]" if clipboard else "window.taken"
+        found = opened.page.evaluate(f"async () => {taken}")
+        assert found == ["copy", "trix claims run M1"]
         live = opened.page.locator(".kit-hidden").first.text_content()
         assert live == "Copied: trix claims run M1"
-
-
-def test_without_a_clipboard_it_is_copied_by_hand(chromium, tmp_path):
-    with visit(chromium, tmp_path, made()) as opened:
-        opened.page.evaluate(
-            """() => {
-                Object.defineProperty(navigator, "clipboard", { value: undefined });
-                window.taken = [];
-                document.execCommand = (name) => {
-                    window.taken.push(name, document.activeElement.value);
-                    return true;
-                };
-            }"""
-        )
-        head(opened, "M1").click()
-        opened.page.locator(".trix-lg-copy").click()
-        opened.page.wait_for_function(
-            "document.querySelector('.trix-lg-copy').textContent === 'Copied'"
-        )
-        assert opened.page.evaluate("taken") == ["copy", "trix claims run M1"]
         assert opened.page.locator("textarea").count() == 0
 
 
@@ -244,56 +221,3 @@ def test_a_bar_lies_where_the_interval_lies(chromium, tmp_path):
                 max(zero + unit * high, at("bar") + 0.8), abs=0.01
             )
             assert all(0 <= place <= 100 for place in (zero, line, at("bar"), at("bar", "x2")))
-
-
-# ------------------------------------------------------------------ keys and views
-
-
-def test_the_keyboard_does_everything(chromium, tmp_path):
-    with visit(chromium, tmp_path, made()) as opened:
-        keys = opened.page.keyboard
-        for _ in range(4):
-            keys.press("Tab")
-        keys.press("Space")
-        assert shown(opened) == of(lambda r: r.verdict == "refuted")
-        assert opened.page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
-        keys.press("Space")
-        for _ in range(4):
-            keys.press("Tab")
-        keys.type("statement of m2")
-        assert shown(opened) == ["M2"]
-        keys.press("Tab")  # to what shows all
-        keys.press("Tab")
-        keys.press("Enter")
-        assert opened.page.locator("[data-id=M2] .trix-lg-body").is_visible()
-        keys.press("Tab")
-        assert opened.page.evaluate("document.activeElement.textContent") == "02-first"
-
-
-def test_sorting_leaves_the_focus_where_it_is(chromium, tmp_path):
-    with visit(chromium, tmp_path, made()) as opened:
-        order = opened.page.get_by_label("Sort by")
-        order.focus()
-        order.select_option("size")
-        assert opened.page.evaluate("document.activeElement.tagName") == "SELECT"
-
-
-# ------------------------------------------------------------------ how it looks
-
-
-@pytest.mark.parametrize("width", [320])
-def test_the_books_own_ledger_fits(chromium, tmp_path, width):
-    every = Ledger(settle_all(BOOK), alt="Every claim.")
-    with visit(chromium, tmp_path, every, width=width) as opened:
-        every_head = opened.page.locator(".trix-lg-head")
-        for one in every_head.all():
-            one.click()
-        assert every_head.count() == len(every.rows)
-        assert opened.sideways_scroll() == 0
-        cut = opened.page.locator(".trix-lg :is(dd, dt, button, select, .trix-lg-statement)")
-        wide = cut.evaluate_all(
-            "all => all.filter(one => one.scrollWidth > one.clientWidth + 1)"
-            ".map(one => one.textContent.slice(0, 40))"
-        )
-        assert [text for text in wide if text] == []
-        opened.expect_quiet()

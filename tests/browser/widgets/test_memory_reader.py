@@ -8,7 +8,6 @@ from playwright.sync_api import Locator
 
 from tests.chromium import Visit
 from tests.static_page import visit
-from trix.show.figures.style import contrast
 from trix.show.widgets.memory_reader import MemoryReader
 
 pytestmark = pytest.mark.browser
@@ -40,9 +39,8 @@ def named(character: str) -> str:
     return NAMES.get(character, f"‘{character}’")
 
 
-def words_of(opened: Visit, view: int = 0) -> str:
-    said = opened.page.locator(".trix-mr-words").nth(view).text_content() or ""
-    return said.replace("\xa0", " ")
+def words_of(opened: Visit) -> str:
+    return (opened.page.locator(".trix-mr-words").text_content() or "").replace("\xa0", " ")
 
 
 def choose(opened: Visit, name: str, value: int) -> None:
@@ -84,9 +82,6 @@ def strengths(opened: Visit, selector: str) -> np.ndarray:
     return np.array(found)
 
 
-# ------------------------------------------------------------------ the numbers
-
-
 def test_every_character_is_put_into_words(chromium, tmp_path):
     """What is named, and with which shares, in every layer and head."""
     pattern = re.compile(r"(itself|(?:‘.’|space|line break) \d+ before) \((\d+) %\)")
@@ -124,142 +119,6 @@ def test_every_character_is_put_into_words(chromium, tmp_path):
         opened.expect_quiet()
 
 
-@pytest.mark.parametrize("chosen", [(0, 0, 0), (0, 2, N - 1), (1, 1, 13), (1, 1, 4)])
-def test_tints_are_the_shares(chromium, tmp_path, chosen):
-    layer, head, at = chosen
-    made = reader(at=at)
-    made.layer, made.head = layer, head
-    with visit(chromium, tmp_path, made) as opened:
-        shares = parts(*chosen)
-        expected = np.zeros(N)
-        expected[: at + 1] = shares / (shares.max() or 1)
-        found = strengths(opened, ".passage [data-at]")
-        np.testing.assert_allclose(found, expected, atol=0.5 / 255 + 1e-3)
-        for name, values in (("written", WRITE), ("read", READ)):
-            row = values[chosen]
-            found = strengths(opened, f"[data-name={name}] .trix-mr-cell")
-            assert len(found) == SLOTS
-            np.testing.assert_allclose(found, row / row.max(), atol=1 / 15 + 1e-3)
-            strip = opened.page.locator(f".trix-mr-slots[data-name={name}]")
-            top = strip.locator(".trix-mr-top")
-            assert top.get_attribute("title") == f"slot {row.argmax() + 1}"
-            does, way = {"written": ("Writes", "to"), "read": ("Reads", "from")}[name]
-            told = f"{does} most {way} slot {row.argmax() + 1} ({100 * row.max():.0f}\xa0%)"
-            assert strip.locator(".trix-mr-heading").text_content() == told
-            picture = strip.get_by_role("img")
-            assert picture.get_attribute("aria-label") == f"{SLOTS} slots. {told}"
-        most = opened.page.locator(".trix-mr-most").text_content() or ""
-        assert most.startswith("<" if chosen == (1, 1, 4) else f"{100 * shares.max():.0f}")
-        opened.expect_quiet()
-
-
-def test_a_tint_grows_with_its_share(chromium, tmp_path):
-    """The style sheet makes colours of the shares; they are looked at as they are painted."""
-    with visit(chromium, tmp_path, reader(at=N - 1)) as opened:
-        choose(opened, "Head", 2)
-        for selector in (".passage [data-at]", "[data-name=read] .trix-mr-cell"):
-            painted = opened.page.locator(f".trix-mr {selector}").evaluate_all(
-                "parts => parts.map(part => getComputedStyle(part).backgroundColor)"
-            )
-            alphas = [channels(one)[3] for one in painted]
-            most = {".passage [data-at]": 0.55}.get(selector, 1)
-            np.testing.assert_allclose(alphas, most * strengths(opened, selector), atol=1e-3)
-
-
-def test_the_characters_to_come_are_faint(chromium, tmp_path):
-    with visit(chromium, tmp_path, reader(at=20)) as opened:
-        for kind, expected in (("trix-mr-later", list(range(21, N))), ("next", [20])):
-            found = opened.page.locator(f".{kind}").evaluate_all(
-                "spans => spans.map(span => Number(span.dataset.at))"
-            )
-            assert found == expected
-        spelled = "".join(opened.page.locator(".passage span").all_text_contents())
-        assert spelled == TEXT.replace("\n", "↵")
-
-
-# ------------------------------------------------------------------ what the reader does
-
-
-def test_a_mouse_hovers(chromium, tmp_path):
-    with visit(chromium, tmp_path, reader()) as opened:
-        for at in (3, 40, 17):
-            character(opened, at).hover()
-            assert where(opened) == at
-            assert words_of(opened).startswith(f"At {named(TEXT[at])} head 1 of layer 2 ")
-        opened.page.locator(".trix-mr-words").hover()
-        assert where(opened) == 17
-
-
-def test_a_finger_taps(chromium, tmp_path):
-    with visit(chromium, tmp_path, reader(), width=360, touch=True) as opened:
-        for at in (3, 41):
-            character(opened, at).tap()
-            assert where(opened) == at
-        sizes = opened.page.locator(".trix-mr select").evaluate_all(
-            "parts => parts.map(part => part.getBoundingClientRect())"
-            ".map(({ width, height }) => Math.min(width, height))"
-        )
-        assert len(sizes) == 2
-        assert min(sizes) >= 24
-
-
-def test_a_pressed_pointer_goes_to_the_nearest_character(chromium, tmp_path):
-    with visit(chromium, tmp_path, reader()) as opened:
-        box = character(opened, 5).bounding_box()
-        assert box is not None
-        mouse = opened.page.mouse
-        mouse.move(box["x"] + 2, box["y"] + 2)
-        mouse.down()
-        mouse.move(2, box["y"] + 2)  # left of the line
-        assert where(opened) == 0
-        mouse.up()
-        assert passage_of(opened).evaluate("box => box === document.activeElement")
-
-
-def test_the_keyboard_goes_everywhere(chromium, tmp_path):
-    with visit(chromium, tmp_path, reader(at=5)) as opened:
-        keys = opened.page.keyboard
-        for name in ("Layer", "Head"):
-            keys.press("Tab")
-            label = "document.activeElement.labels[0].textContent"
-            assert opened.page.evaluate(label) == name
-        keys.press("ArrowDown")
-        assert words_of(opened).startswith("At ‘h’ head 2 of layer 2 ")
-        live = opened.page.locator("[aria-live=polite]")
-        assert (live.text_content() or "").replace("\xa0", " ") == words_of(opened)
-        keys.press("Tab")
-        for key, at in (
-            ("ArrowRight", 6),
-            ("ArrowLeft", 5),
-            ("ArrowDown", 20),  # the text's second line begins at 15
-            ("ArrowUp", 5),
-            ("ArrowUp", 5),
-            ("Home", 0),
-            ("ArrowLeft", 0),
-            ("End", N - 1),
-            ("ArrowRight", N - 1),
-        ):
-            keys.press(key)
-            assert where(opened) == at, key
-        said = passage_of(opened).get_attribute("aria-valuetext") or ""
-        assert said.replace("\xa0", " ") == f"{N} of {N}. {words_of(opened)}"
-        ring = passage_of(opened).evaluate("box => getComputedStyle(box).outlineStyle")
-        assert ring == "solid"
-        assert opened.page.get_by_role("group", name="A text in a memory.").count() == 1
-        opened.expect_quiet()
-
-
-@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (1, 3), (2, 1)])
-def test_there_is_a_choice_only_where_there_is_more_than_one(chromium, tmp_path, layers, heads):
-    with visit(chromium, tmp_path, reader(layers, heads)) as opened:
-        assert opened.page.get_by_label("Layer", exact=True).is_visible() == (layers > 1)
-        assert opened.page.get_by_label("Head", exact=True).is_visible() == (heads > 1)
-        assert ("of layer" in words_of(opened)) == (layers > 1)
-
-
-# ------------------------------------------------------------------ how it looks
-
-
 def channels(colour: str) -> list[float]:
     """Red, green, blue from 0 to 1, and alpha, of `rgb(…)` or `color(srgb …)`."""
     found = [float(n) for n in re.findall(r"[\d.]+(?:e-\d+)?", colour.replace("srgb", ""))]
@@ -267,49 +126,92 @@ def channels(colour: str) -> list[float]:
     return [one / scale for one in found[:3]] + (found[3:] or [1.0])
 
 
-def hexadecimal(colour: list[float]) -> str:
-    return "#" + "".join(f"{round(255 * one):02X}" for one in colour[:3])
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_and_marks_stand_out(chromium, tmp_path, theme):
+def test_tints_are_the_shares(chromium, tmp_path):
     with visit(chromium, tmp_path, reader()) as opened:
-        opened.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-        page = {"light": "#FFFFFF", "dark": "#14181E"}[theme]
-
-        def colour(selector: str, what: str) -> list[float]:
-            part = opened.page.locator(f".trix-mr {selector}").first
-            return channels(part.evaluate(f"part => getComputedStyle(part).{what}"))
-
-        for selector in (".trix-mr-words", ".kit-legend", ".trix-mr-note", ".trix-mr-later"):
-            assert contrast(hexadecimal(colour(selector, "color")), page) >= 4.5, selector
-        for name in ("written", "read"):
-            cell = colour(f"[data-name={name}] .trix-mr-top", "backgroundColor")
-            assert contrast(hexadecimal(cell), page) >= 3, name
-        # text on the strongest tint
-        opened.page.evaluate("document.querySelector('.next').style.setProperty('--part', 1)")
-        *tint, alpha = colour(".next", "backgroundColor")
-        assert alpha > 0.5
-        below = [int(page[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        mixed = [alpha * a + (1 - alpha) * b for a, b in zip(tint, below, strict=True)]
-        ink = hexadecimal(colour(".next", "color"))
-        assert contrast(ink, hexadecimal(mixed)) >= 4.5
-
-
-@pytest.mark.parametrize("width", [360, 700])
-def test_nothing_is_wider_than_the_page_and_nothing_jumps(chromium, tmp_path, width):
-    with visit(chromium, tmp_path, reader(), width=width) as opened:
-        tops = set()
-        last = "figure.querySelector('[data-name=read]')"
-        question = f"Math.round({last}.getBoundingClientRect().top)"
-        for layer in range(LAYERS):
+        for chosen in [(0, 0, 0), (0, 2, N - 1), (1, 1, 13), (1, 1, 4), (1, 2, N - 1)]:
+            layer, head, at = chosen
             choose(opened, "Layer", layer)
-            choose(opened, "Head", 2)
-            tops |= set(walk(opened, question))
-        assert len(tops) == 1
-        assert opened.sideways_scroll() == 0
-        lines = opened.page.locator("[data-name=read] .trix-mr-cell").evaluate_all(
-            "cells => new Set(cells.map(cell => cell.getBoundingClientRect().top)).size"
-        )
-        assert lines == (1 if width == 700 else 2)
+            choose(opened, "Head", head)
+            character(opened, at).hover()
+            shares = parts(*chosen)
+            expected = np.zeros(N)
+            expected[: at + 1] = shares / (shares.max() or 1)
+            found = strengths(opened, ".passage [data-at]")
+            np.testing.assert_allclose(found, expected, atol=0.5 / 255 + 1e-3)
+            for kind, places in (("trix-mr-later", list(range(at + 1, N))), ("next", [at])):
+                spans = opened.page.locator(f".{kind}")
+                at_all = "spans => spans.map(span => Number(span.dataset.at))"
+                assert spans.evaluate_all(at_all) == places
+            for name, values in (("written", WRITE), ("read", READ)):
+                row = values[chosen]
+                found = strengths(opened, f"[data-name={name}] .trix-mr-cell")
+                assert len(found) == SLOTS
+                np.testing.assert_allclose(found, row / row.max(), atol=1 / 15 + 1e-3)
+                strip = opened.page.locator(f".trix-mr-slots[data-name={name}]")
+                top = strip.locator(".trix-mr-top")
+                assert top.get_attribute("title") == f"slot {row.argmax() + 1}"
+                does, way = {"written": ("Writes", "to"), "read": ("Reads", "from")}[name]
+                told = f"{does} most {way} slot {row.argmax() + 1} ({100 * row.max():.0f}\xa0%)"
+                assert strip.locator(".trix-mr-heading").text_content() == told
+                picture = strip.get_by_role("img")
+                assert picture.get_attribute("aria-label") == f"{SLOTS} slots. {told}"
+            most = opened.page.locator(".trix-mr-most").text_content() or ""
+            assert most.startswith("<" if chosen == (1, 1, 4) else f"{100 * shares.max():.0f}")
+        # the style sheet makes colours of the shares
+        for selector, most in ((".passage [data-at]", 0.55), ("[data-name=read] .trix-mr-cell", 1)):
+            painted = opened.page.locator(f".trix-mr {selector}").evaluate_all(
+                "parts => parts.map(part => getComputedStyle(part).backgroundColor)"
+            )
+            alphas = [channels(one)[3] for one in painted]
+            np.testing.assert_allclose(alphas, most * strengths(opened, selector), atol=1e-3)
+        spelled = "".join(opened.page.locator(".passage span").all_text_contents())
+        assert spelled == TEXT.replace("\n", "↵")
         opened.expect_quiet()
+
+
+def test_a_mouse_hovers_and_a_press_goes_to_the_nearest_character(chromium, tmp_path):
+    with visit(chromium, tmp_path, reader(), touch=True) as opened:
+        for at in (3, 40, 17):
+            character(opened, at).hover()
+            assert where(opened) == at
+            assert words_of(opened).startswith(f"At {named(TEXT[at])} head 1 of layer 2 ")
+        opened.page.locator(".trix-mr-words").hover()
+        assert where(opened) == 17
+        box = character(opened, 5).bounding_box()
+        assert box
+        mouse = opened.page.mouse
+        mouse.move(box["x"] + 2, box["y"] + 2)
+        mouse.down()
+        mouse.move(2, box["y"] + 2)  # left of the line
+        assert where(opened) == 0
+        mouse.up()
+        assert passage_of(opened).evaluate("box => box === document.activeElement")
+        character(opened, 41).tap()
+        assert where(opened) == 41
+
+
+def test_the_keyboard_goes_everywhere(chromium, tmp_path):
+    with visit(chromium, tmp_path, reader(at=5)) as opened:
+        choose(opened, "Head", 1)
+        assert words_of(opened).startswith("At ‘h’ head 2 of layer 2 ")
+        live = opened.page.locator("[aria-live=polite]").text_content() or ""
+        assert live.replace("\xa0", " ") == words_of(opened)
+        for key, at in (
+            ("ArrowRight", 6), ("ArrowLeft", 5),
+            ("ArrowDown", 20),  # the text's second line begins at 15
+            ("ArrowUp", 5), ("ArrowUp", 5), ("Home", 0), ("ArrowLeft", 0), ("End", N - 1),
+            ("ArrowRight", N - 1),
+        ):  # fmt: skip
+            passage_of(opened).press(key)
+            assert where(opened) == at, key
+        said = passage_of(opened).get_attribute("aria-valuetext") or ""
+        assert said.replace("\xa0", " ") == f"{N} of {N}. {words_of(opened)}"
+        opened.expect_quiet()
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(1, 3), (2, 1)])
+def test_there_is_a_choice_only_where_there_is_more_than_one(chromium, tmp_path, layers, heads):
+    with visit(chromium, tmp_path, reader(layers, heads)) as opened:
+        assert opened.page.get_by_label("Layer", exact=True).is_visible() == (layers > 1)
+        assert opened.page.get_by_label("Head", exact=True).is_visible() == (heads > 1)
+        assert ("of layer" in words_of(opened)) == (layers > 1)

@@ -115,13 +115,13 @@ def number(score: float) -> str:
     return f"{score:.1f}".replace("-", "−")
 
 
-def text_of(opened: Visit, selector: str, view: int = 0) -> str:
-    figure = opened.page.locator(".trix-route-tree").nth(view)
-    return (figure.locator(selector).first.text_content() or "").replace("\u00a0", " ")
+def text_of(opened: Visit, selector: str) -> str:
+    text = opened.page.locator(f".trix-route-tree {selector}").first.text_content() or ""
+    return text.replace("\u00a0", " ")
 
 
-def verdict_of(opened: Visit, view: int = 0) -> str:
-    return text_of(opened, ".rt-verdict", view)
+def verdict_of(opened: Visit) -> str:
+    return text_of(opened, ".rt-verdict")
 
 
 def set_beam(opened: Visit, beam: int) -> None:
@@ -145,9 +145,6 @@ def trail_of(opened: Visit) -> list[str]:
 
 def still(opened: Visit) -> None:
     opened.page.emulate_media(reduced_motion="reduce")
-
-
-# ------------------------------------------------------------------ the same search
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

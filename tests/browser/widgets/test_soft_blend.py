@@ -21,7 +21,7 @@ SIGNATURES = [[-4.5, -2.45], [-1.5, 3.64], [1.5, 2.08], [4.5, -3.25]]
 ANSWERS = [[-1.27, -2.68], [0.56, -0.29], [0.57, 0.3], [-1.27, 2.68]]
 TILES = len(SIGNATURES)
 GRID = torch.linspace(LOW, HIGH, INPUTS, dtype=torch.float64)
-CASES = [(0.02, 4), (0.3, 4), (1.0, 4), (20.0, 4), (0.3, 3), (2.0, 3), (0.1, 2), (5.0, 2), (1.0, 1)]
+CASES = [(0.02, 4), (0.3, 4), (20.0, 4), (2.0, 3), (0.1, 2), (5.0, 2), (1.0, 1)]
 
 
 def wave(x: float) -> float:
@@ -71,16 +71,16 @@ def measure(temperature: float, top_k: int, signatures=SIGNATURES, answers=ANSWE
     )
 
 
-def figure(opened: Visit, view: int = 0):
-    return opened.page.locator(".trix-sb").nth(view)
+def figure(opened: Visit):
+    return opened.page.locator(".trix-sb")
 
 
-def numbers_of(opened: Visit, view: int = 0) -> dict:
-    return json.loads(figure(opened, view).get_attribute("data-numbers") or "")
+def numbers_of(opened: Visit) -> dict:
+    return json.loads(figure(opened).get_attribute("data-numbers") or "")
 
 
-def verdict_of(opened: Visit, view: int = 0) -> str:
-    return figure(opened, view).locator(".trix-sb-verdict").text_content() or ""
+def verdict_of(opened: Visit) -> str:
+    return figure(opened).locator(".trix-sb-verdict").text_content() or ""
 
 
 def choose(opened: Visit, temperature: float, top_k: int) -> float:
@@ -99,9 +99,6 @@ def points_of(path: str) -> list[list[list[float]]]:
     """The points of each stretch of a path."""
     stretches = [re.findall(r"(-?[\d.]+) (-?[\d.]+)", part) for part in path.split("M")[1:]]
     return [[[float(x), float(y)] for x, y in stretch] for stretch in stretches]
-
-
-# ------------------------------------------------------------------ the same numbers
 
 
 def test_loss_gradients_and_usage_are_those_of_autograd(chromium, tmp_path):
@@ -134,14 +131,14 @@ def test_of_equal_scores_the_lower_tile_is_read(chromium, tmp_path):
     with visit(chromium, tmp_path, soft_blend(signatures, answers)) as opened:
         for k, usage in ((1, [0, 1, 0, 0]), (2, [0, 0.5, 0.5, 0])):
             choose(opened, 1, k)
-            expected = measure(1.0, k, signatures, answers)
             assert numbers_of(opened)["usage"] == pytest.approx(usage)
-            assert numbers_of(opened)["usage"] == pytest.approx(expected.usage)
-            assert numbers_of(opened)["loss"] == pytest.approx(expected.loss)
+            expected = measure(1.0, k, signatures, answers).loss
+            assert numbers_of(opened)["loss"] == pytest.approx(expected)
 
 
-def test_one_tile_leaves_no_gradient(chromium, tmp_path):
+def test_what_is_said_and_labelled(chromium, tmp_path):
     with visit(chromium, tmp_path, soft_blend(top_k=1)) as opened:
+        # one tile leaves no gradient
         assert values_of(opened) == ["0"] * (TILES + 1)
         assert "Gradient reaches 0 of 4 tiles: a single tile has the weight 1" in verdict_of(opened)
         losses = {numbers_of(opened)["loss"]}
@@ -152,6 +149,29 @@ def test_one_tile_leaves_no_gradient(chromium, tmp_path):
         choose(opened, 1, 2)
         assert "0" not in values_of(opened)
         assert "Gradient reaches 4 of 4 tiles." in verdict_of(opened)
+        slider = opened.page.get_by_role("slider", name="Temperature")
+        for key, text in (("ArrowRight", "1.03"), ("Home", "0.02"), ("End", "20")):
+            slider.press(key)
+            assert slider.get_attribute("aria-valuetext") == text
+            assert f"Temperature {text}:" in verdict_of(opened)
+        # every line and area carries its number, a number in an area stands on that area
+        for temperature, top_k in ((1, 4), (20, 4), (0.1, 4), (2, 2), (1, 1)):
+            choose(opened, temperature, top_k)
+            lines = opened.page.locator(".trix-sb-curves .trix-sb-number").all_text_contents()
+            assert lines == ["0", "1", "2", "3"]
+            areas = opened.page.locator(".trix-sb-bands .trix-sb-number").all_text_contents()
+            assert areas == (["0", "1", "1", "2", "2", "3"] if top_k == 2 else lines)
+            assert opened.page.locator(".trix-sb-bands .trix-sb-number").evaluate_all(
+                """numbers => numbers.every(number => {
+                    const { x, y, width, height } = number.getBoundingClientRect();
+                    const at = document.elementsFromPoint(x + width / 2, y + height / 2);
+                    const area = at.find(part => part.matches(".trix-sb-area"));
+                    return area?.dataset.tile === number.textContent;
+                })"""
+            )
+        opened.page.wait_for_function("document.querySelector('[aria-live]').textContent !== ''")
+        assert opened.page.locator("[aria-live]").text_content() == verdict_of(opened)
+        opened.expect_quiet()
 
 
 @pytest.mark.parametrize(("temperature", "top_k"), [(1.0, 4), (2.0, 2), (1.0, 1)])
@@ -199,82 +219,3 @@ def test_curve_and_areas_are_drawn_where_they_belong(chromium, tmp_path, tempera
             heights[tile, here] = band[here] / 116
     _, weights = expected_at(middles)
     np.testing.assert_allclose(heights.T, weights.numpy(), atol=3e-3)
-
-
-# ------------------------------------------------------------------ what the reader does
-
-
-def test_the_keyboard_turns_the_temperature_and_chooses_k(chromium, tmp_path):
-    with visit(chromium, tmp_path, soft_blend()) as opened:
-        keys = opened.page.keyboard
-        slider = opened.page.get_by_role("slider", name="Temperature")
-        assert slider.get_attribute("aria-valuetext") == "1"
-        keys.press("Tab")
-        assert slider.evaluate("slider => slider === document.activeElement")
-        keys.press("ArrowRight")
-        assert slider.get_attribute("aria-valuetext") == "1.03"
-        for key, text in (("Home", "0.02"), ("End", "20")):
-            keys.press(key)
-            assert slider.get_attribute("aria-valuetext") == text
-            assert f"Temperature {text}:" in verdict_of(opened)
-        assert numbers_of(opened)["loss"] == pytest.approx(measure(20, 4).loss)
-
-        keys.press("Tab")
-        group = opened.page.get_by_role("radiogroup", name="Tiles an input reads")
-        assert group.get_by_role("radio", name="4").is_checked()
-        for k in (3, 2, 1):
-            keys.press("ArrowLeft")
-            assert group.get_by_role("radio", name=str(k)).is_checked()
-            assert numbers_of(opened)["loss"] == pytest.approx(measure(20, k).loss)
-        keys.press("Tab")
-        assert opened.page.evaluate("document.activeElement.textContent") == "Reset"
-        opened.expect_quiet()
-
-
-def test_what_the_reader_comes_to_rest_at_is_said(chromium, tmp_path):
-    with visit(chromium, tmp_path, soft_blend()) as opened:
-        choose(opened, 0.1, 2)
-        opened.page.wait_for_function(
-            "document.querySelector('[aria-live=polite]').textContent !== ''"
-        )
-        said = opened.page.locator("[aria-live]").text_content()
-        assert said == verdict_of(opened)
-        assert opened.page.get_by_role("group", name="Four lines blended into a wave.").count() == 1
-
-
-# ------------------------------------------------------------------ how it looks
-
-
-def test_every_line_and_area_carries_its_number(chromium, tmp_path):
-    with visit(chromium, tmp_path, soft_blend()) as opened:
-        for temperature, top_k in ((1, 4), (20, 4), (0.1, 4), (2, 2), (1, 1)):
-            choose(opened, temperature, top_k)
-            lines = opened.page.locator(".trix-sb-curves .trix-sb-number").all_text_contents()
-            assert lines == ["0", "1", "2", "3"]
-            areas = opened.page.locator(".trix-sb-bands .trix-sb-number").all_text_contents()
-            assert areas == (["0", "1", "1", "2", "2", "3"] if top_k == 2 else lines)
-            # a number in an area stands on that area
-            assert opened.page.locator(".trix-sb-bands .trix-sb-number").evaluate_all(
-                """numbers => numbers.every(number => {
-                    const { x, y, width, height } = number.getBoundingClientRect();
-                    const at = document.elementsFromPoint(x + width / 2, y + height / 2);
-                    const area = at.find(part => part.matches(".trix-sb-area"));
-                    return area?.dataset.tile === number.textContent;
-                })"""
-            )
-
-
-def test_nothing_jumps_whatever_is_said(chromium, tmp_path):
-    signatures = [[i - 2.5, 0.4 * i * (5 - i)] for i in range(6)]
-    answers = [[0.3 * i - 0.7, i - 2] for i in range(6)]
-    with visit(chromium, tmp_path, soft_blend(signatures, answers), width=375) as opened:
-        tops = set()
-        for temperature, top_k in ((0.02, 6), (1.03, 6), (20, 6), (0.3, 3), (0.0333, 1)):
-            choose(opened, temperature, top_k)
-            assert opened.sideways_scroll() == 0
-            for picture in ("curves", "bands"):
-                box = opened.page.locator(f".trix-sb-{picture}").bounding_box()
-                assert box is not None
-                tops.add((picture, round(box["y"])))
-        assert len(tops) == 2
-        opened.expect_quiet()

@@ -43,15 +43,13 @@ def claims(signatures, tokens: Numbers = TOKENS) -> list[int]:
     return flat_route(x, torch.tensor(np.asarray(signatures))).index[:, 0].tolist()
 
 
-def shown(opened: Visit, view: int = 0) -> list[int]:
+def shown(opened: Visit) -> list[int]:
     """The tile of each character, as its number says."""
-    numbers = opened.page.locator(".trix-st-passage").nth(view).locator(".trix-st-by")
-    return [int(number) for number in numbers.all_text_contents()]
+    return [int(n) for n in opened.page.locator(".trix-st-passage .trix-st-by").all_text_contents()]
 
 
-def signs(opened: Visit, view: int = 0) -> np.ndarray:
-    cells = opened.page.locator(".trix-st-grid").nth(view).locator(".trix-st-cell")
-    texts = cells.all_text_contents()
+def signs(opened: Visit) -> np.ndarray:
+    texts = opened.page.locator(".trix-st-grid .trix-st-cell").all_text_contents()
     return np.array([{"+": 1, "0": 0, "−": -1}[text] for text in texts]).reshape(-1, DIM)
 
 
@@ -95,10 +93,17 @@ def test_claims_are_those_of_flat_route(chromium, tmp_path):
     random = np.random.default_rng(1)
     tokens = random.normal(size=(N, DIM)).astype("f4")
     signatures = random.integers(-1, 2, size=(8, DIM))
-    with visit(chromium, tmp_path, table(tokens, signatures)) as opened:
+    made = table(tokens, signatures)
+    with visit(chromium, tmp_path, made) as opened:
         expected = flat_route(torch.tensor(tokens), torch.tensor(signatures)).index[:, 0]
         assert shown(opened) == expected.tolist() == claims(signatures, tokens)
         assert len(set(shown(opened))) > 4
+        letters = opened.page.locator(".trix-st-char > :first-child").all_text_contents()
+        assert "".join(letters) == TEXT.translate(str.maketrans({" ": "␣", "\n": "↵"}))
+        grounds = opened.page.locator(".trix-st-by").evaluate_all(
+            "parts => parts.map(part => getComputedStyle(part).backgroundColor)"
+        )
+        assert [hexadecimal(one) for one in grounds] == [made.palette[tile] for tile in expected]
         opened.expect_quiet()
 
 
@@ -116,19 +121,6 @@ def test_of_equal_scores_the_lower_tile_wins(chromium, tmp_path):
         assert outcome(opened).endswith(level)
 
 
-def test_the_text_is_spelled_out_and_coloured(chromium, tmp_path):
-    made = table()
-    with visit(chromium, tmp_path, made) as opened:
-        letters = opened.page.locator(".trix-st-char > :first-child").all_text_contents()
-        assert "".join(letters) == TEXT.translate(str.maketrans({" ": "␣", "\n": "↵"}))
-        grounds = opened.page.locator(".trix-st-by").evaluate_all(
-            "parts => parts.map(part => getComputedStyle(part).backgroundColor)"
-        )
-        assert [hexadecimal(one) for one in grounds] == [
-            made.palette[tile] for tile in claims(SIGNATURES)
-        ]
-
-
 def test_a_click_turns_a_cell_and_the_text_follows(chromium, tmp_path):
     with visit(chromium, tmp_path, table()) as opened:
         signatures, kinds = SIGNATURES, set()
@@ -139,8 +131,7 @@ def test_a_click_turns_a_cell_and_the_text_follows(chromium, tmp_path):
             assert np.array_equal(signs(opened), changed)
             assert shown(opened) == claims(changed)
             what = told(claims(signatures), claims(changed))
-            glyphs = "0+−"
-            old, new = glyphs[signatures[tile, column]], glyphs[sign]
+            old, new = "0+−"[signatures[tile, column]], "0+−"[sign]
             assert live(opened) == f"Tile {tile}, cell {column}: {old} → {new}. {what}"
             moved = opened.page.locator(".trix-st-moved").evaluate_all(
                 "parts => parts.map(part => Number(part.dataset.at))"
@@ -152,20 +143,18 @@ def test_a_click_turns_a_cell_and_the_text_follows(chromium, tmp_path):
             kinds.add(what[:2])
             signatures = changed
         assert len(kinds) > 2
-        opened.expect_quiet()
-
-
-def test_rows_say_what_they_claim_and_what_they_hold(chromium, tmp_path):
-    with visit(chromium, tmp_path, table()) as opened:
-        spot(opened, 3, 4).click()
-        signatures, now = signs(opened), shown(opened)
+        now = shown(opened)
         for tile in range(TILES):
-            head = spot(opened, tile, -1)
-            assert head.locator(".trix-st-swatch").text_content() == str(tile)
-            assert head.locator(".trix-st-count").text_content() == str(now.count(tile))
             plus, minus, zero = ((signatures[tile] == sign).sum() for sign in (1, -1, 0))
-            held = f"+:{plus} −:{minus} 0:{zero}"
-            assert head.locator(".trix-st-signs").text_content() == held
+            held = {
+                "swatch": tile,
+                "count": now.count(tile),
+                "signs": f"+:{plus} −:{minus} 0:{zero}",
+            }
+            for name, value in held.items():
+                part = spot(opened, tile, -1).locator(f".trix-st-{name}")
+                assert part.text_content() == str(value)
+        opened.expect_quiet()
 
 
 def test_the_keyboard_moves_and_writes(chromium, tmp_path):
@@ -201,10 +190,14 @@ def test_the_keyboard_moves_and_writes(chromium, tmp_path):
 
 def test_a_locked_row_is_left_alone_until_it_is_unlocked(chromium, tmp_path):
     with visit(chromium, tmp_path, table()) as opened:
+
+        def locks() -> list[int]:
+            rows = [spot(opened, tile, -1).locator("svg") for tile in range(TILES)]
+            return [tile for tile, lock in enumerate(rows) if lock.is_visible()]
+
         assert spot(opened, LOCKED, -1).get_by_role("img", name="locked").is_visible()
         spot(opened, LOCKED, 3).click()
         press(opened, "Insert")
-        opened.page.keyboard.press("Tab")
         assert np.array_equal(signs(opened), SIGNATURES)
         assert live(opened) == f"Tile {LOCKED} is locked: unlock it to change it."
         assert spot(opened, LOCKED, 3).get_attribute("aria-readonly") == "true"
@@ -216,8 +209,13 @@ def test_a_locked_row_is_left_alone_until_it_is_unlocked(chromium, tmp_path):
         press(opened, "Lock")
         spot(opened, 0, 3).click()
         assert (signs(opened) != SIGNATURES).sum() == 1
-        locks = [spot(opened, tile, -1).locator("svg").is_visible() for tile in range(TILES)]
-        assert locks == [True] + [False] * (TILES - 1)
+        assert locks() == [0]
+        for remaining in ([], [], [LOCKED]):  # the lock, the cell, the other lock
+            press(opened, "Undo")
+            assert locks() == remaining
+        assert np.array_equal(signs(opened), SIGNATURES)
+        undo = opened.page.get_by_role("button", name="Undo")
+        assert undo.get_attribute("aria-disabled") == "true"
 
 
 def test_designs_undo_and_reset(chromium, tmp_path):
@@ -248,20 +246,6 @@ def test_designs_undo_and_reset(chromium, tmp_path):
         press(opened, "Undo")
         assert live(opened) == "There is nothing to undo."
         opened.expect_quiet()
-
-
-def test_undo_brings_locks_back(chromium, tmp_path):
-    with visit(chromium, tmp_path, table()) as opened:
-        spot(opened, LOCKED, -1).click()
-        press(opened, "Unlock")
-        spot(opened, LOCKED, 0).click()
-        press(opened, "Undo")
-        assert not spot(opened, LOCKED, -1).locator("svg").is_visible()
-        press(opened, "Undo")
-        assert spot(opened, LOCKED, -1).locator("svg").is_visible()
-        assert np.array_equal(signs(opened), SIGNATURES)
-        undo = opened.page.get_by_role("button", name="Undo")
-        assert undo.get_attribute("aria-disabled") == "true"
 
 
 def percent(part: int, whole: int) -> str:
@@ -356,37 +340,24 @@ def test_one_tile_and_nothing_else(chromium, tmp_path):
 
 
 def test_the_table_scrolls_and_the_page_does_not(chromium, tmp_path):
-    width = 320
-    dim = 48
-    made = SurgeryTable(
-        TEXT * 9,
-        RANDOM.normal(size=(9 * N, dim)),
-        RANDOM.integers(-1, 2, size=(8, dim)),
-        alt="Wide.",
-        classes={"a long name of a class": np.ones(9 * N, bool)},
-        designs={"designed for all of the vowels there are": np.ones(dim, int)},
-    )
-    with visit(chromium, tmp_path, made, width=width) as opened:
-        tops = set()
-        for tile, column in ((0, 0), (7, dim - 1), (3, 20)):
-            spot(opened, tile, column).click()
-            press(opened, "Insert")
-            assert opened.sideways_scroll() == 0
-            box = opened.page.locator(".trix-st-controls").bounding_box()
-            head = spot(opened, tile, -1).bounding_box()
-            cell = spot(opened, tile, column).bounding_box()
-            assert box
+    width, dim = 320, 48
+    wide = RANDOM.normal(size=(9 * N, dim)), RANDOM.integers(-1, 2, size=(8, dim))
+    with visit(
+        chromium, tmp_path, SurgeryTable(TEXT * 9, *wide, alt="Wide."), width=width
+    ) as opened:
+
+        def check(tile: int, column: int) -> None:
+            head, cell = (spot(opened, tile, one).bounding_box() for one in (-1, column))
             assert head
             assert cell
-            tops.add(round(box["y"] + opened.page.evaluate("scrollY")))
-            assert head["x"] >= 0
-            assert cell["x"] >= head["x"] + head["width"]
+            assert 0 <= head["x"] < head["x"] + head["width"] <= cell["x"]  # not behind it
             assert cell["x"] + cell["width"] <= width
-        assert len(tops) == 1  # what is pressed stays where it is
+            assert opened.sideways_scroll() == 0
+
+        for tile, column in ((0, 0), (7, dim - 1), (3, 20)):
+            spot(opened, tile, column).click()
+            check(tile, column)
         spot(opened, 3, dim - 1).focus()
         for column in range(dim - 2, -1, -1):
             opened.page.keyboard.press("ArrowLeft")
-            head, cell = (spot(opened, 3, one).bounding_box() for one in (-1, column))
-            assert head is not None
-            assert cell is not None
-            assert cell["x"] >= head["x"] + head["width"]  # not behind it
+            check(3, column)

@@ -25,82 +25,60 @@ def _close():
 
 
 def test_every_character_stands_in_a_cell_of_its_leaders_colour(found):
-    (ax,) = explained(found).axes
+    figure = explained(found)
+    (ax,), (legend,) = figure.axes, figure.legends
     written = [(text.get_text(), text.get_position()) for text in ax.texts]
     cells = [p for p in ax.patches if isinstance(p, Rectangle) and p.get_gid() is None]
+    letters = [text for text in ax.texts if text.get_fontsize() == 10]
     assert len(cells) == len(TEXT)
-    for cell, row in zip(cells, found.rows, strict=True):
-        assert to_hex(cell.get_facecolor()).upper() == tint(found, row.leader).upper()
+    for cell, row, letter in zip(cells, found.rows, letters, strict=True):
+        ground = to_hex(cell.get_facecolor())
+        assert ground.upper() == tint(found, row.leader).upper()
+        assert contrast(to_hex(letter.get_color()), ground) > 4.5
         inside = [
             text
             for text, (x, y) in written
             if cell.get_x() < x < cell.get_x() + 0.94 and cell.get_y() < y < cell.get_y() + 0.94
         ]
         character = {" ": "␣", "\n": "↵"}.get(row.character, row.character)
-        marks = [] if row.leader is None else [found.mark(row.leader)]
-        assert inside == [character, *marks]
-
-
-def test_the_line_is_as_long_as_the_probability(found):
-    (ax,) = explained(found).axes
+        assert inside == [character, *([] if row.leader is None else [found.mark(row.leader)])]
     widths = [
-        p.get_width()
-        for p in ax.patches
+        p.get_width() for p in ax.patches
         if isinstance(p, Rectangle) and p.get_gid() == "probability"
-    ]
+    ]  # fmt: skip
     assert widths == pytest.approx([0.8 * (row.probability or 0) for row in found.rows[1:]])
 
-
-def test_lines_end_where_the_text_ends_them_and_at_the_width(found):
-    places = [(line, column) for line, column, _ in laid_out(found, 5)]
-    assert places == [
-        *[(0, i) for i in range(5)],
-        *[(1, i) for i in range(3)],  # up to the end of the line, which is shown
-        *[(2, i) for i in range(5)],
-        *[(3, i) for i in range(5)],
-        *[(4, i) for i in range(5)],
-    ]
-    assert len(TEXT) == len(places)
-    exactly = explain(stored(), TEXT[:8])
-    assert [line for line, _, _ in laid_out(exactly, 8)] == [0] * 8
-    assert COLUMNS > 40
-
-
-def test_ink_is_read_on_every_tint_and_tints_differ(found):
     tints = [tint(found, place) for place in (None, *range(len(found.places)))]
     words = tints[1 + ORDER : -1]
     assert len(set(words)) == (1 if "word" in found.places else 0)
     assert len(set(tints)) == len(tints) - max(0, len(words) - 1)
     for ground in tints:
         assert max(contrast(ink, ground) for ink in ("#000000", "#FFFFFF")) > 4.5
-    (ax,) = explained(found).axes
-    cells = [p for p in ax.patches if p.get_gid() is None]
-    letters = [text for text in ax.texts if text.get_fontsize() == 10]
-    for cell, letter in zip(cells, letters, strict=True):
-        assert contrast(to_hex(letter.get_color()), to_hex(cell.get_facecolor())) > 4.5
 
-
-def test_the_legend_and_the_sentence_count_who_led(found):
-    figure = explained(found)
-    (legend,) = figure.legends
-    names = [text.get_text() for text in legend.get_texts()]
     led = found.led()
-    assert names == [
+    assert [text.get_text() for text in legend.get_texts()] == [
         f"{found.mark(found.places.index(name))}  {name} ({n})" for name, n in led.items()
     ]
     assert ("word" if "word" in found.places else "network") in led
-    for name, n in led.items():
-        assert f"{name}: {n}" in alt(found)
-    assert f"{len(TEXT)} characters" in alt(found)
+    for said in (f"{len(TEXT)} characters", *(f"{name}: {n}" for name, n in led.items())):
+        assert said in alt(found)
+
+
+def test_lines_end_where_the_text_ends_them_and_at_the_width():
+    found = explain(stored(), TEXT)
+    lengths = [5, 3, 5, 5, 5]  # the second one ends where the text says so
+    assert [(line, column) for line, column, _ in laid_out(found, 5)] == [
+        (line, column) for line, length in enumerate(lengths) for column in range(length)
+    ]
+    assert [line for line, _, _ in laid_out(explain(stored(), TEXT[:8]), 8)] == [0] * 8
+    assert COLUMNS > 40
 
 
 @pytest.mark.parametrize("text", ["t", TEXT * 3])
 def test_cells_keep_their_size_whatever_the_legend_needs(text, monkeypatch):
-    """With 25 places too, of which all have led."""
-    found = explain(stored(), TEXT)
+    found = explain(stored(), TEXT)  # with 25 places, of which all have led
     places = [*found.places, *(f"another place {i}" for i in range(25 - len(found.places)))]
-    led = dict.fromkeys(places, 1)
-    monkeypatch.setattr(type(found), "led", lambda self: led)
+    monkeypatch.setattr(type(found), "led", lambda self: dict.fromkeys(places, 1))
     found = found._replace(places=places, rows=(found.rows * 9)[: len(text)])
     for constrained in (False, True):
         with plt.rc_context({"figure.constrained_layout.use": constrained}):
@@ -113,8 +91,7 @@ def test_cells_keep_their_size_whatever_the_legend_needs(text, monkeypatch):
                 box = cell.get_window_extent()
                 assert min(box.width, box.height) / figure.dpi > 0.15
         whole, text_box, key = figure.bbox, ax.get_window_extent(), legend.get_window_extent()
-        assert key.x0 >= 0
-        assert key.x1 <= whole.x1
+        assert 0 <= key.x0 < key.x1 <= whole.x1
         assert 0 <= key.y0 < key.y1 <= text_box.y0 < text_box.y1 <= whole.y1
 
 

@@ -1,9 +1,7 @@
 """What was built, what it costs, and what nothing else beats."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -14,17 +12,9 @@ from trix.show.figures.pareto import FAMILIES, TELLS, Built, everything_built, f
 BOOK = Path(__file__).parents[3] / "book" / "claims" / "records"
 
 
-def record(
-    arm,
-    losses,
-    config,
-    *,
-    experiment="trial",
-    parameters=100,
-    metrics: Mapping[str, float] = MappingProxyType({}),
-) -> list[Record]:
+def record(arm, losses, config, *, experiment="trial", parameters=100, **metrics) -> list[Record]:
     """One run for each loss; with a single one, a run without a seed."""
-    seeds = [None] if len(losses) == 1 else list(range(len(losses)))
+    seeds = [None] if len(losses) == 1 else range(len(losses))
     return [
         Record(
             experiment, arm, seed, config, {}, {}, "", 1, 0.0, parameters,
@@ -57,41 +47,30 @@ def only(records) -> Built:
     return found
 
 
-# What something weighs
-
-
-def test_a_plain_model_weighs_four_bytes_a_number():
+def test_a_model_weighs_four_bytes_a_parameter_or_what_it_says():
     found = only(record("new", [2.0, 2.5], config(), parameters=13))
     assert (found.name, found.size, found.nats, found.form) == ("trial/new", 52.0, 2.25, "")
     assert math.isnan(found.microseconds)
     assert found.protocol == "nano"
 
-
-def test_ternary_numbers_weigh_two_bits_and_the_rest_what_it_weighs_elsewhere():
     parts = {"ternary": 40.0, "scales": 6.0, "bfloat16": 50.0, "other": 3.0, "file": 120.0}
     sizes = {f"bytes_{name}": value for name, value in parts.items()} | {"val_nats_packed": 2.3}
-    runs = record(
-        "new", [2.0, 2.2], config(ffn="hierarchical-trix"), metrics=sizes,
-    )  # fmt: skip
-    plain, packed = everything_built([*runs, timed(config(ffn="hierarchical-trix"), 9.0)])
+    tree = config(ffn="hierarchical-trix")
+    runs = [*record("new", [2.0, 2.2], tree, **sizes), timed(tree, 9.0)]
+    plain, packed = everything_built(runs)
     assert (plain.size, plain.nats, plain.microseconds) == (40 + 2 * (6 + 50) + 3, 2.1, 9.0)
     assert (packed.form, packed.size, packed.nats) == ("packed", 120.0, 2.3)
     assert math.isnan(packed.microseconds)
     assert packed.label == "new, packed"
 
-
-def test_tables_and_whatever_says_so_weigh_what_they_say():
     counts = {"order": 3, "smoothing": "witten-bell"}
     runs = record("witten-bell-3", [2.1], counts, experiment="counts")
     assert math.isnan(only(runs).size)
     found = only([*runs, timed(counts, 5.0, bytes=888.0)])
     assert (found.size, found.microseconds, found.family) == (888.0, 5.0, "counted")
     assert found.label == "order 3"
-    found = only(
-        record(
-            "router", [1.5, 1.7], {"orders": 7}, metrics={"bytes": 64.0, "us_per_character": 3.0}
-        )
-    )
+    runs = record("router", [1.5, 1.7], {"orders": 7}, bytes=64.0, us_per_character=3.0)
+    found = only(runs)
     assert (found.size, found.microseconds, found.family) == (64.0, 3.0, "counted")
 
 
@@ -116,9 +95,6 @@ def test_speeds_are_those_of_the_same_model_done_the_same_way():
     }
 
 
-# What takes part
-
-
 def test_what_cannot_be_compared_is_left_out_and_what_is_one_training_comes_once():
     records = [
         *record("new", [2.0, 2.1], config()),
@@ -129,7 +105,7 @@ def test_what_cannot_be_compared_is_left_out_and_what_is_one_training_comes_once
         *record("add-one-3", [2.7], {"order": 3, "smoothing": "add-one"}),
         *record("grid", [2.8], {"arms": {}}),
         *record("lost", [3.0, 9.0], config()),
-        *record("without-2", [1.5], {"without": "order 2"}, metrics={"bytes": 6.0}),
+        *record("without-2", [1.5], {"without": "order 2"}, bytes=6.0),
     ]
     assert [one.name for one in everything_built(records)] == ["trial/new"]
 
@@ -157,39 +133,21 @@ def test_families_go_by_how_something_finds_what_it_reads(made, family):
     assert family in FAMILIES
 
 
-# The front
-
-
 def test_the_front_is_what_nothing_beats_in_both():
     generator = np.random.default_rng(0)
     points = [
-        Built(
-            f"trial/{i}",
-            FAMILIES[0],
-            "nano",
-            float(40 - cost + worse),
-            float(cost),
-            float(cost + late),
-        )
+        Built(f"trial/{i}", FAMILIES[0], "nano", float(40 - cost + worse), float(cost), cost + late)
         for i, (cost, worse, late) in enumerate(generator.integers(1, 30, size=(60, 3)))
     ]
     for cost in ("size", "microseconds"):
-        slow = [
-            p
-            for p in points
-            if not any(
-                (getattr(q, cost), q.nats) != (getattr(p, cost), p.nats)
-                and getattr(q, cost) <= getattr(p, cost)
-                and q.nats <= p.nats
-                for q in points
-            )
+        pairs = {(float(getattr(p, cost)), p.nats) for p in points}
+        best = [
+            (c, n)
+            for c, n in pairs
+            if not any(p != (c, n) and p[0] <= c and p[1] <= n for p in pairs)
         ]
-        found = front(points, cost)
-        assert {(getattr(p, cost), p.nats) for p in found} == {
-            (getattr(p, cost), p.nats) for p in slow
-        }
-        costs = [getattr(p, cost) for p in found]
-        assert costs == sorted(set(costs))
+        found = [(getattr(p, cost), p.nats) for p in front(points, cost)]
+        assert found == sorted(best)
         assert 2 < len(found) < 20
 
 
@@ -207,9 +165,6 @@ def test_what_costs_more_must_tell_and_packed_or_unknown_take_no_part():
     assert [p.size for p in front(points, "size")] == [10.0, 30.0]
     assert [p.form for p in front(points, "microseconds")] == ["compiled"]
     assert front(points[:3], "microseconds") == []
-
-
-# The book's own records
 
 
 def test_the_books_records_have_things_of_every_family():

@@ -41,13 +41,30 @@ def parse(html: str) -> ET.Element:
     return svg
 
 
-def test_ink_is_the_pages_and_series_keep_their_colour():
-    html = figure_html(draw(), alt="Loss falls.")
+def test_a_figure_is_an_image_in_the_pages_ink_and_typeface():
+    html = figure_html(draw(), alt='Loss "falls"\n  <fast> & far.')
     svg = parse(html)
+    assert svg.get("role") == "img"
+    assert svg.get("aria-label") == 'Loss "falls" <fast> & far.'
     assert svg.get("fill") == "currentColor"
     assert "stroke: currentColor" in html
     assert not re.search(r"#0{3,6}\b|#fff(fff)?\b|black|white", html)
     assert style.PALETTE[0].lower() in html
+    texts = list(svg.iter(f"{SVG}text"))
+    assert {"loss & <cost>", "nats", "bigram"} <= {"".join(text.itertext()) for text in texts}
+    styles = [text.get("style", "") for text in texts]
+    assert all("DejaVu" not in one and "font-size" in one for one in styles)
+    # nothing in it styles the rest of the page
+    assert not [*svg.iter(f"{SVG}style"), *svg.iter(f"{SVG}metadata")]
+    assert svg.get("stroke-linejoin") == "round"
+    # it shrinks a little and then scrolls
+    width = 6.4 * 96
+    assert float(svg.get("width", 0)) == round(width)
+    assert f"min-width:{plot.SMALLEST_SCALE * width:.0f}px" in svg.get("style", "")
+    assert "overflow-x:auto" in html[: html.index("<svg")]
+    figure, ax = plt.subplots()
+    ax.set_title("argmax", family="monospace")
+    assert "DejaVu Sans Mono" in figure_html(figure, alt="A chosen typeface stays.")
 
 
 def test_ink_is_the_pages_even_without_the_style():
@@ -60,27 +77,6 @@ def test_ink_is_the_pages_even_without_the_style():
     assert all("opacity: 0.8" in p.get("style", "") for p in paths)
 
 
-def test_text_stays_text_in_the_pages_typeface():
-    svg = parse(figure_html(draw(), alt="Loss falls."))
-    words = ["".join(text.itertext()) for text in svg.iter(f"{SVG}text")]
-    assert {"loss & <cost>", "nats", "bigram"} <= set(words)
-    assert all("DejaVu" not in text.get("style", "") for text in svg.iter(f"{SVG}text"))
-    assert all("font-size" in text.get("style", "") for text in svg.iter(f"{SVG}text"))
-
-
-def test_a_chosen_typeface_stays():
-    figure, ax = plt.subplots()
-    ax.set_title("argmax", family="monospace")
-    assert "DejaVu Sans Mono" in figure_html(figure, alt="A title.")
-
-
-def test_nothing_in_it_styles_the_rest_of_the_page():
-    svg = parse(figure_html(draw(), alt="Loss falls."))
-    assert not list(svg.iter(f"{SVG}style"))
-    assert not list(svg.iter(f"{SVG}metadata"))
-    assert svg.get("stroke-linejoin") == "round"
-
-
 def test_ids_of_two_figures_never_meet_and_every_reference_finds_its_own():
     pages = [figure_html(draw(), alt="One."), figure_html(draw(), alt="One.")]
     ids = [re.findall(r'\bid="([^"]+)"', page) for page in pages]
@@ -91,30 +87,14 @@ def test_ids_of_two_figures_never_meet_and_every_reference_finds_its_own():
         assert {a or b for a, b in references} == set(own)
 
 
-def test_it_is_an_image_with_a_description():
-    svg = parse(figure_html(draw(), alt='Loss "falls"\n  <fast> & far.'))
-    assert svg.get("role") == "img"
-    assert svg.get("aria-label") == 'Loss "falls" <fast> & far.'
-
-
-def test_it_shrinks_a_little_and_then_scrolls():
-    html = figure_html(draw(), alt="Loss falls.")
-    svg = parse(html)
-    width = 6.4 * 96
-    assert float(svg.get("width", 0)) == round(width)
-    assert f"min-width:{plot.SMALLEST_SCALE * width:.0f}px" in svg.get("style", "")
-    assert "overflow-x:auto" in html[: html.index("<svg")]
-
-
-@pytest.mark.parametrize("alt", ["", " \n", None])
-def test_a_figure_without_a_description_is_refused(alt):
-    with pytest.raises(ValueError, match="alt: expected a description"):
-        figure_html(draw(), alt=alt)
-
-
-def test_what_is_no_figure_is_refused():
+def test_no_figure_and_no_description_are_refused():
+    figure = draw()
+    for alt in ("", " \n", None):
+        with pytest.raises(ValueError, match="alt: expected a description"):
+            show(figure, alt=alt)  # pyright: ignore[reportArgumentType]
+    assert plt.fignum_exists(figure.number)  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(TypeError, match="expected a matplotlib Figure, received str"):
-        figure_html("a figure", alt="Words.")  # type: ignore[arg-type]
+        figure_html("a figure", alt="Words.")  # pyright: ignore[reportArgumentType]
 
 
 def test_show_displays_it_once_and_closes_it(monkeypatch):
@@ -127,10 +107,3 @@ def test_show_displays_it_once_and_closes_it(monkeypatch):
     assert data["text/plain"] == "Loss falls."
     assert parse(data["text/html"]).get("aria-label") == "Loss falls."
     assert not plt.fignum_exists(figure.number)  # type: ignore[attr-defined]
-
-
-def test_a_refused_figure_stays_open():
-    figure = draw()
-    with pytest.raises(ValueError, match="alt"):
-        show(figure, alt="")
-    assert plt.fignum_exists(figure.number)  # type: ignore[attr-defined]

@@ -96,15 +96,10 @@ def test_everything_below_the_top_is_drawn_and_the_front_is_joined_and_named(cos
     plt.close(fig)
 
 
-def test_without_records_there_are_axes_and_nothing_in_them():
+def test_families_are_told_apart_without_colour_and_no_points_draw_nothing():
     fig, ax = plt.subplots()
     pareto(ax, POINTS[2:4], "microseconds")
     assert (len(ax.lines), len(ax.texts)) == (0, 0)
-    plt.close(fig)
-
-
-def test_families_are_told_apart_without_colour():
-    fig = plt.figure()
     family_legend(fig)
     assert [text.get_text() for text in fig.legends[0].get_texts()] == list(FAMILIES)
     assert len({mark.marker for mark in FAMILY_MARKS.values()}) == len(FAMILIES)

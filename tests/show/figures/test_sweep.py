@@ -7,16 +7,8 @@ from trix.show.figures.sweep import plot
 
 
 def _row(runs, **settings):
-    mean = sum(runs) / len(runs)
-    return {
-        **settings,
-        "seeds": len(runs),
-        "val_nats": mean,
-        "spread": None,
-        "runs": runs,
-        "parameters": 1,
-        "seconds": 0.5,
-    }
+    measured = {"seeds": len(runs), "val_nats": sum(runs) / len(runs), "spread": None, "runs": runs}
+    return {**settings, **measured, "parameters": 1, "seconds": 0.5}
 
 
 def _drawn(figure: Figure):
@@ -36,15 +28,12 @@ def _drawn(figure: Figure):
 def test_one_setting_is_drawn_along_the_axis():
     rows = [_row([2.0, 3.0], mixer=m, lr=0.1) for m in ("attention", "none")]
     figure = plot(rows)
-    assert _drawn(figure) == (
-        "mixer",
-        ["attention", "none"],
-        [],
-        {(0.0, 2.0), (0.0, 3.0), (1.0, 2.0), (1.0, 3.0)},
-    )
+    dots = {(0.0, 2.0), (0.0, 3.0), (1.0, 2.0), (1.0, 3.0)}
+    assert _drawn(figure) == ("mixer", ["attention", "none"], [], dots)
     assert figure.axes[0].get_title() == "lr 0.1"
     means = [line for line in figure.axes[0].lines if line.get_marker() == "_"]
     assert [np.asarray(line.get_ydata()).tolist() for line in means] == [[2.5, 2.5]]
+    assert _drawn(plot([_row([2.0], layers=3)])) == ("layers", ["3"], [], {(0.0, 2.0)})
 
 
 def test_of_two_settings_the_numbers_go_along_the_axis():
@@ -56,7 +45,3 @@ def test_of_two_settings_the_numbers_go_along_the_axis():
         (i, k + n) for i, n in ((0, 2), (1, 4)) for k in (1, 2, 3)
     }
     assert len({x for x, _ in dots}) == 6  # side by side, none upon another
-
-
-def test_a_single_point_can_be_drawn():
-    assert _drawn(plot([_row([2.0], layers=3)])) == ("layers", ["3"], [], {(0.0, 2.0)})
