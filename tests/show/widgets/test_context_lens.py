@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -54,15 +55,8 @@ def witten_bell(address: str, character: str) -> float:
     return (counts[character] + len(counts) * shorter) / (counts.total() + len(counts))
 
 
-def addresses(passage: str, order: int) -> list[str]:
-    return [passage[max(0, t - order + 1) : t] for t in range(len(passage))]
-
-
 def sent(made: ContextLens, trait: str, kind: str, *shape: int) -> np.ndarray:
     return np.frombuffer(getattr(made, trait), kind).reshape(shape)
-
-
-# ------------------------------------------------------------------ CountTables.evidence
 
 
 def test_evidence_counts_what_stands_at_each_address():
@@ -76,61 +70,39 @@ def test_evidence_counts_what_stands_at_each_address():
                 assert (total[b, t, n], distinct[b, t, n]) == (counts.total(), len(counts))
     assert (total[..., ORDER - 1] == 0).any()
     assert (total[..., ORDER - 1] > 1).any()
-
-
-def test_evidence_of_nothing_is_empty():
     total, distinct = tables().evidence(torch.zeros(3, 0, dtype=torch.int64))
     assert total.shape == distinct.shape == (3, 0, ORDER)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "error", "message"),
-    [
+    for tokens, error, message in (
         (torch.zeros(4, dtype=torch.int64), ValueError, r"\[batch, time\], got \[4\]"),
         (torch.zeros(1, 4), TypeError, "int64, got torch.float32"),
         (torch.full((1, 4), SIZE), ValueError, f"0 … {SIZE - 1}, got {SIZE} … {SIZE}"),
-    ],
-)
-def test_evidence_refuses_what_are_no_tokens(tokens, error, message):
-    with pytest.raises(error, match=message):
-        tables().evidence(tokens)
+    ):
+        with pytest.raises(error, match=message):
+            tables().evidence(tokens)
 
 
-# ------------------------------------------------------------------ what the widget sends
-
-
-def test_costs_are_those_of_the_formula_with_no_context_from_before_the_passage():
-    costs = sent(lens(), "costs", "<f4", ORDER, len(PASSAGE))
-    expected = [
-        [-math.log(witten_bell(a, c)) for a, c in zip(addresses(PASSAGE, n), PASSAGE, strict=True)]
-        for n in range(1, ORDER + 1)
-    ]
-    np.testing.assert_allclose(costs, expected, rtol=1e-6)
-
-
-def test_the_likeliest_characters_and_their_shares_are_those_of_the_formula():
-    made = lens()
-    likeliest = sent(made, "likeliest", "<u2", ORDER, len(PASSAGE), 6)
-    shares = sent(made, "shares", "<f4", ORDER, len(PASSAGE), 6)
-    for n in range(1, ORDER + 1):
-        for t, address in enumerate(addresses(PASSAGE, n)):
-            p = {c: witten_bell(address, c) for c in ALPHABET}
-            best = sorted(p.values(), reverse=True)[:6]
-            np.testing.assert_allclose(shares[n - 1, t], best, rtol=1e-6)
-            # ties may be listed either way round; each share must be its own character's
-            listed = [p[ALPHABET[i]] for i in likeliest[n - 1, t]]
-            np.testing.assert_allclose(shares[n - 1, t], listed, rtol=1e-6)
-            assert len(set(likeliest[n - 1, t])) == 6
-
-
-def test_totals_and_distincts_are_counted():
-    made = lens()
-    totals = sent(made, "totals", "<u4", len(PASSAGE), ORDER)
-    distincts = sent(made, "distincts", "<u4", len(PASSAGE), ORDER)
-    for t in range(len(PASSAGE)):
-        for n in range(ORDER):
-            counts = followers(PASSAGE[t - n : t]) if n <= t else Counter()
-            assert (totals[t, n], distincts[t, n]) == (counts.total(), len(counts))
+def test_what_is_sent_is_counted_and_follows_the_formula():
+    made = lens(order=2)
+    assert (made.order, made.position, made.orders) == (2, len(PASSAGE) // 2, ORDER)
+    assert (made.passage, made.alphabet, made.alt) == (PASSAGE, ALPHABET, ALT)
+    assert set(made.colours.values()) <= set(style.PALETTE)
+    n = len(PASSAGE)
+    costs = sent(made, "costs", "<f4", ORDER, n)
+    likeliest = sent(made, "likeliest", "<u2", ORDER, n, 6)
+    shares = sent(made, "shares", "<f4", ORDER, n, 6)
+    totals, distincts = (sent(made, one, "<u4", n, ORDER) for one in ("totals", "distincts"))
+    for order, t in product(range(ORDER), range(n)):  # with no context from before the passage
+        address = PASSAGE[max(0, t - order) : t]
+        p = {c: witten_bell(address, c) for c in ALPHABET}
+        assert costs[order, t] == pytest.approx(-math.log(p[PASSAGE[t]]), rel=1e-6)
+        best = sorted(p.values(), reverse=True)[:6]
+        np.testing.assert_allclose(shares[order, t], best, rtol=1e-6)
+        # ties may be listed either way round; each share must be its own character's
+        listed = [p[ALPHABET[i]] for i in likeliest[order, t]]
+        np.testing.assert_allclose(shares[order, t], listed, rtol=1e-6)
+        assert len(set(likeliest[order, t])) == 6
+        counts = followers(address) if order <= t else Counter()
+        assert (totals[t, order], distincts[t, order]) == (counts.total(), len(counts))
 
 
 def test_a_passage_of_one_character_and_a_small_alphabet_will_do():
@@ -142,10 +114,3 @@ def test_a_passage_of_one_character_and_a_small_alphabet_will_do():
     assert sent(made, "likeliest", "<u2", 3, 3).tolist() == [[0, 1, 2]] * 3
     assert sent(made, "totals", "<u4", 3).tolist() == [7, 0, 0]
     assert made.position == 0
-
-
-def test_the_reader_starts_in_the_middle_and_at_the_order_asked_for():
-    made = lens(order=2)
-    assert (made.order, made.position, made.orders) == (2, len(PASSAGE) // 2, ORDER)
-    assert (made.passage, made.alphabet, made.alt) == (PASSAGE, ALPHABET, ALT)
-    assert set(made.colours.values()) <= set(style.PALETTE)

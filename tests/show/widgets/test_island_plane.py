@@ -13,24 +13,15 @@ def island_plane(points=POINTS, **options) -> IslandPlane:
     return IslandPlane(points, **{"alt": "Two planes.", **options})
 
 
-def test_points_and_colours_are_sent_as_given():
-    made = island_plane(signatures=7)
+def test_what_is_sent_is_what_was_asked_for():
+    made = island_plane(signatures=7, seed=13, weights=(0, 0.5, 1))
     assert np.frombuffer(made.points, "<f4").reshape(-1, 2).tolist() == POINTS.tolist()
     assert made.palette == list(style.PALETTE[:7])
-    assert made.alt == "Two planes."
-
-
-def test_the_choices_are_those_asked_for():
-    made = island_plane(seed=13, weights=(0, 0.5, 1))
     assert (made.seed, made.weights) == (13, [0.0, 0.5, 1.0])
     assert made.start == {"seed": 13, "weights": [0.0, 0.5, 1.0]}
     plain = island_plane()
     assert (plain.seed, plain.weights, len(plain.palette)) == (0, [0.0, 0.0, 0.0], 6)
-
-
-def test_the_ends_are_allowed():
-    assert island_plane(seed=SEEDS - 1).seed == SEEDS - 1
-    assert len(island_plane(signatures=2).palette) == 2
-    assert len(island_plane(signatures=len(style.PALETTE)).palette) == len(style.PALETTE)
-    assert len(island_plane(torch.ones(MOST_POINTS, 2)).points) == 8 * MOST_POINTS
-    assert len(island_plane(torch.ones(1, 2)).points) == 8
+    most, least = island_plane(torch.ones(MOST_POINTS, 2), signatures=8), island_plane([[1, 1]])
+    assert (len(most.points), len(most.palette)) == (8 * MOST_POINTS, len(style.PALETTE))
+    assert len(least.points) == 8
+    assert len(island_plane(signatures=2, seed=SEEDS - 1).palette) == 2

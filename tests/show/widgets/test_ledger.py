@@ -5,7 +5,7 @@ import pytest
 from trix.ledger.claims import Claim, settle
 from trix.ledger.records import Record
 from trix.ledger.rule import VERDICTS, Rule, gain
-from trix.show.figures.scoreboard import MARKS, PARTS
+from trix.show.figures.scoreboard import PARTS
 from trix.show.widgets.ledger import ORDERS, Ledger
 
 SEEDS = (0.003, -0.002, 0.001, -0.004, 0.002)
@@ -76,27 +76,20 @@ def test_a_row_says_what_was_settled():
     assert control["said"] == "+0.050 (+0.046 … +0.054)"
 
 
-@pytest.mark.parametrize(
-    ("kind", "lines"), [("better", [0.01]), ("no-worse", [-0.01]), ("equal", [-0.01, 0.01])]
-)
-def test_lines_are_where_the_rule_draws_them(kind, lines):
-    (row,) = Ledger([settle(claim(kind=kind), planted())], alt="One claim.").rows
-    assert [one["lines"] for one in row["gains"]] == [lines, [0.01]]
+def test_gains_have_lines_a_true_minus_and_a_size_where_there_is_one():
+    def row(records, **changes) -> dict:
+        return Ledger([settle(claim(**changes), records)], alt="One claim.").rows[0]
 
-
-def test_a_loss_has_a_true_minus_and_a_gain_that_is_missing_says_so():
-    (row,) = Ledger([settle(claim(), planted(old=1.8)[:-3])], alt="One claim.").rows
-    assert [one["said"] for one in row["gains"]] == ["too few runs on record"] * 2
-    assert [one["interval"] for one in row["gains"]] == [None, None]
-    assert row["size"] is None
-    (row,) = Ledger([settle(claim(), planted(old=1.8))], alt="One claim.").rows
-    assert row["gains"][0]["said"] == "−0.100 (−0.104 … −0.096)"
-    assert row["size"] < 0
-
-
-def test_a_gain_without_a_margin_has_no_size():
-    (row,) = Ledger([settle(claim(margin=0.0), planted())], alt="One claim.").rows
-    assert row["size"] is None
+    for kind, lines in (("better", [0.01]), ("no-worse", [-0.01]), ("equal", [-0.01, 0.01])):
+        assert [one["lines"] for one in row(planted(), kind=kind)["gains"]] == [lines, [0.01]]
+    few = row(planted(old=1.8)[:-3])
+    assert [one["said"] for one in few["gains"]] == ["too few runs on record"] * 2
+    assert [one["interval"] for one in few["gains"]] == [None, None]
+    assert few["size"] is None
+    lost = row(planted(old=1.8))
+    assert lost["gains"][0]["said"] == "−0.100 (−0.104 … −0.096)"
+    assert lost["size"] < 0
+    assert row(planted(), margin=0.0)["size"] is None
 
 
 def test_parts_marks_and_orders_are_sent_in_order():
@@ -108,7 +101,3 @@ def test_parts_marks_and_orders_are_sent_in_order():
     shapes = {mark["marker"] + str(mark["filled"]) for _, mark in made.marks}
     assert len(shapes) == len(VERDICTS)  # told apart without colour
     assert [name for name, _ in made.orders] == list(ORDERS)
-
-
-def test_every_verdict_has_a_mark():
-    assert set(MARKS) == set(VERDICTS)

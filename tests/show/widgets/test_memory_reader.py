@@ -34,53 +34,39 @@ def largest(made: MemoryReader, name: str) -> np.ndarray:
     return sent / 65535
 
 
-def steps_of_cells(sent: bytes, count: int) -> list[int]:
-    return [int(digit, 16) for digit in sent.hex()][:count]
-
-
 def test_slots_are_sent_in_steps_of_the_largest():
     made = reader()
     for name, values in (("written", WRITE), ("read", READ)):
-        found = np.array(steps_of_cells(getattr(made, name), values.size)).reshape(values.shape)
+        digits = [int(digit, 16) for digit in getattr(made, name).hex()]
+        found = np.array(digits[: values.size]).reshape(values.shape)
         top = largest(made, name)
         np.testing.assert_allclose(top, values.max(axis=-1), atol=1e-5)
-        first = values.argmax(axis=-1)
-        assert (found.argmax(axis=-1) == first).all()
+        assert (found.argmax(axis=-1) == values.argmax(axis=-1)).all()
         assert ((found == 15).sum(axis=-1) == 1).all()
-        near = found / 15 * top[..., None]
+        error = np.abs(found / 15 * top[..., None] - values)
         close = values > 14.5 / 15 * top[..., None]  # they give way to the first of the largest
-        assert np.abs(near - values)[~close].max() <= 0.5 / 15 + 1e-4
-        assert np.abs(near - values).max() <= 1 / 15 + 1e-4
-
-
-def test_an_odd_number_of_slots_fills_its_last_byte():
-    made = reader(TEXT[:1], WRITE[:1, :1, :1], READ[:1, :1, :1], BACK[:1, :1, :1, :1])
-    assert len(made.written) == 3
-    assert made.written[-1] % 16 == 0
-    assert made.back == bytes([255])
+        assert error[~close].max() <= 0.5 / 15 + 1e-4
+        assert error.max() <= 1 / 15 + 1e-4
 
 
 def test_what_comes_back_is_sent_as_parts_of_all_that_does():
-    made = reader()
-    total = BACK.sum(axis=-1, keepdims=True)
+    back = BACK.copy()
+    back[1, 2, 3] = 0
+    total = np.maximum(back.sum(axis=-1, keepdims=True), 1e-300)
+    made = reader(back=back)
     sent = np.frombuffer(made.back, np.uint8).reshape(LAYERS, HEADS, N * (N + 1) // 2)
     top = largest(made, "back")
     for t in range(N):
         row = sent[..., t * (t + 1) // 2 : (t + 1) * (t + 2) // 2] / 255 * top[..., t, None]
-        np.testing.assert_allclose(row, (BACK / total)[..., t, : t + 1], atol=0.5 / 255 + 1e-4)
-
-
-def test_where_nothing_comes_back_nothing_is_sent():
-    back = BACK.copy()
-    back[1, 2, 3] = 0
-    made = reader(back=back)
-    top = largest(made, "back")
+        np.testing.assert_allclose(row, (back / total)[..., t, : t + 1], atol=0.5 / 255 + 1e-4)
     assert [tuple(at) for at in np.argwhere(top == 0)] == [(1, 2, 3)]
-
-
-def test_layers_are_numbered():
-    assert reader().layers == [1, 2]
+    assert made.layers == [1, 2]
     assert reader(layers=(3, 7)).layers == [3, 7]
+    # an odd number of slots fills its last byte
+    made = reader(TEXT[:1], WRITE[:1, :1, :1], READ[:1, :1, :1], BACK[:1, :1, :1, :1])
+    assert len(made.written) == 3
+    assert made.written[-1] % 16 == 0
+    assert made.back == bytes([255])
 
 
 def test_the_largest_reader_is_small_enough_for_a_page():
@@ -93,16 +79,9 @@ def test_the_largest_reader_is_small_enough_for_a_page():
 
 def model(**changes) -> CharLM:
     torch.manual_seed(0)
-    settings = {
-        "vocab_size": 11,
-        "dim": 12,
-        "layers": 2,
-        "positions": 0,
-        "mixer": "routed-memory",
-        "mixer_options": {"heads": HEADS, "slots": SLOTS},
-        "dropout": 0.5,
-    }
-    return CharLM(LMConfig(**{**settings, **changes}))
+    options = {"mixer": "routed-memory", "mixer_options": {"heads": HEADS, "slots": SLOTS}}
+    sizes = {"vocab_size": 11, "dim": 12, "layers": 2, "positions": 0, "dropout": 0.5}
+    return CharLM(LMConfig(**{**sizes, **options, **changes}))
 
 
 @pytest.mark.parametrize("positions", [0, N])
@@ -125,17 +104,15 @@ def test_a_model_shows_the_memory_of_every_block(positions):
 
 
 def test_models_that_cannot_be_shown_are_named():
-    tokens = torch.arange(N) % 11
+    tokens, lm = torch.arange(N) % 11, model()
     attention = model(mixer="attention", mixer_options={}, positions=N)
-    with pytest.raises(ValueError, match="expected a routed memory, received 'attention'"):
-        MemoryReader.from_model(attention, tokens, TEXT, alt="A model.")
-    with pytest.raises(ValueError, match=r"tokens: expected shape \[7\], .* received \[6\]"):
-        MemoryReader.from_model(model(), tokens[:-1], TEXT, alt="A model.")
-    with pytest.raises(ValueError, match="at most 3 positions"):
-        MemoryReader.from_model(model(positions=3), tokens, TEXT, alt="A model.")
-    lm = model()
-    with pytest.raises(IndexError, match="tokens must be in 0 … 10"):
-        MemoryReader.from_model(lm, tokens + 5, TEXT, alt="A model.")
+    for shown, given, error, message in (
+        (attention, tokens, ValueError, "expected a routed memory, received 'attention'"),
+        (lm, tokens[:-1], ValueError, r"tokens: expected shape \[7\], .* received \[6\]"),
+        (model(positions=3), tokens, ValueError, "at most 3 positions"),
+        (lm, tokens + 5, IndexError, "tokens must be in 0 … 10"),
+        (torch.nn.Linear(2, 2), tokens, TypeError, "model: expected a CharLM, received Linear"),
+    ):
+        with pytest.raises(error, match=message):
+            MemoryReader.from_model(shown, given, TEXT, alt="A model.")  # pyright: ignore[reportArgumentType]
     assert lm.training
-    with pytest.raises(TypeError, match="model: expected a CharLM, received Linear"):
-        MemoryReader.from_model(torch.nn.Linear(2, 2), tokens, TEXT, alt="A model.")  # pyright: ignore[reportArgumentType]

@@ -31,16 +31,8 @@ def encode(text: str) -> torch.Tensor:
 
 def made(network: bool = True, words: bool = False) -> LookupLM:
     torch.manual_seed(5)
-    inner = LMConfig(
-        vocab_size=SIZE,
-        dim=8,
-        layers=1,
-        positions=0,
-        mixer="routed-memory",
-        mixer_options={"heads": 2, "slots": 4},
-        ffn="dense",
-        dropout=0.5,
-    )
+    memory = {"mixer": "routed-memory", "mixer_options": {"heads": 2, "slots": 4}}
+    inner = LMConfig(SIZE, 8, layers=1, positions=0, **memory, ffn="dense", dropout=0.5)
     config = LookupConfig(
         SIZE, ORDER, 0, 8, network=inner if network else None, words=words, echoes=words
     )
@@ -236,16 +228,15 @@ def test_a_dropped_table_has_no_weight_and_is_not_seen():
         assert (sent(read, "totals", "<u4", length, ORDER + 6)[:, place] == 0).all()
 
 
-def test_the_model_is_left_as_it_was():
+def test_a_typed_line_is_read_and_stands_last():
     model = made().train()
-    MixtureLens(model, ALPHABET, LINES, alt=ALT)
+    lens = mixture_lens(model)
     assert model.training
     assert not model.gate._forward_hooks
-
-
-def test_a_typed_line_is_read_and_stands_last():
-    lens = mixture_lens()
     given = lens.lines
+    assert (lens.line, lens.position) == (0, len(LINES[0]) // 2)
+    lens.line = 1
+    assert lens.position == 1  # within what there is
     lens.typed = "the sand ran"
     assert lens.lines[:-1] == given
     assert (lens.line, lens.lines[-1]["text"], lens.position) == (len(LINES), "the sand ran", 6)
@@ -254,25 +245,12 @@ def test_a_typed_line_is_read_and_stands_last():
     assert lens.position == 3
     same = MixtureLens(made(), ALPHABET, ["no hat"], alt=ALT).lines[0]
     assert lens.lines[-1] == same
-
-    lens.typed = "no Xylophone"
-    assert "'X'" in lens.refused
-    assert lens.lines[-1] == same
-    lens.typed = "a"
-    assert "2 to 300 characters, received 1" in lens.refused
-    lens.typed = "no hat"
-    assert lens.refused == ""
-
-
-def test_a_page_that_asks_is_heard():
-    lens = mixture_lens()
-    assert lens.heard == ""
+    for typed, refused in (
+        ("no Xylophone", "'X'"), ("a", "2 to 300 characters, received 1"), ("no hat", ""),
+    ):  # fmt: skip
+        lens.typed = typed
+        assert refused in lens.refused
+        assert lens.lines[-1] == same
+    assert lens.refused == lens.heard == ""
     lens.hail = "anybody"
     assert lens.heard == "anybody"
-
-
-def test_line_and_position_keep_within_what_there_is():
-    lens = mixture_lens()
-    assert (lens.line, lens.position) == (0, len(LINES[0]) // 2)
-    lens.line = 1
-    assert lens.position == 1

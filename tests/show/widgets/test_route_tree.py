@@ -1,5 +1,7 @@
 """What `RouteTree` checks and sends; the searching is tested in a browser."""
 
+from itertools import product
+
 import numpy as np
 import torch
 
@@ -33,67 +35,43 @@ def route_tree(inputs=INPUTS, trees=(FLAT, TWO, THREE), **options) -> RouteTree:
 
 def with_level(tree, depth: int, parent=None, signatures=None) -> list:
     """The tree with another `parent` or other `signatures` on one level."""
-    changed = list(tree)
     old_parent, old_signatures = tree[depth]
-    changed[depth] = (
+    new = (
         old_parent if parent is None else parent,
         old_signatures if signatures is None else signatures,
     )
-    return changed
+    return [*tree[:depth], new, *tree[depth + 1 :]]
 
 
 def slow_scores(inputs, signatures) -> list[float]:
-    """Input by input, node by node, in order."""
-    return [
-        sum(float(a) * float(b) for a, b in zip(x, s, strict=True))
-        for x in inputs
-        for s in signatures
-    ]
+    pairs = product(inputs, signatures)  # input by input, node by node
+    return [sum(float(a) * float(b) for a, b in zip(x, s, strict=True)) for x, s in pairs]
 
 
-# ------------------------------------------------------------------ what the widget sends
-
-
-def test_scores_are_the_products_of_inputs_and_signatures():
-    made = route_tree()
-    np.testing.assert_allclose(
-        np.frombuffer(made.scores, "<f4"), slow_scores(INPUTS, TILES), rtol=1e-5, atol=1e-6
-    )
-    groups = [score for level in (MIDDLE, TOP, MIDDLE) for score in slow_scores(INPUTS, level)]
-    np.testing.assert_allclose(
-        np.frombuffer(made.group_scores, "<f4"), groups, rtol=1e-5, atol=1e-6
-    )
-
-
-def test_trees_are_sent_by_ascending_depth_however_they_are_given():
+def test_trees_are_sent_by_ascending_depth_with_scores_of_inputs_and_signatures():
     made, turned = route_tree(), route_tree(trees=(THREE, FLAT, TWO))
+    groups = [score for level in (MIDDLE, TOP, MIDDLE) for score in slow_scores(INPUTS, level)]
+    for name, expected in (("scores", slow_scores(INPUTS, TILES)), ("group_scores", groups)):
+        sent = np.frombuffer(getattr(made, name), "<f4")
+        np.testing.assert_allclose(sent, expected, rtol=1e-5, atol=1e-6)
     assert made.depths == [1, 2, 3]
     assert made.nodes == [[7], [4, 7], [2, 4, 7]]
-    expected = [
-        parent for tree in (FLAT, TWO, THREE) for level in tree for parent in level[0].tolist()
-    ]
-    assert np.frombuffer(made.parents, "<u2").tolist() == expected
-    assert turned.get_state(["parents", "nodes", "group_scores", "scores"]) == made.get_state(
-        ["parents", "nodes", "group_scores", "scores"]
-    )
+    levels = [level for tree in (FLAT, TWO, THREE) for level in tree]
+    parents = [parent for level in levels for parent in level[0].tolist()]
+    assert np.frombuffer(made.parents, "<u2").tolist() == parents
+    for name in ("parents", "nodes", "group_scores", "scores"):
+        assert getattr(turned, name) == getattr(made, name)
 
 
 def test_the_choices_are_those_asked_for():
     made = route_tree(beam=3, depth=2, labels=["a b", "\n", "c\td"])
-    assert (made.input, made.beam, made.depth) == (0, 3, 2)
     assert made.start == {"input": 0, "beam": 3, "depth": 2}
+    assert made.start == {name: getattr(made, name) for name in made.start}
     assert made.labels == ["a␣b", "↵", "c⇥d"]
     assert set(made.colours.values()) <= set(style.PALETTE)
-
-
-def test_the_deepest_tree_and_numbered_inputs_are_what_comes_without_asking():
-    made = route_tree()
-    assert (made.beam, made.depth) == (1, 3)
-    assert made.labels == ["input 0", "input 1", "input 2"]
-    assert route_tree(trees=[FLAT]).depth == 1
-
-
-def test_one_input_and_one_tile_will_do():
-    made = RouteTree([[2.0]], [[([0], [[0.5]])]], alt=ALT)
-    assert np.frombuffer(made.scores, "<f4").tolist() == [1.0]
-    assert made.group_scores == b""
+    plain = route_tree()
+    assert (plain.beam, plain.depth) == (1, 3)
+    assert plain.labels == ["input 0", "input 1", "input 2"]
+    one = RouteTree([[2.0]], [[([0], [[0.5]])]], alt=ALT)
+    assert np.frombuffer(one.scores, "<f4").tolist() == [1.0]
+    assert (one.group_scores, one.depth) == (b"", 1)

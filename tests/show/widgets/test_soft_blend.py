@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pytest
 import torch
 
 from trix.show.figures import style
@@ -18,26 +17,18 @@ def soft_blend(signatures=SIGNATURES, answers=ANSWERS, target=math.sin, **option
     return SoftBlend(signatures, answers, target, **{"alt": "Three lines.", **options})
 
 
-def test_lines_and_target_are_sent_as_given():
-    made = soft_blend(target=lambda x: 2 * x)
+def test_what_is_sent_is_what_was_asked_for():
+    made = soft_blend(target=lambda x: 2 * x, temperature=2, top_k=1)
     assert made.signatures == SIGNATURES.tolist()
     assert made.answers == ANSWERS.tolist()
     assert made.target == [2 * x for x in GRID.tolist()]
     assert made.bounds == {"x": [-3, 3], "temperature": [0.02, 20]}
     assert made.palette == list(style.PALETTE[:3])
-
-
-@pytest.mark.parametrize(
-    "target", [np.sin, np.sin(GRID), np.sin(GRID).tolist(), torch.from_numpy(np.sin(GRID))]
-)
-def test_a_target_is_a_function_or_its_values(target):
-    assert soft_blend(target=target).target == np.sin(GRID).tolist()
-
-
-def test_the_choices_are_those_asked_for():
-    made = soft_blend(temperature=2, top_k=1)
     assert (made.temperature, made.top_k) == (2.0, 1)
     assert made.start == {"temperature": 2.0, "top_k": 1}
+    values = np.sin(GRID)
+    for target in (np.sin, values, values.tolist(), torch.from_numpy(values)):
+        assert soft_blend(target=target).target == values.tolist()
     plain = soft_blend()
     assert (plain.temperature, plain.top_k) == (1.0, 3)
     for end in (COLDEST, HOTTEST):

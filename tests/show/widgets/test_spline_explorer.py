@@ -13,17 +13,12 @@ def explorer(targets=TARGETS, **options) -> SplineExplorer:
     return SplineExplorer(targets, **options)
 
 
-def test_curves_are_sent_in_order_and_as_given():
-    made = explorer(low=0, high=2.5)
+def test_what_is_sent_is_what_was_asked_for():
+    made = explorer(low=-3, high=1, cells=16, kind="ternary", alt="A sine.")
     assert made.names == ["sine", "10", "2"]
     assert made.curves == [SINE.tolist(), SINE.square().tolist(), (-SINE).tolist()]
-    assert made.bounds == [0.0, 2.5]
-
-
-def test_the_choices_are_those_asked_for():
-    made = explorer(low=-3, high=1, cells=16, kind="ternary", alt="A sine.")
     assert (made.target, made.cells, made.kind, made.alt) == ("sine", 16, "ternary", "A sine.")
-    assert (made.scale, made.levels, made.lines) == ("cell", 16, [])
+    assert (made.scale, made.levels, made.lines, made.bounds) == ("cell", 16, [], [-3.0, 1.0])
     assert made.x == pytest.approx(-0.4)
     assert made.start == {name: getattr(made, name) for name in made.start}
     assert set(made.start) == {"target", "cells", "kind", "scale", "levels", "x", "lines"}
