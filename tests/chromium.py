@@ -1,14 +1,6 @@
 """A real browser for the tests: Debian's Chromium, driven through playwright.
 
 Every host but this machine is out of reach, and every attempt to reach one is written down.
-`tests/browser/conftest.py` makes the one browser, `chromium`::
-
-    def test_the_page(chromium, tmp_path):
-        with serve(tmp_path) as address, open_page(chromium, width=375) as visit:
-            visit.page.goto(f"{address}/index.html")
-            ...
-            visit.expect_quiet()
-
 Where no browser is installed these tests are skipped; where `CI` is set they fail instead.
 """
 
@@ -30,11 +22,9 @@ import pytest
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
-    Error,
     Page,
     Response,
     Route,
-    WebSocket,
     sync_playwright,
 )
 
@@ -86,13 +76,7 @@ def open_browser() -> Iterator[Browser]:
 
 @dataclass
 class Visit:
-    """A page being looked at, with what went wrong on it so far.
-
-    Attributes:
-        page: playwright's page.
-        outside: addresses on other hosts that the page asked for (all were refused).
-        problems: console errors, uncaught exceptions, and requests to this machine that failed.
-    """
+    """A page being looked at, what it asked of other hosts, and what else went wrong so far."""
 
     page: Page
     outside: list[str] = field(default_factory=list)
@@ -108,6 +92,18 @@ class Visit:
         root = "document.documentElement"
         return self.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
 
+    def said(self, selector: str) -> str:
+        """The text of what is selected."""
+        return self.page.locator(selector).text_content() or ""
+
+    def texts(self, selector: str) -> list[str]:
+        """The text of each part that is selected."""
+        return self.page.locator(selector).all_text_contents()
+
+    def each(self, selector: str, answer: str) -> list:
+        """An answer, in JavaScript, about each such part, `one`."""
+        return self.page.locator(selector).evaluate_all(f"all => all.map((one) => {answer})")
+
 
 @contextmanager
 def open_page(
@@ -117,14 +113,9 @@ def open_page(
     scheme: str = "light",
     touch: bool = False,
 ) -> Iterator[Visit]:
-    """A fresh page (its own cookies and storage) on which other hosts cannot be reached.
+    """A fresh page on which other hosts cannot be reached, `width` by `height` CSS pixels.
 
-    Args:
-        browser: what `open_browser` gave.
-        width: of the window, in CSS pixels.
-        height: of the window, in CSS pixels.
-        scheme: what the system is said to prefer, "light" or "dark".
-        touch: whether the screen takes fingers.
+    `scheme` is what the system is said to prefer; with `touch` the screen takes fingers.
     """
     context = browser.new_context(
         viewport={"width": width, "height": height},
@@ -159,23 +150,18 @@ def _watch(visit: Visit) -> None:
             visit.outside.append(url)
         return outside
 
-    def note_socket(socket: WebSocket) -> None:
-        note_outside(socket.url)
-
-    def note_exception(error: Error) -> None:
-        visit.problems.append(f"exception: {error}")
-
     def note_console(line: ConsoleMessage) -> None:
         if line.type == "error":
-            visit.problems.append(f"console: {line.text} ({line.location.get('url', '')})")
+            note_problem(f"console: {line.text} ({line.location.get('url', '')})")
 
     def note_answer(answer: Response) -> None:
         if answer.status >= 400:
-            visit.problems.append(f"status {answer.status}: {answer.url}")
+            note_problem(f"status {answer.status}: {answer.url}")
 
+    note_problem = visit.problems.append
     visit.page.route("**/*", admit)
-    visit.page.on("websocket", note_socket)
-    visit.page.on("pageerror", note_exception)
+    visit.page.on("websocket", lambda socket: note_outside(socket.url))
+    visit.page.on("pageerror", lambda error: note_problem(f"exception: {error}"))
     visit.page.on("console", note_console)
     visit.page.on("response", note_answer)
 

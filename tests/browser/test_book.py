@@ -206,7 +206,7 @@ def test_every_link_within_the_book_leads_somewhere(chromium, address):
             if name == "index.html":
                 continue
             visit.page.goto(f"{address}/{name}")
-            links = visit.page.locator("a[href]").evaluate_all("all => all.map((a) => a.href)")
+            links = visit.each("a[href]", "one.href")
             for link in {link for link in links if link.startswith(address)}:
                 path, _, anchor = link.removeprefix(address).lstrip("/").partition("#")
                 target = HTML / path.partition("?")[0]
@@ -223,9 +223,7 @@ def test_launch_buttons_are_there_if_the_repository_has_an_address(chromium, add
     url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     with open_page(chromium) as visit:
         visit.page.goto(f"{address}/notebooks/00-look-it-up.html")
-        links = visit.page.locator(".bd-header-article a[href]").evaluate_all(
-            "all => all.map((a) => a.href)"
-        )
+        links = visit.each(".bd-header-article a[href]", "one.href")
     for host in ("mybinder.org", "colab.research.google.com"):
         assert any(host in link for link in links) == bool(url)
 

@@ -24,7 +24,7 @@ def plane() -> AddressPlane:
 
 def shares(opened) -> list[str]:
     """What the bars of an AddressPlane say: three of four tokens lie on the right."""
-    return opened.page.locator(".share").all_text_contents()
+    return opened.texts(".share")
 
 
 class Odd(anywidget.AnyWidget):

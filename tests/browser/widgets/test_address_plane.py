@@ -228,10 +228,8 @@ def test_labels_and_classes_are_drawn(chromium, tmp_path):
         tokens()[:4], labels=["a", " ", "<", "é"], classes=["vowel", "other", "other", "vowel"]
     )
     with visit(chromium, tmp_path, letters) as opened:
-        assert opened.page.locator(".token text").all_text_contents() == ["a", "␣", "<", "é"]
-        assert opened.page.locator(".legend .kit-key").all_text_contents() == ["vowel", "other"]
-        shapes = opened.page.locator(".token path").evaluate_all(
-            "paths => paths.map(path => path.getAttribute('d'))"
-        )
+        assert opened.texts(".token text") == ["a", "␣", "<", "é"]
+        assert opened.texts(".legend .kit-key") == ["vowel", "other"]
+        shapes = opened.each(".token path", "one.getAttribute('d')")
         assert shapes[0] == shapes[3] != shapes[1] == shapes[2]
         assert opened.page.get_by_role("group", name="Tokens in a plane.").count() == 1

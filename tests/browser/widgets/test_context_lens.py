@@ -78,9 +78,7 @@ def passage_of(opened: Visit):
 
 
 def rects(opened: Visit) -> list[dict]:
-    return opened.page.locator(".passage [data-at]").evaluate_all(
-        "spans => spans.map(span => span.getBoundingClientRect().toJSON())"
-    )
+    return opened.each(".passage [data-at]", "one.getBoundingClientRect().toJSON()")
 
 
 def middle(rect: dict) -> tuple[float, float]:

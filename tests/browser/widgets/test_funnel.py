@@ -93,7 +93,7 @@ def words(at: int, name: str) -> str:
 
 
 def verdict_of(opened: Visit) -> str:
-    return opened.page.locator(".trix-fn-verdict").text_content() or ""
+    return opened.said(".trix-fn-verdict")
 
 
 def slider_of(opened: Visit):
@@ -128,9 +128,7 @@ def test_cells_are_those_of_the_quantizer(chromium, tmp_path, levels):
     with visit(chromium, tmp_path, funnel(levels, views)) as opened:
         for name in ("off", "on"):
             switch(opened, name)
-            shown = opened.page.locator("circle").evaluate_all(
-                "dots => dots.map(dot => [Number(dot.dataset.at), dot.dataset.cell])"
-            )
+            shown = opened.each("circle", "[Number(one.dataset.at), one.dataset.cell]")
             here = int(slider_of(opened).input_value())
             members = [i for i in range(N) if name == "off" or TILE[i] == TILE[here]]
             where = cells(views[name].points, levels)
@@ -165,12 +163,10 @@ def test_every_token_is_put_into_words(chromium, tmp_path):
 
 def test_the_text_is_marked_and_tiles_stand_with_their_scores(chromium, tmp_path):
     def marked(kind: str) -> list[int]:
-        return opened.page.locator(f".trix-fn-passage .trix-fn-{kind}[data-at]").evaluate_all(
-            "spans => spans.map(span => Number(span.dataset.at))"
-        )
+        return opened.each(f".trix-fn-passage .trix-fn-{kind}[data-at]", "Number(one.dataset.at)")
 
     with visit(chromium, tmp_path, funnel()) as opened:
-        spelled = "".join(opened.page.locator(".trix-fn-passage span").all_text_contents())
+        spelled = "".join(opened.texts(".trix-fn-passage span"))
         assert spelled == TEXT.replace("\n", "↵")
         for at in (0, 5, N - 1):
             slider_of(opened).fill(str(at))
@@ -188,7 +184,7 @@ def test_the_text_is_marked_and_tiles_stand_with_their_scores(chromium, tmp_path
             assert numbers == pytest.approx(SCORES[at, best].tolist(), rel=5e-3)
             lengths = np.abs(SCORES[at, best]) / np.abs(SCORES[at, best]).max()
             assert [row[1] for row in rows] == pytest.approx(lengths.tolist(), abs=0.01)
-            caption = opened.page.locator(".trix-fn-tile").text_content() or ""
+            caption = opened.said(".trix-fn-tile")
             assert f"Tile {TILE[at]} reads {(TILE[at] == TILE).sum()} of {N} tokens." in caption
         switch(opened, "off")
         assert rows_of(opened, "tile") == []
@@ -222,7 +218,7 @@ def test_strips_are_the_numbers(chromium, tmp_path, width):
                 above, below = ends(stage, "above"), ends(stage, "below")
                 np.testing.assert_allclose(above + below, expected(letters, at), atol=6e-3)
                 assert above.min() >= 0 >= below.max()
-            caption = opened.page.locator(".trix-fn-output").text_content() or ""
+            caption = opened.said(".trix-fn-output")
             given, exact = (np.asarray(one)[at] for one in VIEWS[name][1:])
             gone = math.dist(given, exact) / math.hypot(*exact)
             shown = re.search(r"without rounding, (\d+)\u00a0% away", caption)
@@ -236,7 +232,7 @@ def test_a_funnel_without_scores_and_exact_outputs(chromium, tmp_path):
     with visit(chromium, tmp_path, funnel(views=views_at(exact=False), scores=None)) as opened:
         slider_of(opened).fill("2")
         assert opened.page.locator(".trix-fn-output .trix-fn-outline").get_attribute("d") == ""
-        assert "rounding" not in (opened.page.locator(".trix-fn-output").text_content() or "")
+        assert "rounding" not in opened.said(".trix-fn-output")
         assert opened.page.get_by_text("Tokens a tile reads:").is_visible()
         assert (str(TILE[2]), str(int((TILE[2] == TILE).sum())), True) in [
             (row[0], row[2], row[3]) for row in rows_of(opened, "tile")

@@ -52,7 +52,7 @@ def press(opened: Visit, verdict: str) -> None:
 
 
 def counts(opened: Visit) -> dict[str, int]:
-    texts = opened.page.locator(".trix-lg-filter").all_text_contents()
+    texts = opened.texts(".trix-lg-filter")
     found = [re.fullmatch(r"(.+) (\d+)", text) for text in texts]
     return {one[1]: int(one[2]) for one in found if one}
 
@@ -86,7 +86,7 @@ def test_verdicts_part_and_words_choose_the_rows(chromium, tmp_path):
         # how many of each verdict there are in this part, whether shown or not
         part = [r for r in ROWS if r.claim.id[0] == "M"]
         assert counts(opened) == {v: sum(r.verdict == v for r in part) for v in VERDICTS}
-        pressed = opened.page.locator(".trix-lg-filter[aria-pressed=true]").all_text_contents()
+        pressed = opened.texts(".trix-lg-filter[aria-pressed=true]")
         assert [text.split(" ")[0] for text in pressed] == ["refuted", "open"]
         press(opened, "refuted")
         assert shown(opened) == of(lambda r: r.verdict == "open" and r.claim.id[0] == "M")

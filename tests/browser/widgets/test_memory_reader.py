@@ -40,7 +40,7 @@ def named(character: str) -> str:
 
 
 def words_of(opened: Visit) -> str:
-    return (opened.page.locator(".trix-mr-words").text_content() or "").replace("\xa0", " ")
+    return opened.said(".trix-mr-words").replace("\xa0", " ")
 
 
 def choose(opened: Visit, name: str, value: int) -> None:
@@ -76,9 +76,7 @@ def walk(opened: Visit, ask: str) -> list:
 
 
 def strengths(opened: Visit, selector: str) -> np.ndarray:
-    found = opened.page.locator(f".trix-mr {selector}").evaluate_all(
-        "parts => parts.map(part => Number(part.style.getPropertyValue('--part')))"
-    )
+    found = opened.each(f".trix-mr {selector}", "Number(one.style.getPropertyValue('--part'))")
     return np.array(found)
 
 
@@ -155,16 +153,14 @@ def test_tints_are_the_shares(chromium, tmp_path):
                 assert strip.locator(".trix-mr-heading").text_content() == told
                 picture = strip.get_by_role("img")
                 assert picture.get_attribute("aria-label") == f"{SLOTS} slots. {told}"
-            most = opened.page.locator(".trix-mr-most").text_content() or ""
+            most = opened.said(".trix-mr-most")
             assert most.startswith("<" if chosen == (1, 1, 4) else f"{100 * shares.max():.0f}")
         # the style sheet makes colours of the shares
         for selector, most in ((".passage [data-at]", 0.55), ("[data-name=read] .trix-mr-cell", 1)):
-            painted = opened.page.locator(f".trix-mr {selector}").evaluate_all(
-                "parts => parts.map(part => getComputedStyle(part).backgroundColor)"
-            )
+            painted = opened.each(f".trix-mr {selector}", "getComputedStyle(one).backgroundColor")
             alphas = [channels(one)[3] for one in painted]
             np.testing.assert_allclose(alphas, most * strengths(opened, selector), atol=1e-3)
-        spelled = "".join(opened.page.locator(".passage span").all_text_contents())
+        spelled = "".join(opened.texts(".passage span"))
         assert spelled == TEXT.replace("\n", "↵")
         opened.expect_quiet()
 
@@ -194,7 +190,7 @@ def test_the_keyboard_goes_everywhere(chromium, tmp_path):
     with visit(chromium, tmp_path, reader(at=5)) as opened:
         choose(opened, "Head", 1)
         assert words_of(opened).startswith("At ‘h’ head 2 of layer 2 ")
-        live = opened.page.locator("[aria-live=polite]").text_content() or ""
+        live = opened.said("[aria-live=polite]")
         assert live.replace("\xa0", " ") == words_of(opened)
         for key, at in (
             ("ArrowRight", 6), ("ArrowLeft", 5),

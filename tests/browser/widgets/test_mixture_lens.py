@@ -110,14 +110,12 @@ def test_every_character_is_tinted_and_marked_by_who_leads(chromium, tmp_path, n
         seen = spans.evaluate_all("all => all.map(one => one.dataset.lead)")
         assert seen == [None, *(marks[lead] for lead in leaders)]
         tints = spans.evaluate_all("all => all.map(one => one.style.backgroundColor)")
-        swatches = opened.page.locator(".keys .swatch").evaluate_all(
-            "all => all.map(one => one.style.backgroundColor)"
-        )
+        swatches = opened.each(".keys .swatch", "one.style.backgroundColor")
         assert len(swatches) == len(marks)
         assert len(set(swatches)) == ORDER + words + network
-        assert opened.page.locator(".keys .swatch").all_text_contents() == marks
+        assert opened.texts(".keys .swatch") == marks
         assert tints == ["", *(swatches[lead] for lead in leaders)]
-        counts = opened.page.locator(".count").all_text_contents()
+        counts = opened.texts(".count")
         assert counts == [str(leaders.count(place)) for place in range(len(marks))]
         stand = (
             ", W for word, P for pair, A for apart, L for line, E for echo, R for refrain"
@@ -208,9 +206,7 @@ def test_the_leaders_address_is_marked_and_told(chromium, tmp_path):
         for at in range(1, len(text)):
             lead = leaders[at - 1]
             reach = int(reaches[at - 1, lead]) if lead < ORDER + 6 else 0
-            marked = opened.page.locator(".passage .address").evaluate_all(
-                "all => all.map(one => Number(one.dataset.at))"
-            )
+            marked = opened.each(".passage .address", "Number(one.dataset.at)")
             assert marked == list(range(at - reach, at))
             sentence = text_of(opened, ".words").replace("\u00a0", " ")
             assert f"most weight is with {said[lead]} (" in sentence
@@ -277,7 +273,7 @@ def test_another_line_can_be_picked_and_walked(chromium, tmp_path):
         assert options[0].endswith("…")
         assert options[2] == "Oh"
         select.select_option("1")
-        assert "".join(opened.page.locator("[data-at]").all_text_contents()) == LINES[1]
+        assert "".join(opened.texts("[data-at]")) == LINES[1]
         assert place_of(opened) == len(LINES[1]) // 2
         mean = float(numbers(made, "costs", torch.float32, 1)[:, -1].mean())
         assert f"{mean:.2f} nats a character" in text_of(opened, ".mean")

@@ -140,7 +140,7 @@ def node_of(opened: Visit) -> tuple[int, int]:
 
 
 def trail_of(opened: Visit) -> list[str]:
-    return opened.page.locator(".rt-crumbs li").all_text_contents()
+    return opened.texts(".rt-crumbs li")
 
 
 def still(opened: Visit) -> None:
@@ -177,7 +177,7 @@ def test_every_input_is_routed_as_slow_loops_route_it(chromium, tmp_path, depth)
                         said,
                     )
                     lost_somewhere.add(lost)
-                captions = opened.page.locator(".rt-caption").all_text_contents()
+                captions = opened.texts(".rt-caption")
                 for level, caption in enumerate(captions):
                     compared, count = len(result.compared[level]), len(tree[level][0])
                     last = level == depth - 1
@@ -191,7 +191,7 @@ def test_every_input_is_routed_as_slow_loops_route_it(chromium, tmp_path, depth)
             recall = text_of(opened, ".rt-recall")
             assert f"all {INPUTS} inputs: found the best tile for {sum(found)}, with " in recall
             assert float(recall.split("with ")[1].split()[0]) == pytest.approx(mean, abs=0.051)
-            marks = opened.page.locator(".rt-mark").all_text_contents()
+            marks = opened.texts(".rt-mark")
             assert marks == ["✓" if one else "✕" for one in found]
         opened.expect_quiet()
     assert lost_somewhere == {1: set(), 2: {0}, 3: {0, 1}}[depth]

@@ -87,7 +87,7 @@ def test_the_button_zooms_to_the_chosen_tile(chromium, tmp_path):
         set_depth(opened, 1)  # another tree: all of it
         assert trail_of(opened) == ["all 37 tiles"]
         button.click()
-        tiles = opened.page.locator(".rt-number tspan").all_text_contents()
+        tiles = opened.texts(".rt-number tspan")
         assert len(tiles) == 16
         best = slow_search(FOREST.trees[0], FOREST.inputs[0], 1).best
         assert str(best) in tiles

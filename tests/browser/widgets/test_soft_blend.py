@@ -88,11 +88,11 @@ def choose(opened: Visit, temperature: float, top_k: int) -> float:
     step = round(300 * math.log(temperature / 0.02) / math.log(1000))
     opened.page.get_by_role("slider", name="Temperature").fill(str(step))
     opened.page.get_by_role("radio", name=str(top_k), exact=True).check()
-    return float(opened.page.locator(".trix-sb-heat strong").text_content() or "")
+    return float(opened.said(".trix-sb-heat strong"))
 
 
 def values_of(opened: Visit) -> list[str]:
-    return opened.page.locator(".trix-sb-value").all_text_contents()
+    return opened.texts(".trix-sb-value")
 
 
 def points_of(path: str) -> list[list[list[float]]]:
@@ -157,9 +157,9 @@ def test_what_is_said_and_labelled(chromium, tmp_path):
         # every line and area carries its number, a number in an area stands on that area
         for temperature, top_k in ((1, 4), (20, 4), (0.1, 4), (2, 2), (1, 1)):
             choose(opened, temperature, top_k)
-            lines = opened.page.locator(".trix-sb-curves .trix-sb-number").all_text_contents()
+            lines = opened.texts(".trix-sb-curves .trix-sb-number")
             assert lines == ["0", "1", "2", "3"]
-            areas = opened.page.locator(".trix-sb-bands .trix-sb-number").all_text_contents()
+            areas = opened.texts(".trix-sb-bands .trix-sb-number")
             assert areas == (["0", "1", "1", "2", "2", "3"] if top_k == 2 else lines)
             assert opened.page.locator(".trix-sb-bands .trix-sb-number").evaluate_all(
                 """numbers => numbers.every(number => {

@@ -80,7 +80,7 @@ def lines_of(opened: Visit) -> np.ndarray:
 
 
 def facts_of(opened: Visit) -> list[str]:
-    return opened.page.locator(".trix-sp-facts dd").all_text_contents()
+    return opened.texts(".trix-sp-facts dd")
 
 
 def radio(opened: Visit, group: str, name: str):
@@ -176,7 +176,7 @@ def test_what_is_read_at_an_input_is_told_step_by_step(chromium, tmp_path):
                 assert f"written from cell {cell}:" in told[1]
             else:
                 assert told[0].startswith(f"cell {cell} of 0")
-            shaded = opened.page.locator(".trix-sp-chosen").all_text_contents()
+            shaded = opened.texts(".trix-sp-chosen")
             assert shaded == [str(cell)]
 
 
@@ -305,7 +305,7 @@ def test_other_cells_and_curves_begin_fitted_and_another_kind_keeps_the_lines(ch
             "said => document.querySelector('[aria-live]').textContent.startsWith(said)",
             arg=f"512 bits. Mean squared error {facts[1]}, largest error ",
         )
-        said = opened.page.locator("[aria-live]").text_content() or ""
+        said = opened.said("[aria-live]")
         assert f"At x = −3.00: level 0 of 0\u2009…\u200915; {facts[5]}; read {facts[6]}." in said
 
 

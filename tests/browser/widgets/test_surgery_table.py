@@ -45,11 +45,11 @@ def claims(signatures, tokens: Numbers = TOKENS) -> list[int]:
 
 def shown(opened: Visit) -> list[int]:
     """The tile of each character, as its number says."""
-    return [int(n) for n in opened.page.locator(".trix-st-passage .trix-st-by").all_text_contents()]
+    return [int(n) for n in opened.texts(".trix-st-passage .trix-st-by")]
 
 
 def signs(opened: Visit) -> np.ndarray:
-    texts = opened.page.locator(".trix-st-grid .trix-st-cell").all_text_contents()
+    texts = opened.texts(".trix-st-grid .trix-st-cell")
     return np.array([{"+": 1, "0": 0, "−": -1}[text] for text in texts]).reshape(-1, DIM)
 
 
@@ -98,11 +98,9 @@ def test_claims_are_those_of_flat_route(chromium, tmp_path):
         expected = flat_route(torch.tensor(tokens), torch.tensor(signatures)).index[:, 0]
         assert shown(opened) == expected.tolist() == claims(signatures, tokens)
         assert len(set(shown(opened))) > 4
-        letters = opened.page.locator(".trix-st-char > :first-child").all_text_contents()
+        letters = opened.texts(".trix-st-char > :first-child")
         assert "".join(letters) == TEXT.translate(str.maketrans({" ": "␣", "\n": "↵"}))
-        grounds = opened.page.locator(".trix-st-by").evaluate_all(
-            "parts => parts.map(part => getComputedStyle(part).backgroundColor)"
-        )
+        grounds = opened.each(".trix-st-by", "getComputedStyle(one).backgroundColor")
         assert [hexadecimal(one) for one in grounds] == [made.palette[tile] for tile in expected]
         opened.expect_quiet()
 
@@ -133,9 +131,7 @@ def test_a_click_turns_a_cell_and_the_text_follows(chromium, tmp_path):
             what = told(claims(signatures), claims(changed))
             old, new = "0+−"[signatures[tile, column]], "0+−"[sign]
             assert live(opened) == f"Tile {tile}, cell {column}: {old} → {new}. {what}"
-            moved = opened.page.locator(".trix-st-moved").evaluate_all(
-                "parts => parts.map(part => Number(part.dataset.at))"
-            )
+            moved = opened.each(".trix-st-moved", "Number(one.dataset.at)")
             pairs = zip(claims(signatures), claims(changed), strict=True)
             assert moved == [at for at, (a, b) in enumerate(pairs) if a != b]
             edited = opened.page.locator(".trix-st-edited").count()
@@ -290,7 +286,7 @@ def test_scores_of_the_character_under_the_pointer_or_the_focus(chromium, tmp_pa
     with visit(chromium, tmp_path, table()) as opened:
 
         def check(at: int) -> None:
-            values = opened.page.locator(".trix-st-value").all_text_contents()
+            values = opened.texts(".trix-st-value")
             assert [number(one) for one in values] == pytest.approx(scores[at].tolist(), rel=6e-3)
             second, first = np.argsort(scores[at])[-2:]
             found = re.fullmatch(r"Tile (\d) claims it with (.+), (.+) ahead of tile (\d)\.", words)
@@ -299,12 +295,10 @@ def test_scores_of_the_character_under_the_pointer_or_the_focus(chromium, tmp_pa
             margin = scores[at, first] - scores[at, second]
             assert number(found[2]) == pytest.approx(scores[at, first], rel=6e-3)
             assert number(found[3]) == pytest.approx(margin, rel=6e-3)
-            bars = opened.page.locator(".kit-fill").evaluate_all(
-                "bars => bars.map(bar => parseFloat(bar.style.width) / 100)"
-            )
+            bars = opened.each(".kit-fill", "parseFloat(one.style.width) / 100")
             reach = max(0, scores[at].max()) - min(0, scores[at].min())
             assert bars == pytest.approx((np.abs(scores[at]) / reach).tolist(), abs=1e-4)
-            winner = opened.page.locator(".trix-st-winner .trix-st-swatch").all_text_contents()
+            winner = opened.texts(".trix-st-winner .trix-st-swatch")
             assert winner == [str(first)]
 
         opened.page.keyboard.press("Tab")

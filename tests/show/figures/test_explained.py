@@ -15,12 +15,7 @@ from trix.show.figures.style import contrast
 
 @pytest.fixture(params=[True, False])
 def found(request):
-    return explain(stored(words=request.param), TEXT)
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
+    yield explain(stored(words=request.param), TEXT)
     plt.close("all")
 
 
@@ -101,3 +96,4 @@ def test_signs_that_matplotlib_would_read_are_written_as_they_are():
     figure = explained(explain(dollars, "t$a$t"))
     figure.savefig(io.BytesIO(), format="svg")
     assert [text.get_text() for text in figure.axes[0].texts].count("$") == 2
+    plt.close(figure)

@@ -59,28 +59,6 @@ def sent(made: ContextLens, trait: str, kind: str, *shape: int) -> np.ndarray:
     return np.frombuffer(getattr(made, trait), kind).reshape(shape)
 
 
-def test_evidence_counts_what_stands_at_each_address():
-    rows = ["the hut", "wassand", "\n\nmoon "]
-    total, distinct = tables().evidence(torch.stack([encode(row) for row in rows]))
-    assert total.dtype == distinct.dtype == torch.int64
-    for b, row in enumerate(rows):
-        for t in range(len(row)):
-            for n in range(ORDER):
-                counts = followers(row[t + 1 - n : t + 1]) if n <= t + 1 else Counter()
-                assert (total[b, t, n], distinct[b, t, n]) == (counts.total(), len(counts))
-    assert (total[..., ORDER - 1] == 0).any()
-    assert (total[..., ORDER - 1] > 1).any()
-    total, distinct = tables().evidence(torch.zeros(3, 0, dtype=torch.int64))
-    assert total.shape == distinct.shape == (3, 0, ORDER)
-    for tokens, error, message in (
-        (torch.zeros(4, dtype=torch.int64), ValueError, r"\[batch, time\], got \[4\]"),
-        (torch.zeros(1, 4), TypeError, "int64, got torch.float32"),
-        (torch.full((1, 4), SIZE), ValueError, f"0 … {SIZE - 1}, got {SIZE} … {SIZE}"),
-    ):
-        with pytest.raises(error, match=message):
-            tables().evidence(tokens)
-
-
 def test_what_is_sent_is_counted_and_follows_the_formula():
     made = lens(order=2)
     assert (made.order, made.position, made.orders) == (2, len(PASSAGE) // 2, ORDER)
