@@ -81,7 +81,7 @@ def rects(opened: Visit) -> list[dict]:
     return opened.each(".passage [data-at]", "one.getBoundingClientRect().toJSON()")
 
 
-def middle(rect: dict) -> tuple[float, float]:
+def middle(rect) -> tuple[float, float]:
     return rect["x"] + rect["width"] / 2, rect["y"] + rect["height"] / 2
 
 

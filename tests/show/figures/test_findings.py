@@ -13,7 +13,8 @@ from trix.show.figures.style import PALETTE
 
 
 def _record(arm, seed, **metrics):
-    return Record(*arm.split("/"), seed, {}, {}, {}, "cpu", 1, 1.0, 1, metrics, [])
+    experiment, name = arm.split("/")
+    return Record(experiment, name, seed, {}, {}, {}, "cpu", 1, 1.0, 1, metrics, [])
 
 
 @pytest.fixture

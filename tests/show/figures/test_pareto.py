@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,9 +55,9 @@ def test_a_model_weighs_four_bytes_a_parameter_or_what_it_says():
     assert found.protocol == "nano"
 
     parts = {"ternary": 40.0, "scales": 6.0, "bfloat16": 50.0, "other": 3.0, "file": 120.0}
-    sizes = {f"bytes_{name}": value for name, value in parts.items()} | {"val_nats_packed": 2.3}
+    sizes: dict[str, Any] = {f"bytes_{name}": value for name, value in parts.items()}
     tree = config(ffn="hierarchical-trix")
-    runs = [*record("new", [2.0, 2.2], tree, **sizes), timed(tree, 9.0)]
+    runs = [*record("new", [2.0, 2.2], tree, val_nats_packed=2.3, **sizes), timed(tree, 9.0)]
     plain, packed = everything_built(runs)
     assert (plain.size, plain.nats, plain.microseconds) == (40 + 2 * (6 + 50) + 3, 2.1, 9.0)
     assert (packed.form, packed.size, packed.nats) == ("packed", 120.0, 2.3)

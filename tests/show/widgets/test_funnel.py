@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.static_page import size_on_page
+from trix.show.widgets.base import Numbers
 from trix.show.widgets.funnel import LETTERS, Funnel, Squeezed
 
 N, DIM, TILES = 7, 5, 6
@@ -25,7 +26,9 @@ def squeezed(seed: int, exact: bool = True, tokens: int = N, dim: int = DIM) -> 
 TILED, FREE = squeezed(1), squeezed(2)
 
 
-def funnel(text=TEXT, inputs=INPUTS, tile=TILE, tiled=TILED, free=FREE, **options) -> Funnel:
+def funnel(
+    text=TEXT, inputs: Numbers = INPUTS, tile: Numbers = TILE, tiled=TILED, free=FREE, **options
+) -> Funnel:
     return Funnel(text, inputs, tile, tiled, free, **{"alt": "Seven characters.", **options})
 
 

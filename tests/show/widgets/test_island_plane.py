@@ -4,12 +4,13 @@ import numpy as np
 import torch
 
 from trix.show.figures import style
+from trix.show.widgets import base
 from trix.show.widgets.island_plane import MOST_POINTS, SEEDS, IslandPlane
 
 POINTS = torch.tensor([[-2.0, 0.5], [0.25, 1.0], [1.5, -0.75], [0.0, 0.0], [3.0, 7.0]])
 
 
-def island_plane(points=POINTS, **options) -> IslandPlane:
+def island_plane(points: base.Numbers = POINTS, **options) -> IslandPlane:
     return IslandPlane(points, **{"alt": "Two planes.", **options})
 
 

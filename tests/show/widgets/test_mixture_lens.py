@@ -1,6 +1,7 @@
 """The numbers behind `MixtureLens`, against the model's own parts and loops over strings."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def made(network: bool = True, words: bool = False) -> LookupLM:
     return model
 
 
-def mixture_lens(model=..., alphabet=ALPHABET, lines=tuple(LINES), alt=ALT) -> MixtureLens:
+def mixture_lens(model: Any = ..., alphabet=ALPHABET, lines=tuple(LINES), alt=ALT) -> MixtureLens:
     return MixtureLens(made() if model is ... else model, alphabet, lines, alt=alt)
 
 

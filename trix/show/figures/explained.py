@@ -12,12 +12,8 @@ from matplotlib.patches import Patch, Rectangle
 from trix.models.explain import Explained, Explanation, visible
 from trix.show.figures.style import GROUNDS, NAMED, SEQUENTIAL, contrast
 
-COLUMNS = 48
-"""Characters in a line of the picture, at most."""
-
-WIDE, HIGH = 0.2, 0.42
-"""Size of a character's cell, in inches, whatever room the legend needs."""
-
+COLUMNS = 48  # characters in a line of the picture, at most
+WIDE, HIGH = 0.2, 0.42  # size of a character's cell, in inches, whatever room the legend needs
 _LEAST = 24  # columns that the legend's title needs
 _EDGE = 0.1  # inches around everything
 
@@ -25,11 +21,7 @@ Cell = tuple[int, int, Explained]
 
 
 def tint(explanation: Explanation, place: int | None) -> str:
-    """Return the colour of a place: pale for short addresses, dark for long ones.
-
-    Words, lines and echoes have a colour not on that scale, and so has the network; what nobody
-    foresaw is white.
-    """
+    """Return a place's colour: the longer an address, the darker; the others have one each."""
     if place is None:
         return GROUNDS["light"]
     depth = explanation.depth(place)

@@ -15,11 +15,7 @@ from trix.show.figures.style import PALETTE
 
 @dataclass(frozen=True)
 class Findings:
-    """Records, asked by arm; an arm is written `experiment/arm`.
-
-    Attributes:
-        records: as `read_all_records` returns them.
-    """
+    """Records, asked by arm; an arm is written `experiment/arm`."""
 
     records: Sequence[Record]
 
@@ -56,10 +52,7 @@ class Findings:
 
 
 def dots(ax: Axes, rows: Mapping[str, tuple[Sequence[float], int, str]]) -> None:
-    """Draw a row for each name, the first on top: a mark a value, and a bar for the mean.
-
-    `rows` has, by name, the values, the number of their colour in `PALETTE`, and their mark.
-    """
+    """Draw values, a colour of `PALETTE` and a mark in a row a name, with a bar for the mean."""
     for y, (values, paint, mark) in enumerate(list(rows.values())[::-1]):
         colour = PALETTE[paint]
         ax.plot(values, [y] * len(values), mark, color=colour, alpha=0.9, markersize=4)

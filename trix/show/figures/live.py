@@ -32,7 +32,7 @@ def live(
     Args:
         function: takes the slider's value: an int where all four numbers are ints, else a float.
             What it returns is shown as HTML if it can show itself so (`_repr_html_`), else as the
-            plain text of `str`.
+            plain text of `str`. What it raises for a later value than the first is shown too.
         value: where the slider starts.
         low: its least value.
         high: its greatest.
@@ -41,7 +41,6 @@ def live(
 
     Raises:
         ValueError: unless low <= value <= high and step > 0, and there is a label.
-        Exception: whatever `function` raises for the first value; for later ones it is shown.
     """
     if not low <= value <= high or low == high:
         raise ValueError(f"expected low <= value <= high, received {low}, {value}, {high}")
@@ -51,14 +50,8 @@ def live(
         raise ValueError(f"label: expected a name for what is being changed, received {label!r}")
     whole = all(isinstance(number, int) for number in (value, low, high, step))
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
-    slider = kind(
-        value=value,
-        min=low,
-        max=high,
-        step=step,
-        description=label,
-        style={"description_width": "initial"},
-    )
+    look = {"description": label, "style": {"description_width": "initial"}}
+    slider = kind(value=value, min=low, max=high, step=step, **look)
     slider.add_class("trix-live")
     answer = ipywidgets.HTML(_shown(function(slider.value)))
 

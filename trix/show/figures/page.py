@@ -31,15 +31,8 @@ _VALUE = "margin:0;overflow-wrap:anywhere"
 def glue(name: str, value: Any) -> None:
     """Keep a value under a name, for the page's prose to show with `{glue:}`.
 
-    Nothing is displayed. Where MyST-NB is not installed this does nothing at all: the notebook
-    runs there too, it only has no page to tell.
-
-    Args:
-        name: unique within the book.
-        value: what the prose shows; how it prints is how it reads, so round or format it first.
-
-    Raises:
-        ValueError: if `name` is empty.
+    Nothing is displayed, and where MyST-NB is not installed nothing is done. The name is unique
+    within the book (an empty one is a ValueError); how the value prints is how it reads.
     """
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"name: expected a name to find the value by, received {name!r}")
@@ -59,9 +52,6 @@ def provenance(*, corpus: Corpus | None, seeds: Sequence[int], budget: str, star
         budget: "quick" or "full".
         started: `time.perf_counter()`, read in the first cell.
 
-    Returns:
-        HTML with the budget, seeds, corpus, versions, device, threads and seconds so far.
-
     Raises:
         ValueError: if there is no seed, the budget is unknown, or `started` lies in the future.
     """
@@ -74,10 +64,13 @@ def provenance(*, corpus: Corpus | None, seeds: Sequence[int], budget: str, star
         raise ValueError(
             f"started: expected an earlier reading of time.perf_counter(), received {started!r}"
         )
+    text = "none"
+    if corpus is not None:
+        text = f"{corpus.name} (SHA-256 {corpus.sha256[:8]}…), from {corpus.source}"
     facts = {
         "budget": budget,
-        "seeds": ", ".join(str(seed) for seed in seeds),
-        "corpus": _describe_corpus(corpus),
+        "seeds": ", ".join(map(str, seeds)),
+        "corpus": text,
         "versions": (
             f"trix {importlib.metadata.version('trix-routing')}, "
             f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
@@ -91,9 +84,3 @@ def provenance(*, corpus: Corpus | None, seeds: Sequence[int], budget: str, star
         for term, value in facts.items()
     )
     return HTML(f'<dl class="trix-provenance" style="{_BOX}">{rows}</dl>')
-
-
-def _describe_corpus(corpus: Corpus | None) -> str:
-    if corpus is None:
-        return "none"
-    return f"{corpus.name} (SHA-256 {corpus.sha256[:8]}…), from {corpus.source}"

@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from trix.experiments.speed import PROTOCOLS, built
 from trix.ledger.records import Record
@@ -56,26 +55,15 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Built:
-    """Something that was built and measured.
+    """Something that was built and measured; what is not on record is NaN."""
 
-    Attributes:
-        name: `experiment/arm`.
-        family: one of `FAMILIES`.
-        protocol: by which it was trained, "" where it was not.
-        nats: mean validation loss over the seeds.
-        size: bytes; see `everything_built`.
-        microseconds: for each character it writes; NaN where that is not on record.
-        form: "" as it was trained; "packed" in a file of two-bit and sixteen-bit numbers,
-            "compiled" for inference.
-    """
-
-    name: str
+    name: str  # experiment/arm
     family: str
-    protocol: str
-    nats: float
-    size: float
-    microseconds: float
-    form: str = ""
+    protocol: str  # by which it was trained, "" where it was not
+    nats: float  # mean validation loss over the seeds
+    size: float  # bytes, see `everything_built`
+    microseconds: float  # for each character it writes
+    form: str = ""  # "packed" in a file of two-bit and sixteen-bit numbers, "compiled" to infer
 
     @property
     def label(self) -> str:
@@ -89,14 +77,11 @@ class Built:
 def everything_built(records: Sequence[Record]) -> list[Built]:
     """Return what was trained as `nano` or `probe`, counted, or measured with its bytes.
 
-    All of it is judged on the same text in the same blocks. A size is four bytes for each number,
-    two bits for each that is only read through its ternary cut; tables and whatever has the metric
-    `bytes` state theirs. Where a packed file was measured, it comes as a thing of its own, with
-    the loss that was measured when it was read back. Speed comes from the records of
-    the experiment `speed` about the same model, else it is the metric `us_per_character`.
-
-    Arms that share one training appear once; models that were damaged on purpose, or trained
-    without one of their tables to see what it is worth, not at all.
+    A size is four bytes for each number, two bits for each that is only read through its ternary
+    cut; tables and whatever has the metric `bytes` state theirs. A packed file is a thing of its
+    own, with the loss it had when it was read back. Speed comes from the records of the experiment
+    `speed` about the same model, else it is the metric `us_per_character`. Arms that share one
+    training appear once; models damaged on purpose, or trained without a table, not at all.
     """
     timed = [r for r in records if r.experiment == "speed"]
     found: list[Built] = []
@@ -104,15 +89,10 @@ def everything_built(records: Sequence[Record]) -> list[Built]:
     for name in dict.fromkeys((r.experiment, r.arm) for r in records):
         runs = [r for r in records if (r.experiment, r.arm) == name and "val_nats" in r.metrics]
         losses = tuple(r.metrics["val_nats"] for r in runs)
-        if (
-            not runs
-            or losses in seen
-            or math.fsum(losses) / len(losses) > _GUESS
-            or not _comparable(runs[0])
-        ):
-            continue
-        seen.append(losses)
-        found += _forms("/".join(name), runs, timed)
+        known = losses and math.fsum(losses) / len(losses) <= _GUESS
+        if known and losses not in seen and _comparable(runs[0]):
+            seen.append(losses)
+            found += _forms("/".join(name), runs, timed)
     return found
 
 
@@ -191,16 +171,14 @@ def _family(config: Mapping[str, Any]) -> str:
 
 
 _GUESS = math.log(65)  # what knows less than nothing is no point of a figure
-TELLS = 0.001
-"""Losses that lie closer, in nats, count as the same."""
+TELLS = 0.001  # losses that lie closer, in nats, count as the same
 
 
 def front(points: Sequence[Built], cost: str) -> list[Built]:
     """Return what nothing else beats in both cost and loss, the cheapest first.
 
-    What costs more must be better by `TELLS`. Packed files take no part: what is not ternary in
-    them is written in half the bytes, and nobody has written the others so. `cost` is "size" or
-    "microseconds"; what has none on record takes no part.
+    What costs more must be better by `TELLS`. `cost` is "size" or "microseconds"; what has none on
+    record takes no part, nor do packed files: nobody has written the others in half the bytes.
     """
     known = [p for p in points if not math.isnan(getattr(p, cost)) and p.form != "packed"]
     best: list[Built] = []
@@ -210,14 +188,8 @@ def front(points: Sequence[Built], cost: str) -> list[Built]:
     return best
 
 
-PAINTS = (
-    Mark(NAMED["violet"], "s"),
-    Mark(NAMED["orange"], "o"),
-    Mark(NAMED["teal"], "^"),
-    Mark(NAMED["crimson"], "D"),
-)
-FAMILY_MARKS: dict[str, Mark] = dict(zip(FAMILIES, PAINTS, strict=True))
-"""How each family is drawn."""
+PAINTS = (("violet", "s"), ("orange", "o"), ("teal", "^"), ("crimson", "D"))
+FAMILY_MARKS = {f: Mark(NAMED[c], m) for f, (c, m) in zip(FAMILIES, PAINTS, strict=True)}
 
 HIGHEST = 2.6
 """The largest loss that `pareto` has room for, in nats: the rest is worse than counting pairs."""
@@ -226,9 +198,8 @@ HIGHEST = 2.6
 def pareto(ax: Axes, points: Sequence[Built], cost: str, named: Sequence[str] = ()) -> None:
     """Draw loss against a cost, join the front, and name it.
 
-    What was trained as long as `nano` says is drawn larger than what was trained as `probe`; forms
-    for inference are hollow. What has a loss above `HIGHEST` is out of the picture; the line may
-    come from there. `named` are others to write beside their marks, as `experiment/arm`.
+    What was trained as `probe` is drawn smaller; forms for inference are hollow. What has a loss
+    above `HIGHEST` is left out. `named` are others to write beside their marks.
     """
     unit = 1e3 if cost == "size" else 1.0
     ax.set(xscale="log", ylabel="validation loss, nats")
@@ -302,7 +273,9 @@ def _write_names(ax: Axes, names: Mapping[Place, str], marks: Sequence[Place]) -
                 left = at[0] + x * pixels - SHIFT[side] * size.width
                 low = at[1] + y * pixels - size.height / 2
                 box = (left, low, left + size.width, low + size.height)
-                hidden = _overlapping(box, np.array(taken)) + 10 * (not _within(box, inside))
+                whole = inside.x0 <= left and box[2] <= inside.x1
+                whole = whole and inside.y0 <= low and box[3] <= inside.y1
+                hidden = _overlapping(box, np.array(taken)) + 10 * (not whole)
                 ways.append((hidden + distance / 60, side, (x, y), box))
         _, side, offset, box = min(ways, key=lambda way: way[0])
         text.set(ha=side, position=offset)
@@ -316,8 +289,3 @@ def _overlapping(box: Box, others: np.ndarray) -> int:
     left, low, right, high = others.T
     apart = (left > box[2]) | (right < box[0]) | (low > box[3]) | (high < box[1])
     return int((~apart).sum())
-
-
-def _within(box: Box, frame: Bbox) -> bool:
-    across = frame.x0 <= box[0] and box[2] <= frame.x1
-    return across and frame.y0 <= box[1] and box[3] <= frame.y1

@@ -1,9 +1,7 @@
 """Matplotlib figures that take on the page they stand on.
 
-A figure is shown as SVG inside the page, not as a picture beside it. Black, which is matplotlib's
-ink, becomes `currentColor`, the background becomes transparent, and text stays text without a
-typeface of its own: so one figure reads in light and in dark, follows the switch between them,
-and speaks in the page's own letters.
+Black, which is matplotlib's ink, becomes `currentColor`, the background becomes transparent, and
+text stays text in the page's own typeface.
 """
 
 from __future__ import annotations
@@ -46,12 +44,7 @@ def show(figure: Figure, *, alt: str) -> None:
 
 
 def figure_html(figure: Figure, *, alt: str) -> str:
-    """The HTML that `show` displays: an SVG in a box that scrolls sideways where it must.
-
-    Raises:
-        TypeError: if `figure` is no matplotlib figure.
-        ValueError: if `alt` says nothing.
-    """
+    """The HTML that `show` displays: an SVG in a box that scrolls sideways where it must."""
     if not isinstance(figure, Figure):
         raise TypeError(f"figure: expected a matplotlib Figure, received {type(figure).__name__}")
     if not isinstance(alt, str) or not alt.strip():
@@ -114,8 +107,7 @@ def _hand_over_ink_and_type(svg: ET.Element) -> None:
 def _make_ids_unique(svg: ET.Element) -> None:
     """Give every id that is referred to a prefix of this figure's own, and drop all others.
 
-    The ids of all figures on a page share one name space there: a clip path called like another
-    figure's would cut this one to the other's shape.
+    A clip path called like another figure's on the page would cut this one to the other's shape.
     """
     text = ET.tostring(svg, encoding="unicode")
     prefix = f"fig{hashlib.sha256(text.encode()).hexdigest()[:8]}-{next(_shown)}-"

@@ -1,15 +1,10 @@
 """The one place for colours.
 
-Every colour here is read on two grounds, the white of a light page and the near-black of a dark
-one, so each keeps a contrast of at least 3 : 1 with both (the threshold of WCAG 2.2, criterion
-1.4.11, for graphics that carry meaning). The eight categorical colours follow the idea of Okabe
-and Ito's palette: they stay apart under the three common forms of colour-vision deficiency. They
-were found by maximising the smallest distance between any two of them in OKLab, seen normally and
-through Machado, Oliveira and Fernandes' (2009) models of full protanopia, deuteranopia and
-tritanopia, within the band of luminance that both grounds allow.
-
-Eight is the most that stay apart. Colour is never the only cue in this book: tiles carry their
-number and curves their name as well.
+Each colour keeps a contrast of at least 3 : 1 (WCAG 2.2, 1.4.11) with the white of a light page and
+the near-black of a dark one. The eight categorical colours stay apart for every common form of
+colour vision: they maximize the smallest distance in OKLab, seen normally and through Machado,
+Oliveira and Fernandes' (2009) models of protanopia, deuteranopia and tritanopia. Eight is the most
+that stay apart, and colour is never the only cue.
 """
 
 from __future__ import annotations
@@ -45,11 +40,7 @@ GROUNDS = {"light": "#FFFFFF", "dark": "#121212", "dark page": "#14181E"}
 
 
 def use() -> None:
-    """Set matplotlib up for figures that read on a light and on a dark ground.
-
-    Backgrounds become transparent, ink stays black until `trix.show.show` hands it over to the
-    page, and series take the colours of `PALETTE` in turn.
-    """
+    """Set matplotlib up: clear grounds, black ink for `show` to hand to the page, our colours."""
     mpl.rcParams.update(
         {
             "figure.facecolor": "none",
@@ -80,11 +71,7 @@ def use() -> None:
 
 
 def contrast(colour: str, ground: str) -> float:
-    """The contrast ratio of two opaque colours, from 1 (the same) to 21 (black on white).
-
-    (L₁ + 0.05) / (L₂ + 0.05), the lighter colour's relative luminance over the darker's, as WCAG
-    defines it.
-    """
+    """The contrast ratio of two opaque colours, from 1 to 21: WCAG's (L₁ + 0.05) / (L₂ + 0.05)."""
     lighter, darker = sorted((luminance(colour), luminance(ground)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 

@@ -11,14 +11,9 @@ from trix.address.ternary import ternarize
 from trix.show.figures.style import PALETTE
 from trix.show.widgets import base
 
-MOST_POINTS = 5000
-"""More points than this make dragging stutter."""
-
-TEMPERATURES = (0.05, 10.0)
-"""The ends of the slider."""
-
-MOST_CLASSES = 4
-"""A class of points is told by its mark's shape: circle, square, triangle, diamond."""
+MOST_POINTS = 5000  # more points than this make dragging stutter
+TEMPERATURES = (0.05, 10.0)  # the ends of the slider
+MOST_CLASSES = 4  # a class of points is told by its mark's shape: circle, square, triangle, diamond
 
 
 class AddressPlane(base.Widget):
@@ -29,16 +24,14 @@ class AddressPlane(base.Widget):
     with the highest score reads it (the first of several equal ones, as `torch.argmax` has it);
     routed soft, tile i reads the share softmax(scores / temperature)[i].
 
-    Attributes:
-        points: the tokens as float32 pairs, `[tokens, 2]`, in bytes.
-        signatures: one [x, y] a tile; follows the reader's hand where a kernel runs.
-        soft: whether tiles share a token.
-        temperature: of the softmax.
-        ternary: whether signatures keep to coordinates -1, 0 and 1, as `ternarize` cuts them.
-        labels: a character a token, or nothing.
-        classes: a class name a token, or nothing.
-        palette: a colour a tile.
-        start: what the reset button goes back to.
+    Args:
+        points: `[tokens, 2]`, at most `MOST_POINTS`.
+        signatures: `[tiles, 2]`, as many as there are colours or fewer.
+        labels: a character a token, drawn in place of its mark.
+        classes: a class name a token, at most `MOST_CLASSES` different ones.
+        soft: start with soft routing.
+        temperature: of soft routing, between 0.05 and 10.
+        ternary: start with signatures cut to -1, 0 and 1.
     """
 
     _esm = base.script("address_plane", "plane")
@@ -66,18 +59,6 @@ class AddressPlane(base.Widget):
         temperature: float = 1.0,
         ternary: bool = False,
     ) -> None:
-        """Check everything and lay out the plane.
-
-        Args:
-            points: `[tokens, 2]`, at most `MOST_POINTS`; array, tensor or nested list.
-            signatures: `[tiles, 2]`, as many as there are colours or fewer.
-            alt: what the plane shows, in a sentence or two.
-            labels: a character a token, drawn in place of its mark.
-            classes: a class name a token, at most `MOST_CLASSES` different ones.
-            soft: start with soft routing.
-            temperature: of soft routing, between 0.05 and 10.
-            ternary: start with signatures cut to -1, 0 and 1.
-        """
         tokens = base.floats("points", points, (range(1, MOST_POINTS + 1), 2))
         tiles = base.floats("signatures", signatures, (range(1, len(PALETTE) + 1), 2))
         if ternary:

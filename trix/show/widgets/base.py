@@ -52,6 +52,11 @@ def style(own: str, *shared: str) -> str:
 class Widget(anywidget.AnyWidget):
     """A widget that says what it shows.
 
+    Numbers may be arrays, tensors or nested lists. What the reader chooses stands in traits, which
+    follow the reader where a kernel runs. A trait with the name of an argument holds it in the form
+    that the page reads; `palette` and `colours` are what is painted with, and `start` is what the
+    reset button goes back to.
+
     Attributes:
         alt: what the figure shows, in a sentence or two, for whoever cannot see it.
 

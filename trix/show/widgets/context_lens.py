@@ -12,14 +12,9 @@ from trix.counts.ngram import CountTables
 from trix.show.figures.style import NAMED
 from trix.show.widgets import base
 
-MOST_CHARACTERS = 600
-"""A longer passage is not taken in at a glance."""
-
-MOST_LETTERS = 2**16
-"""Places in a longer alphabet do not fit the 16 bits that they are sent in."""
-
-SHOWN = 6
-"""How many of the likeliest characters are listed."""
+MOST_CHARACTERS = 600  # a longer passage is not taken in at a glance
+MOST_LETTERS = 2**16  # places in a longer alphabet do not fit the 16 bits that they are sent in
+SHOWN = 6  # how many of the likeliest characters are listed
 
 
 class ContextLens(base.Widget):
@@ -32,11 +27,14 @@ class ContextLens(base.Widget):
 
     The tables see the passage and nothing before it: at its beginning addresses are shorter.
 
+    Args:
+        tables: the counts; every order up to `tables.order` is shown.
+        alphabet: the `tables.vocab_size` characters that the tables' numbers stand for.
+        passage: 1 to `MOST_CHARACTERS` of them, best from a text that was not counted.
+        order: to start with, from 1 to `tables.order`.
+
     Attributes:
-        passage: the text.
-        alphabet: every character that has a number, in order.
-        order: of the table that is looked at; follows the reader where a kernel runs.
-        position: of the character to be predicted, from 0; follows the reader likewise.
+        position: of the character to be predicted, from 0; the one in the middle at first.
         orders: the longest order.
         costs: nats of each character at each order, float32 `[orders, characters]`, in bytes.
         likeliest: the `SHOWN` likeliest next characters (fewer where the alphabet has fewer), as
@@ -45,7 +43,6 @@ class ContextLens(base.Widget):
         totals: how often a character followed the address of n characters, uint32
             `[characters, orders]` with n from 0, in bytes.
         distincts: how many different characters did, likewise.
-        colours: of surprise and of what is read.
     """
 
     _esm = base.script("context_lens", "passage")
@@ -66,20 +63,6 @@ class ContextLens(base.Widget):
     def __init__(
         self, tables: CountTables, alphabet: str, passage: str, *, alt: str, order: int = 3
     ) -> None:
-        """Read the tables at every position of the passage.
-
-        The character in the middle of the passage is looked at first; set `position` to choose
-        another.
-
-        Args:
-            tables: the counts; every order up to `tables.order` is shown.
-            alphabet: the characters that the tables' numbers stand for, `tables.vocab_size` of
-                them, none twice.
-            passage: 1 to `MOST_CHARACTERS` characters of the alphabet, best from a text that the
-                tables have not counted.
-            alt: what the figure shows, in a sentence or two.
-            order: to start with, from 1 to `tables.order`.
-        """
         if not isinstance(tables, CountTables):
             raise TypeError(f"tables: expected CountTables, received {type(tables).__name__}")
         read = _read(tables, encoded(passage, alphabet, tables.vocab_size))
@@ -132,12 +115,7 @@ def _read(tables: CountTables, tokens: Tensor) -> _Reading:
 
 
 def encoded(passage: str, alphabet: str, vocab_size: int) -> Tensor:
-    """Return a passage as int64 `[characters]`.
-
-    Raises:
-        ValueError: the alphabet has not `vocab_size` different characters, or the passage has one
-            that is not among them, or is empty or too long.
-    """
+    """Return a passage as int64 `[characters]`."""
     if not isinstance(alphabet, str) or len(alphabet) != vocab_size:
         raise ValueError(
             f"alphabet: expected the {vocab_size} characters of the tables, received {alphabet!r}"

@@ -14,14 +14,12 @@ from trix.show.widgets import base
 MOST_TOKENS, MOST_DIM = 400, 128
 """More tokens are not taken in at a glance; more bars are too thin to be told apart."""
 
-MOST_LEVELS = 32
-"""A finer grid has cells smaller than a dot."""
+MOST_LEVELS = 32  # a finer grid has cells smaller than a dot
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+"
 """The height of a bar, from -31 to 31, is sent as a letter: a third smaller than bytes in JSON."""
 
-BARS = 4
-"""How many tiles are listed for a token."""
+BARS = 4  # how many tiles are listed for a token
 
 _Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
@@ -50,22 +48,26 @@ class Funnel(base.Widget):
     of the next character. With tiles switched off one plane and one table serve all tokens. The
     cells on the page are those of `Quantizer.codes` in float32.
 
+    Args:
+        text: n + 1 characters, n from 1 to `MOST_TOKENS`: the tokens, and what follows the last.
+        inputs: `[n, dim]`, dim up to `MOST_DIM`.
+        tile: `[n]` integers from 0: the tile that each token is routed to.
+        tiled: what the funnel with tiles made of the tokens.
+        free: what the funnel with one plane for all of them did.
+        levels: rows and columns of the grid, from 2 to `MOST_LEVELS`.
+        scores: `[n, tiles]`; without them the figure lists how many tokens each tile reads.
+
     Attributes:
-        position: of the chosen token, from 0; follows the reader where a kernel runs.
-        tiles_on: whether the funnel with tiles is looked at; follows the reader likewise.
-        text: a character a token, and one more that only follows.
-        levels: rows and columns of the grid.
-        tile: the tile of each token.
+        position: of the chosen token, from 0; the one in the middle at first.
+        tiles_on: whether the funnel with tiles is looked at.
         best: `[tile, number]` of the `BARS` largest numbers of each token (fewer where there are
             fewer tiles), its own tile being among them.
         measure: what these numbers are, "score" or "tokens".
-        inputs: the tokens' numbers, a letter each.
         views: the funnels with tiles ("on") and without ("off"): `points`, float32 in bytes;
             `outputs` and `exact`, a letter each; and `moved`, the distance between these two as a
             share of the latter's length (None where that is 0). Without exact outputs the last two
             are empty.
         largest: what the tallest bar stands for, of each token's inputs ("in") and outputs ("out").
-        colours: of numbers above and below 0.
     """
 
     _esm = base.script("funnel")
@@ -95,22 +97,6 @@ class Funnel(base.Widget):
         levels: int = 16,
         scores: base.Numbers | None = None,
     ) -> None:
-        """Check everything and round it.
-
-        The token in the middle is looked at first; set `position` to choose another.
-
-        Args:
-            text: n + 1 characters, n from 1 to `MOST_TOKENS`: the tokens, and what follows the
-                last of them.
-            inputs: `[n, dim]`, dim up to `MOST_DIM`. Array, tensor or nested list, as all numbers.
-            tile: `[n]` integers from 0: the tile that each token is routed to.
-            tiled: what the funnel with tiles made of the tokens.
-            free: what the funnel with one plane for all of them did.
-            alt: what the figure shows, in a sentence or two.
-            levels: rows and columns of the grid, from 2 to `MOST_LEVELS`.
-            scores: `[n, tiles]`, the score of each tile. Without them the figure lists how many
-                of the tokens each tile reads.
-        """
         tokens = len(base.text("text", text, 2, MOST_TOKENS + 1)) - 1
         taken = base.array("inputs", inputs, (tokens, range(1, MOST_DIM + 1)))
         dim = taken.shape[1]

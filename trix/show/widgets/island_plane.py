@@ -12,11 +12,8 @@ from trix.show.widgets import base
 MOST_POINTS = 2000
 """More points than this make the sliders stutter: each is looked at in every step."""
 
-LOSSES = ("ternary pull", "sparsity", "diversity")
-"""What the weights are of, in their order."""
-
-SEEDS = 2**32
-"""Seeds are below this, which is all that the generator takes in."""
+LOSSES = ("ternary pull", "sparsity", "diversity")  # what the weights are of, in their order
+SEEDS = 2**32  # seeds are below this, which is all that the generator takes in
 
 
 class IslandPlane(base.Widget):
@@ -41,12 +38,11 @@ class IslandPlane(base.Widget):
     coordinates within 0.1 of -1, 0 or 1; the share within 0.1 of 0 (after the cut: exactly 0); and
     diversity as one minus the mean size of the cosine between rows.
 
-    Attributes:
-        points: the tokens as float32 pairs, `[n, 2]`, in bytes; only their directions matter.
-        weights: of the three losses; follows the reader where a kernel runs.
-        seed: of the random start; follows the reader likewise.
-        palette: a colour a signature.
-        start: what the reset button goes back to.
+    Args:
+        points: `[n, 2]`, n from 1 to `MOST_POINTS`; only their directions matter.
+        signatures: how many, from 2 to as many as there are colours.
+        seed: of the random start, from 0, below `SEEDS`.
+        weights: to start with, of ternary pull, sparsity and diversity, each from 0 to 1.
     """
 
     _esm = base.script("island_plane", "plane")
@@ -67,15 +63,6 @@ class IslandPlane(base.Widget):
         seed: int = 0,
         weights: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
-        """Check everything and send it.
-
-        Args:
-            points: `[n, 2]`, n from 1 to `MOST_POINTS`; array, tensor or nested list.
-            alt: what the figure shows, in a sentence or two.
-            signatures: how many, from 2 to as many as there are colours.
-            seed: of the random start, from 0, below `SEEDS`.
-            weights: to start with, of ternary pull, sparsity and diversity, each from 0 to 1.
-        """
         tokens = base.floats("points", points, (range(1, MOST_POINTS + 1), 2))
         count = base.whole("signatures", signatures, range(2, len(PALETTE) + 1))
         choices = {"seed": base.whole("seed", seed, range(SEEDS)), "weights": _weights(weights)}

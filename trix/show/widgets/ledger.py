@@ -24,19 +24,26 @@ PLACES = {
 }
 
 
+# what is sent as it is, of a claim and of what was settled
+CLAIM = ("id", "statement", "seed", "source", "protocol", "control", "chapter")
+SETTLED = ("verdict", "ours", "reason", "command", "records")
+
+
 class Ledger(base.Widget):
     """Claims as rows that open.
 
     A gain's *size* is its mean over the baseline in margins of the claim's own rule: gains of
     different claims are in different units, and this is what they have in common.
 
+    Args:
+        rows: claims that were settled, as `settle_all` returns them; at least one.
+
     Attributes:
-        verdicts: those that are shown, all where empty; follows the reader where a kernel runs.
-        part: the letter of the claims that are shown, "" for all; likewise.
-        order: a name in `ORDERS`; likewise.
-        query: words that a claim must hold; likewise.
-        opened: ids of the rows that are open; likewise.
-        rows: a claim each, in the ledger's order.
+        verdicts: those that are shown, all where empty.
+        part: the letter of the claims that are shown, "" for all.
+        order: a name in `ORDERS`.
+        query: words that a claim must hold.
+        opened: ids of the rows that are open.
         parts: pairs of letter and name, in the ledger's order.
         orders: pairs of a name in `ORDERS` and what the page calls it.
         marks: pairs of verdict and how it is drawn.
@@ -59,12 +66,6 @@ class Ledger(base.Widget):
     places = traitlets.Dict().tag(sync=True)
 
     def __init__(self, rows: Sequence[Settled], *, alt: str) -> None:
-        """Lay out the rows.
-
-        Args:
-            rows: claims that were settled, as `settle_all` returns them; at least one.
-            alt: what the table shows, in a sentence or two.
-        """
         ids = [row.claim.id for row in rows]
         if not ids or len(set(ids)) < len(ids):
             raise ValueError(f"rows: expected different claims, at least one, received {ids}")
@@ -91,21 +92,11 @@ class Ledger(base.Widget):
 def _row(row: Settled) -> dict[str, Any]:
     claim = row.claim
     return {
-        "id": claim.id,
-        "verdict": row.verdict,
-        "statement": claim.statement,
-        "seed": claim.seed,
-        "source": claim.source,
-        "protocol": claim.protocol,
-        "ours": row.ours,
+        **{name: getattr(claim, name) for name in CLAIM},
+        **{name: getattr(row, name) for name in SETTLED},
         "arm": claim.rule.claimed,
-        "control": claim.control,
         "gains": [_gain(claim.rule, one) for one in row.compared],
         "size": _size(claim.rule, row.compared[0]),
-        "reason": row.reason,
-        "command": row.command,
-        "chapter": claim.chapter,
-        "records": row.records,
     }
 
 

@@ -15,11 +15,8 @@ from trix.models.charlm import CharLM
 from trix.show.figures.style import NAMED
 from trix.show.widgets import base
 
-MOST_CHARACTERS = 100
-"""A longer sentence is not taken in at a glance."""
-
-MOST_SLOTS = 1024
-"""Of all heads of all layers: more make the page heavy."""
+MOST_CHARACTERS = 100  # a longer sentence is not taken in at a glance
+MOST_SLOTS = 1024  # of all heads of all layers: more make the page heavy
 
 TINTS, CELL_TINTS = 255, 15
 """How strong the tint of a character, or of a slot, can be: in whole steps of the strongest."""
@@ -32,24 +29,28 @@ class MemoryReader(base.Widget):
     character in a tint that says how large a part of what is read it is. Below stand the head's
     slots twice, as the character writes them and as it reads them.
 
+    Args:
+        text: n characters, n from 1 to `MOST_CHARACTERS`.
+        write: `[layers, heads, n, slots]` from 0 to 1, at most `MOST_SLOTS` slots in all:
+            how much of each slot a character writes, as in a `MemoryReading`.
+        read: the same shape: how much it reads.
+        back: `[layers, heads, n, n]`, at least 0: how much of character s comes back at
+            character t, zero where s comes after t.
+        layers: the layers' numbers in the model; 1, 2, … when not given.
+
     Attributes:
-        position: of the character that reads, from 0; follows the reader where a kernel runs.
-        layer: the layer that is looked at, from 0; follows the reader likewise.
-        head: the head, from 0; likewise.
-        text: a character a token.
-        layers: what each layer is called, its number in the model.
+        position: of the character that reads, from 0; the one in the middle at first.
+        layer: the layer that is looked at, from 0.
+        head: the head, from 0.
         heads: of each layer.
         slots: of each head.
-        back: how much of each character comes back, uint8 `[layers, heads, n (n + 1) / 2]` in
-            bytes: for each character those up to itself, in steps of 1 / `TINTS` of their largest.
-        written: how much of each slot a character writes, `[layers, heads, n, slots]`, in steps of
-            1 / `CELL_TINTS` of the largest (none but the first of these has all of them); two a
-            byte, the first in the upper half.
-        read: how much of each slot it reads, likewise.
+        back: uint8 `[layers, heads, n (n + 1) / 2]`: for each character those up to itself, in
+            steps of 1 / `TINTS` of their largest.
+        written, read: `[layers, heads, n, slots]` in steps of 1 / `CELL_TINTS` of the largest (none
+            but the first of these has all of them); two a byte, the first in the upper half.
         largest: what the strongest step stands for, uint16 `[layers, heads, n]` in bytes, in
             1 / 65535, under the names of the three: of slots a share of the character's address,
             of characters a share of all that comes back (zeros where nothing does).
-        colours: of what is written and of what is read.
     """
 
     _esm = base.script("memory_reader", "passage")
@@ -78,21 +79,6 @@ class MemoryReader(base.Widget):
         alt: str,
         layers: Sequence[int] = (),
     ) -> None:
-        """Check everything and round it; `write`, `read`, `back` are those of a `MemoryReading`.
-
-        The character in the middle is looked at first; set `position`, `layer` and `head` to choose
-        otherwise.
-
-        Args:
-            text: n characters, n from 1 to `MOST_CHARACTERS`.
-            write: `[layers, heads, n, slots]` from 0 to 1, at most `MOST_SLOTS` slots in all:
-                how much of each slot a character writes. Array, tensor or nested list.
-            read: the same shape: how much it reads.
-            back: `[layers, heads, n, n]`, at least 0: how much of character s comes back at
-                character t, zero where s comes after t.
-            alt: what the figure shows, in a sentence or two.
-            layers: the layers' numbers in the model; 1, 2, … when not given.
-        """
         count = len(base.text("text", text, 1, MOST_CHARACTERS))
         some = range(1, MOST_SLOTS + 1)
         written, taken = (

@@ -19,14 +19,9 @@ from trix.show.figures.style import NAMED
 from trix.show.widgets import base
 from trix.show.widgets.context_lens import encoded
 
-MOST_LINES = 12
-"""More lines make the page heavy."""
-
-MOST_CHARACTERS = 300
-"""A longer line is not taken in at a glance."""
-
-SHOWN = 5
-"""How many of the likeliest characters are listed."""
+MOST_LINES = 12  # more lines make the page heavy
+MOST_CHARACTERS = 300  # a longer line is not taken in at a glance
+SHOWN = 5  # how many of the likeliest characters are listed
 
 
 class MixtureLens(base.Widget):
@@ -40,20 +35,21 @@ class MixtureLens(base.Widget):
     next characters by each place and by the blend, and what the true one costs. A line is read from
     nothing, so its first character is given and not predicted.
 
+    Args:
+        model: the tables, the gate, and the network if there is one.
+        alphabet: the characters that its numbers stand for, none twice.
+        lines: 1 to `MOST_LINES` of them, of 2 to `MOST_CHARACTERS` characters.
+
     Attributes:
-        line: that is looked at, from 0; follows the reader where a kernel runs.
-        position: of the character to be predicted, from 1; follows the reader likewise.
-        typed: the line that the reader typed last; setting it has it read.
-        lines: what was read, a dictionary of bytes a line (see `_read`); one that was typed stands
-            last.
-        alphabet: every character that has a number, in order.
+        line: that is looked at, from 0.
+        position: of the character to be predicted, from 1.
+        typed: the line that the reader typed last; it is read and stands last in `lines`.
         orders: how many of the tables are orders.
         words: the names of the others.
         network: whether the last place is a network's.
         refused: why the typed line was not read; empty where it was.
         hail: a word by which a page asks whether anybody reads what is typed.
         heard: the same word, from whoever does.
-        colours: of the orders, of the other tables and of the network.
     """
 
     _esm = base.script("mixture_lens", "passage")
@@ -73,15 +69,6 @@ class MixtureLens(base.Widget):
     colours = traitlets.Dict().tag(sync=True)
 
     def __init__(self, model: LookupLM, alphabet: str, lines: Sequence[str], *, alt: str) -> None:
-        """Read the lines; the character in the middle of the first is looked at.
-
-        Args:
-            model: the tables, the gate, and the network if there is one. Typed lines are read by
-                it as it is then.
-            alphabet: the characters that its numbers stand for, none twice.
-            lines: 1 to `MOST_LINES` of them, of 2 to `MOST_CHARACTERS` characters.
-            alt: what the figure shows, in a sentence or two.
-        """
         if not isinstance(model, LookupLM):
             raise TypeError(f"model: expected a LookupLM, received {type(model).__name__}")
         if isinstance(lines, str) or not 1 <= len(lines) <= MOST_LINES:

@@ -10,20 +10,11 @@ import traitlets
 from trix.show.figures.style import NAMED
 from trix.show.widgets import base
 
-MOST_INPUTS = 40
-"""More inputs than this are not taken in at a glance."""
-
-MOST_TILES = 1100
-"""More tiles than this make zooming stutter."""
-
-MOST_LEVELS = 6
-"""More levels than this do not fit one screen."""
-
-MOST_BEAM = 8
-"""The widest beam that the slider offers."""
-
-MOST_LETTERS = 60
-"""A longer label does not fit its list."""
+MOST_INPUTS = 40  # more inputs than this are not taken in at a glance
+MOST_TILES = 1100  # more tiles than this make zooming stutter
+MOST_LEVELS = 6  # more levels than this do not fit one screen
+MOST_BEAM = 8  # the widest beam that the slider offers
+MOST_LETTERS = 60  # a longer label does not fit its list
 
 _DIMS = range(1, 2**16)
 
@@ -37,10 +28,19 @@ class RouteTree(base.Widget):
     wins. The reader sees which signatures were compared, how many that took against comparing
     with all tiles, and whether the chosen tile is the one that comparing with all would choose.
 
+    Args:
+        inputs: `[n, dim]`, n at most `MOST_INPUTS`.
+        trees: one a depth, in any order. A tree is its levels from the top down, at most
+            `MOST_LEVELS`; a level is a pair of `parent`, int64 `[nodes]` (each node's parent in
+            the level above; all 0 on the top level), and `signatures`, `[nodes, dim]`. Every
+            node above the last level has children. The last level is the tiles, at most
+            `MOST_TILES`, the same in every tree. A tree of one level is flat routing.
+        labels: a text of 1 to `MOST_LETTERS` characters an input; without them they are numbered.
+        beam: to start with, from 1 to `MOST_BEAM`.
+        depth: to start with, one of the trees' depths; the deepest if not given.
+
     Attributes:
-        input: the one that is routed, from 0; follows the reader where a kernel runs.
-        beam: how many nodes of a level are kept; follows the reader likewise.
-        depth: the levels of the tree that is searched; follows the reader likewise.
+        input: the one that is routed, from 0.
         depths: the levels of each tree, ascending.
         nodes: how many nodes each level of each tree has, from top to tiles.
         parents: of every node, its parent's place in the level above (0 on the top level), uint16,
@@ -48,10 +48,7 @@ class RouteTree(base.Widget):
         group_scores: of every input and every node that is no tile, float32 `[inputs, nodes]` for
             one tree and one level after the other, in bytes.
         scores: of every input and every tile, float32 `[inputs, tiles]`, in bytes.
-        labels: a text an input.
         most_beam: the widest beam on offer.
-        colours: of scores, and of the best tile where it was missed.
-        start: what the reset button goes back to.
     """
 
     _esm = base.script("route_tree", "route_search", "route_drawing")
@@ -80,23 +77,6 @@ class RouteTree(base.Widget):
         beam: int = 1,
         depth: int | None = None,
     ) -> None:
-        """Check everything and score every input against every signature.
-
-        The first input is routed first; set `input` to choose another.
-
-        Args:
-            inputs: `[n, dim]`, n at most `MOST_INPUTS`; array, tensor or nested list.
-            trees: one a depth, in any order. A tree is its levels from the top down, at most
-                `MOST_LEVELS`; a level is a pair of `parent`, int64 `[nodes]` (each node's parent in
-                the level above; all 0 on the top level), and `signatures`, `[nodes, dim]`. Every
-                node above the last level has children. The last level is the tiles, at most
-                `MOST_TILES`, the same in every tree. A tree of one level is flat routing.
-            alt: what the figure shows, in a sentence or two.
-            labels: a text an input, of 1 to `MOST_LETTERS` characters; spaces and line breaks are
-                made visible. Without labels inputs are numbered.
-            beam: to start with, from 1 to `MOST_BEAM`.
-            depth: to start with, one of the trees' depths; the deepest if not given.
-        """
         given = base.floats("inputs", inputs, (range(1, MOST_INPUTS + 1), _DIMS))
         forest = _forest(trees, dim=given.shape[1])
         depths = [len(tree) for tree in forest]

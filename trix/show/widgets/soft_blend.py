@@ -11,20 +11,14 @@ import traitlets
 from trix.show.figures.style import PALETTE
 from trix.show.widgets import base
 
-LOW, HIGH = -3.0, 3.0
-"""The smallest and the largest input."""
-
-INPUTS = 121
-"""How many inputs the loss is a mean of, evenly spread from `LOW` to `HIGH`."""
+LOW, HIGH = -3.0, 3.0  # the smallest and the largest input
+INPUTS = 121  # how many inputs the loss is a mean of, evenly spread from `LOW` to `HIGH`
 
 LEAST_TILES, MOST_TILES = 2, 6
 """Fewer have nothing to blend; more bands of equal weight are too low to be told apart."""
 
-COLDEST, HOTTEST = 0.02, 20.0
-"""The ends of the temperature's slider."""
-
-MOST = 1000.0
-"""A larger number in a line is a slip, and would not fit its plot."""
+COLDEST, HOTTEST = 0.02, 20.0  # the ends of the temperature's slider
+MOST = 1000.0  # a larger number in a line is a slip, and would not fit its plot
 
 
 class SoftBlend(base.Widget):
@@ -37,15 +31,16 @@ class SoftBlend(base.Widget):
     gradient on each signature and on the temperature. With k = 1 the weight is 1 whatever the
     score, and these gradients are 0.
 
+    Args:
+        signatures: `[tiles, 2]`, 2 to 6 tiles: slope and height at 0 of each tile's score.
+        answers: `[tiles, 2]`: slope and height at 0 of each tile's answer.
+        target: a function of one number, called once an input; or its values at the inputs
+            `linspace(LOW, HIGH, INPUTS)`, `[INPUTS]`.
+        temperature: to start with, from `COLDEST` to `HOTTEST`.
+        top_k: how many tiles an input reads to start with; all if not given.
+
     Attributes:
-        temperature: of the softmax; follows the reader where a kernel runs.
-        top_k: how many tiles an input reads; follows the reader likewise.
-        signatures: `[a, b]` of each tile.
-        answers: `[c, d]` of each tile.
-        target: what the output should be, at each of the inputs.
         bounds: the ends of the inputs (`x`) and of the slider (`temperature`).
-        palette: a colour a tile.
-        start: what the reset button goes back to.
     """
 
     _esm = base.script("soft_blend", "plot")
@@ -70,18 +65,6 @@ class SoftBlend(base.Widget):
         temperature: float = 1.0,
         top_k: int | None = None,
     ) -> None:
-        """Check everything and work out the target.
-
-        Args:
-            signatures: `[tiles, 2]`, tiles from `LEAST_TILES` to `MOST_TILES`: slope and height at
-                0 of each tile's score. Array, tensor or nested list, as all that follows.
-            answers: `[tiles, 2]`: slope and height at 0 of each tile's answer.
-            target: a function of one number, called once an input; or its values at the inputs
-                `linspace(LOW, HIGH, INPUTS)`, `[INPUTS]`.
-            alt: what the figure shows, in a sentence or two.
-            temperature: to start with, from `COLDEST` to `HOTTEST`.
-            top_k: how many tiles an input reads to start with; all if not given.
-        """
         scored, answered = (
             base.array(name, lines, (range(LEAST_TILES, MOST_TILES + 1), 2), -MOST, MOST)
             for name, lines in (("signatures", signatures), ("answers", answers))

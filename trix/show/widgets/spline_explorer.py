@@ -10,26 +10,16 @@ from trix.checks import one_of
 from trix.show.figures.style import NAMED
 from trix.show.widgets import base
 
-CELLS = (2, 4, 8, 16)
-"""How many cells a spline may have."""
-
-KINDS = ("float", "ternary", "table")
-"""How a spline may be stored."""
+CELLS = (2, 4, 8, 16)  # how many cells a spline may have
+KINDS = ("float", "ternary", "table")  # how a spline may be stored
 
 SCALES = ("cell", "all")
 """What may share one scale in a ternary spline: the two numbers of a cell, or all of them."""
 
-LEVELS = (16, 256)
-"""How many entries a table may have."""
-
-STEPS = 400
-"""Inputs are chosen in this many steps from the lowest to the highest."""
-
-MOST = 1000.0
-"""A larger height is a slip, and would not fit its axis."""
-
-MOST_POINTS = 4096
-"""More points make the page heavy and dragging slow."""
+LEVELS = (16, 256)  # how many entries a table may have
+STEPS = 400  # inputs are chosen in this many steps from the lowest to the highest
+MOST = 1000.0  # a larger height is a slip, and would not fit its axis
+MOST_POINTS = 4096  # more points make the page heavy and dragging slow
 
 _ALT = "A curve, and over it a spline of straight cells whose ends can be moved."
 
@@ -51,11 +41,15 @@ class SplineExplorer(base.Widget):
     smallest mean squared error, for a table after rounding and for ternary values before the cut;
     of several the flattest; a cell with no point is flat at the target's height amid it.
 
+    Args:
+        targets: name → heights at `linspace(low, high, n)`, n from 2 to `MOST_POINTS` for all.
+        low: the lowest input.
+        high: the highest input.
+        cells: to start with, one of `CELLS`.
+        kind: to start with, one of `KINDS`.
+
     Attributes:
-        target: the name of the curve that is shown; it follows the reader where a kernel runs, as
-            do the next six.
-        cells: of the spline.
-        kind: of the spline.
+        target: the name of the curve that is shown, the first to start with.
         scale: what shares a scale in a ternary spline, "cell" or "all".
         levels: entries of a table.
         x: the input whose reading is shown, taken to the nearest of `STEPS` steps.
@@ -66,8 +60,6 @@ class SplineExplorer(base.Widget):
         bounds: the lowest and the highest input.
         choices: what each choice is among.
         steps: of the input.
-        colours: of what is read and of the chosen input.
-        start: what the reset button goes back to.
     """
 
     _esm = base.script("spline_explorer", "plot", "spline")
@@ -97,17 +89,6 @@ class SplineExplorer(base.Widget):
         kind: str = "float",
         alt: str = _ALT,
     ) -> None:
-        """Check everything. The first target is shown first, under its least-squares spline.
-
-        Args:
-            targets: name → heights at `linspace(low, high, n)`, `[n]`, n from 2 to `MOST_POINTS`
-                and the same for all. Array, tensor or list.
-            low: the lowest input.
-            high: the highest input.
-            cells: to start with, one of `CELLS`.
-            kind: to start with, one of `KINDS`.
-            alt: what the figure shows, in a sentence or two.
-        """
         curves = _curves(targets)
         bounds = _bounds(low, high)
         choices = {

@@ -12,11 +12,8 @@ import traitlets
 from trix.show.figures.style import PALETTE
 from trix.show.widgets import base
 
-MOST_CHARACTERS = 400
-"""A longer text is not taken in at a glance."""
-
-MOST_DIM = 48
-"""A wider table is mostly out of sight."""
+MOST_CHARACTERS = 400  # a longer text is not taken in at a glance
+MOST_DIM = 48  # a wider table is mostly out of sight
 
 
 class SurgeryTable(base.Widget):
@@ -31,19 +28,19 @@ class SurgeryTable(base.Widget):
     the *claim rate* (the share of the class's characters that the tile claims) and the *purity*
     (the share of the tile's characters that are of the class).
 
+    Args:
+        text: n characters, n from 1 to `MOST_CHARACTERS`.
+        tokens: `[n, dim]`, dim up to `MOST_DIM`: what the layer sees at each character.
+        signatures: `[tiles, dim]` of exactly -1, 0 and 1, as many as there are colours or fewer.
+        classes: classes of characters by name, "vowels" say: a bool a character.
+        designs: signatures by name, "designed for vowels" say: `[dim]` of -1, 0 and 1.
+        frozen: tiles that start locked.
+
     Attributes:
-        signatures: `[tiles][dim]` of -1, 0 and 1; follows the reader's hand where a kernel runs.
-        frozen: the tiles whose cells are locked, in order; follows the reader likewise.
-        selected: the tile that is looked at, from 0; likewise.
-        position: the character whose scores are shown, from 0; likewise.
+        selected: the tile that is looked at, from 0.
+        position: the character whose scores are shown, from 0.
         history: what undo goes back through, the last edit last: of each edit the rows that it
             changed, as `[tile, signature before, whether it was locked]`.
-        text: a character a token.
-        tokens: what the layer sees at each, float32 `[n, dim]`, in bytes.
-        classes: a name and, for every character, whether it is in that class.
-        designs: a name and a signature that can be put into a row.
-        palette: a colour a tile.
-        start: what the reset button goes back to, and what "before" means.
     """
 
     _esm = base.script("surgery_table", "claims")
@@ -73,19 +70,6 @@ class SurgeryTable(base.Widget):
         designs: Mapping[str, base.Numbers] | None = None,
         frozen: Iterable[int] = (),
     ) -> None:
-        """Check everything and lay out the table.
-
-        Args:
-            text: n characters, n from 1 to `MOST_CHARACTERS`.
-            tokens: `[n, dim]`, dim up to `MOST_DIM`: what the layer sees at each character. Array,
-                tensor or nested list, as all numbers.
-            signatures: `[tiles, dim]` of exactly -1, 0 and 1, as many rows as there are colours or
-                fewer.
-            alt: what the table shows, in a sentence or two.
-            classes: classes of characters by name, "vowels" say: a bool a character.
-            designs: signatures by name, "designed for vowels" say: `[dim]` of -1, 0 and 1.
-            frozen: tiles that start locked.
-        """
         count = len(base.text("text", text, 1, MOST_CHARACTERS))
         seen = base.floats("tokens", tokens, (count, range(1, MOST_DIM + 1)))
         dim = seen.shape[1]
