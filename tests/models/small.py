@@ -57,6 +57,16 @@ def phrases(length, seed=0):
     return torch.tensor(text[:length])
 
 
+def first_edition(tensors):
+    """Return tensors under the names that the first edition gave them, and as it kept them."""
+    old = {}
+    for name, tensor in tensors.items():
+        new = name.replace(".decay.", ".fading.").replace("log_temperature", "log_sharpness")
+        old[new] = -tensor if new.endswith("log_sharpness") else tensor
+    assert len(old.keys() - tensors.keys()) == 2 * 3  # in each of two blocks
+    return old
+
+
 @torch.no_grad()
 def stirred(model, by=0.3):
     """Change a model as training does: no scale so small that an error could hide in it."""

@@ -148,4 +148,5 @@ def test_sampling_follows_the_distribution_and_the_generator():
     expected = model.generate(_tokens(1, 3), 5, temperature=0)
     model.train()
     assert torch.equal(model.generate(_tokens(1, 3), 5, temperature=0), expected)
+    assert torch.equal(model.generate(_tokens(1, 3), 0), _tokens(1, 3))
     assert model.training

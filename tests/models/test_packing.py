@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests import reference
+from tests.models.small import first_edition, stirred
 from trix.experiments.arm import trained
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
@@ -104,13 +105,9 @@ def test_bytes_are_two_bits_a_weight_and_add_up_to_the_file(tmp_path, ffn, tied)
 
 def test_a_file_that_was_saved_under_old_names_is_read(tmp_path):
     options = {"mixer": "routed-memory", "mixer_options": {"heads": 1, "slots": 3}}
-    model, other = _model(**options), _model(seed=1, **options)
+    model, other = stirred(_model(**options)), _model(seed=1, **options)
     save_packed(model, tmp_path / "new")
-    tensors = {
-        name.replace(".decay.", ".fading.").replace("inverse_temperature", "sharpness"): tensor
-        for name, tensor in load_file(tmp_path / "new").items()
-    }
-    save_file(tensors, tmp_path / "old")
+    save_file(first_edition(load_file(tmp_path / "new")), tmp_path / "old")
     load_packed(other, tmp_path / "old")
     torch.testing.assert_close(other(TOKENS), _rounded(model)(TOKENS), rtol=0, atol=1e-6)
 
@@ -142,8 +139,8 @@ def test_what_is_read_through_its_cut_is_named():
     assert ternary_names(CharLM(BASE)) == {}
 
 
-def _refused(model, path, message):
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+def _refused(path, message):
+    model, before = _model(), _model().state_dict()
     with pytest.raises(ValueError, match=message):
         load_packed(model, path)
     for name, value in model.state_dict().items():
@@ -153,15 +150,15 @@ def _refused(model, path, message):
 def test_the_file_of_another_model_is_refused(tmp_path):
     path = tmp_path / "m.safetensors"
     save_packed(_model("codebook"), path)
-    _refused(_model(), path, r"m.safetensors must hold .*keys.raw.* too many and .*up.* too few")
+    _refused(path, r"m.safetensors must hold .*keys.raw.* too many and .*up.* too few")
     save_packed(_model(layers=1), path)
-    _refused(_model(), path, r"got \[\] too many and \['blocks.1.ffn.bodies.down:packed'")
+    _refused(path, r"got \[\] too many and \['blocks.1.ffn.bodies.down:packed'")
     save_packed(_model(vocab_size=12), path)
-    _refused(_model(), path, r"embed.weight must be \[11, 13\] of torch.bfloat16, got \[12, 13\]")
+    _refused(path, r"embed.weight must be \[11, 13\] of torch.bfloat16, got \[12, 13\]")
     # one tile takes as many tensors; it is not to be spread over six
     model = CharLM(dataclasses.replace(_model().config, ffn_options={"tiles": 1}))
     save_packed(model, path)
-    _refused(_model(), path, r"up:packed must be \[6, 8, 4\] of torch.uint8, got \[1, 52, 4\]")
+    _refused(path, r"up:packed must be \[6, 8, 4\] of torch.uint8, got \[1, 52, 4\]")
 
 
 def test_a_damaged_file_is_refused(tmp_path):
@@ -170,17 +167,17 @@ def test_a_damaged_file_is_refused(tmp_path):
     whole = path.read_bytes()
     for broken in (b"", whole[:5], whole[:-7], b"{" + whole[1:]):
         path.write_bytes(broken)
-        _refused(_model(), path, f"corrupt packed model {path}: ")
+        _refused(path, f"corrupt packed model {path}: ")
     path.write_bytes(whole)
     tensors = load_file(path)
     for name in ("blocks.0.ffn.bodies.up:scale", "norm.weight"):
         save_file({n: t for n, t in tensors.items() if n != name}, path)
-        _refused(_model(), path, rf"got \[\] too many and \['{name}'\] too few")
+        _refused(path, rf"got \[\] too many and \['{name}'\] too few")
         save_file({**tensors, name: tensors[name].float()}, path)
-        _refused(_model(), path, f"{name} must be .* of torch.bfloat16, got .* of torch.float32")
+        _refused(path, f"{name} must be .* of torch.bfloat16, got .* of torch.float32")
     tensors["blocks.1.ffn.bodies.up:packed"][2, 3, 1] = 0b00_10_00_00  # stands for no value
     save_file(tensors, path)
-    _refused(_model(), path, r"corrupt packed model .*blocks.1.ffn.bodies.up: packed must hold")
+    _refused(path, r"corrupt packed model .*blocks.1.ffn.bodies.up: packed must hold")
 
 
 def test_a_failed_write_leaves_no_file(tmp_path):

@@ -30,6 +30,7 @@ def _drawn(folds, length):
 WORDED, MEMORY = LookupConfig(VOCAB, ORDER, words=True), ContextMemory(TEXT, ORDER, VOCAB)
 WORDS = WordMemory(TEXT, letters_of(ALPHABET + "z"))
 BYTES: Any = b"abc"
+HALF: Any = {"hidden": 1.5}
 LM: Any = CharLM(NETWORK)
 SAMPLER = Sampler(lookup_model())
 PROMPT = torch.tensor([[1, 2]])
@@ -55,7 +56,7 @@ CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: _lm()(torch.tensor([[3, 65]])), IndexError, "tokens must be in 0 … 64, got 3 … 65"),
     (lambda: LookupConfig(vocab_size=0), ValueError, "vocab_size must be at least 1, got 0"),
     (lambda: LookupConfig(order=0), ValueError, "order must be at least 1, got 0"),
-    (lambda: LookupConfig(hidden=1.5), TypeError, "hidden must be an integer, got 1.5"),
+    (lambda: LookupConfig(**HALF), TypeError, "hidden must be an integer, got 1.5"),
     (lambda: LookupConfig(gate="open"), ValueError, "gate must be one of .*, got 'open'"),
     (lambda: LookupConfig(network=NETWORK), ValueError, "network must have 65 characters, got 11"),
     (lambda: _lookup(order=3), ValueError, "order 4 and 11 characters, got 3 and 11"),

@@ -192,17 +192,6 @@ def test_the_text_is_the_one_that_torch_writes(inner, temperature):
     assert len(set(mine)) > 1 or temperature == 0
 
 
-def test_a_prompt_begins_a_new_text_and_training_goes_on():
-    model, prompt = _model().train(), torch.tensor([[1, 2, 3]])
-    first, again = (
-        generate(model, prompt, 60, 1, torch.Generator().manual_seed(1)) for _ in range(2)
-    )
-    assert first.shape == (1, 63)
-    assert torch.equal(first, again)
-    assert len(set(first[0].tolist())) > 3
-    assert model.training
-
-
 UNKNOWN: list[tuple[Any, str]] = [
     (network(positions=64), "positions"),
     (network(bias=True), "biases"),
