@@ -6,6 +6,7 @@ import torch
 import trix
 from tests.memory.mixers import DIM, close, convolved, tensors, text
 from trix.lab.recipes import protocol
+from trix.memory.controls import ConvolvedStatic, HybridHeads
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 5])
@@ -45,7 +46,7 @@ def test_a_model_of_static_slots_predicts_from_one_character_and_has_the_notes_p
     [
         (trix.ConvolvedAttention, 4),
         (lambda *sizes: trix.ConvolvedAttention(*sizes, width=1), 1),
-        (lambda *sizes: trix.memory.controls.ConvolvedStatic(*sizes, slots=7, top_k=7), 4),
+        (lambda *sizes: ConvolvedStatic(*sizes, slots=7, top_k=7), 4),
     ],
 )
 def test_a_mixer_behind_a_convolution_reads_what_that_saw(make, width):
@@ -91,15 +92,10 @@ def test_in_a_model_queries_keys_and_values_start_as_wide_as_alone(mixer):
 
 
 REFUSED = [
-    *(
-        (kind, arguments, match)
-        for kind in (trix.CausalAttention, trix.WindowAttention, trix.StaticMemory)
-        for arguments, match in (
-            ((DIM, 5), "multiple of heads, got dim=12, heads=5"),
-            ((DIM, 0), "heads must be at least 1, got 0"),
-            ((0, 3), "dim must be at least 1, got 0"),
-        )
-    ),
+    (trix.CausalAttention, (DIM, 5), "multiple of heads, got dim=12, heads=5"),
+    (trix.WindowAttention, (DIM, 5), "multiple of heads, got dim=12, heads=5"),
+    (trix.WindowAttention, (DIM, 0), "heads must be at least 1, got 0"),
+    (trix.StaticMemory, (DIM, 5), "multiple of heads, got dim=12, heads=5"),
     (trix.CausalAttention, (DIM, 3, False, 3.0), r"dropout must be in \[0, 1\), got 3"),
     (trix.CausalAttention, (DIM, 3, False, -0.1), r"dropout must be in \[0, 1\), got -0\.1"),
     (trix.ConvolvedAttention, (DIM, 3, 0), "width must be at least 1, got 0"),
@@ -123,11 +119,7 @@ REFUSED = [
     (trix.HybridMixer, (DIM, 3, 3), "routed must be less than the 3 heads, got 3"),
     (trix.HybridMixer, (DIM, 3, 0), "routed must be at least 1, got 0"),
     (trix.HybridMixer, (DIM, 3, 1, 5, 0), "window must be at least 1, got 0"),
-    (
-        trix.memory.controls.HybridHeads,
-        (trix.RoutedMemory(DIM, 3), trix.WindowAttention(8, 2)),
-        "as wide, got 12, 8",
-    ),
+    (HybridHeads, (trix.RoutedMemory(DIM, 3), trix.WindowAttention(8, 2)), "as wide, got 12, 8"),
 ]
 
 

@@ -58,26 +58,16 @@ def _agree(found, expected, inputs):
 
 @pytest.mark.parametrize(("time", "chunk"), CHUNKS)
 @pytest.mark.parametrize("decay", ["none", "head", "slot"])
-def test_chunks_equal_single_steps_in_outputs_state_and_gradients(time, chunk, decay):
-    inputs, fade = _case(time, decay)
-    if fade is not None:
-        inputs.append(fade.requires_grad_())
-    read, write, value, state = inputs[:4]
-    found = slot_scan(read, write, value, state, fade, chunk=chunk)
-    _agree(found, _loop(read, write, value, None, state, fade), inputs)
-
-
-@pytest.mark.parametrize(("time", "chunk"), CHUNKS)
-@pytest.mark.parametrize("decay", ["none", "head"])
-def test_the_delta_rule_in_chunks_equals_single_steps(time, chunk, decay):
-    (read, write, value, state), fade = _case(time, decay)
-    write = torch.nn.functional.normalize(write, dim=-1).detach().requires_grad_()
+@pytest.mark.parametrize("delta", [False, True])
+def test_chunks_equal_single_steps_in_outputs_state_and_gradients(time, chunk, decay, delta):
+    (read, write, value, state), fade = _case(time, "head" if delta and decay == "slot" else decay)
     strength = torch.rand(BATCH, HEADS, time, 1, dtype=torch.float64).requires_grad_()
-    inputs = [read, write, value, strength, state]
-    if fade is not None:
-        inputs.append(fade.requires_grad_())
-    found = delta_scan(read, write, value, strength, state, fade, chunk=chunk or 64)
-    _agree(found, _loop(read, write, value, strength, state, fade), inputs)
+    given = [read, write, value, *([strength] if delta else []), state]
+    inputs = [*given, *([] if fade is None else [fade.requires_grad_()])]
+    scan: Any = delta_scan if delta else slot_scan
+    found = scan(*given, fade, chunk=chunk or (64 if delta else None))
+    expected = _loop(read, write, value, strength if delta else None, state, fade)
+    _agree(found, expected, inputs)
 
 
 def test_the_strongest_fading_stays_finite_and_right_in_float32():
@@ -93,21 +83,13 @@ def test_the_strongest_fading_stays_finite_and_right_in_float32():
     ("arguments", "decay", "match"),
     [
         (lambda r, w, v, s: (r[:, :, :0], w[:, :, :0], v[:, :, :0], s), None, "time >= 1"),
-        (
-            lambda r, w, v, s: (r, w, v, s[..., :6]),
-            None,
-            r"state must be \[2, 3, 5, 7\], got .*6\]",
-        ),
+        (lambda r, w, v, s: (r, w, v, s[..., :6]), None, r"state must be \[2, 3, 5, 7\], got .*6"),
         (lambda r, w, v, s: (r, w, v[:, :, :4], s), None, "value as long"),
         (lambda r, w, v, s: (r[..., :4], w, v, s), None, r"got \[2, 3, 5, 4\], \[2, 3, 5, 5\]"),
         (lambda r, w, v, s: (r, w, v, s), (2, 3, 4, 1), "decay must be"),
         (lambda r, w, v, s: (r, w, v, s), (2, 3, 5, 2), "decay must be"),
         (lambda r, w, v, s: (r, w, v, ONES[..., 0], s), None, "strength must be"),
-        (
-            lambda r, w, v, s: (r, w, v, ONES, s),
-            (2, 3, 5, 5),
-            r"\[2, 3, 5, 1\], got \[2, 3, 5, 5\]",
-        ),
+        (lambda r, w, v, s: (r, w, v, ONES, s), (2, 3, 5, 5), r"5, 1\], got \[2, 3, 5, 5\]"),
         (lambda r, w, v, s: (r, w, v, ONES, s[:1]), None, "state must be"),
     ],
 )
@@ -120,16 +102,11 @@ def test_bad_shapes_are_named(arguments, decay, match):
 
 def _reference(path):
     # by path: importing the package itself needs Triton
-    found = next(
-        (p for root in sys.path if (p := Path(root) / "fla" / "ops" / path / "naive.py").exists()),
-        None,
-    )
-    if found is None:
+    found = [p for root in sys.path if (p := Path(root, "fla", "ops", path, "naive.py")).exists()]
+    if not found:
         pytest.skip("fla-core is not installed")
     pytest.importorskip("einops")
-    spec = importlib.util.spec_from_file_location(f"fla_{path}", found)
-    assert spec is not None
-    assert spec.loader is not None
+    spec: Any = importlib.util.spec_from_file_location(f"fla_{path}", found[0])
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -141,77 +118,40 @@ def _by_time(*given):
 
 def _close(found, out, end):
     # the references work in float32 whatever they are given
-    torch.testing.assert_close(found[0].float(), out.float(), rtol=0, atol=1e-6)
-    torch.testing.assert_close(found[1].float(), end.float(), rtol=0, atol=1e-6)
+    for a, b in ((found[0], out.transpose(1, 2)), (found[1], end)):
+        torch.testing.assert_close(a.float(), b.float(), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("decay", ["slot", "head"])
-def test_adding_up_equals_gated_linear_attention(decay):
-    (read, write, value, state), fade = _case(37, decay)
-    rows = [t.float() for t in _by_time(read, write, value)]
-    if decay == "slot":
-        gla = _reference("gla").naive_recurrent_gla
-        out, end = gla(*rows, *_by_time(fade.float()), state.float(), output_final_state=True)
-        read = read * SLOTS**-0.5
-    else:
-        gla = _reference("simple_gla").naive_recurrent_simple_gla
-        gates = _by_time(fade[..., 0].float())
-        out, end = gla(*rows, *gates, scale=1.0, initial_state=state.float())
-    _close(slot_scan(read, write, value, state, fade), out.transpose(1, 2), end)
+def test_adding_up_equals_gated_linear_attention():
+    (read, write, value, state), fade = _case(37, "slot")
+    rows = [t.float() for t in _by_time(read, write, value, fade)]
+    gla = _reference("gla").naive_recurrent_gla
+    out, end = gla(*rows, state.float(), output_final_state=True)
+    _close(slot_scan(read * SLOTS**-0.5, write, value, state, fade), out, end)
 
 
-@pytest.mark.parametrize("decay", ["none", "head"])
-def test_the_delta_rule_equals_its_published_recurrence(decay):
-    (read, write, value, state), fade = _case(37, decay)
+def test_the_delta_rule_equals_its_published_recurrence():
+    (read, write, value, state), fade = _case(37, "head")
     write = torch.nn.functional.normalize(write, dim=-1)
     strength = torch.rand(BATCH, HEADS, 37, 1, dtype=torch.float64)
-    if fade is None:
-        rows = [t.float() for t in (read, write, value, strength, state)]
-        out, end = _reference("delta_rule").delta_rule_recurrence(*rows)
-        read = read * SLOTS**-0.5
-    else:
-        rows = _by_time(read, write, value, strength[..., 0], fade[..., 0])
-        rule = _reference("gated_delta_rule").naive_recurrent_gated_delta_rule
-        out, end = rule(*rows, scale=1.0, initial_state=state, output_final_state=True)
-        out = out.transpose(1, 2)
+    rows = _by_time(read, write, value, strength[..., 0], fade[..., 0])
+    rule = _reference("gated_delta_rule").naive_recurrent_gated_delta_rule
+    out, end = rule(*rows, scale=1.0, initial_state=state, output_final_state=True)
     _close(delta_scan(read, write, value, strength, state, fade), out, end)
 
 
-def _content_case():
+def test_reading_by_content_equals_gated_slot_attention():
     (_, write, value, state), fade = _case(37, "head")
-    assert fade is not None
     draw = torch.Generator().manual_seed(2)
     shape = (2, BATCH, HEADS, 37, FEATURES)
     query, key = torch.randn(shape, generator=draw, dtype=torch.float64)
     keys = torch.randn(BATCH, HEADS, SLOTS, FEATURES, generator=draw, dtype=torch.float64)
     layer = SlotKeys(HEADS * FEATURES, HEADS, FEATURES).double()
-    with torch.no_grad():
-        layer.weight.copy_(torch.eye(HEADS * FEATURES))  # a token is its keys
-    seen = key.transpose(1, 2).flatten(2)
-    return layer, seen, query, key, write, value, keys, state, fade
-
-
-def test_reading_by_content_equals_gated_slot_attention():
-    layer, seen, query, key, write, value, keys, state, fade = _content_case()
-    score, after = layer(seen, query, write, keys, fade)
+    layer.weight.data = torch.eye(HEADS * FEATURES).double()  # a token is its keys
+    score, after = layer(key.transpose(1, 2).flatten(2), query, write, keys, fade)
     read = (score * FEATURES**-0.5).softmax(-1)
-    found = slot_scan(read, write, value, state, fade)
     given = _by_time(query, key, value, write, fade.expand_as(write))
-    out, end = _reference("gsa").naive_recurrent_gsa(
-        *given, initial_state=(keys.mT, state), output_final_state=True
-    )
-    _close(found, out.transpose(1, 2).float(), end[1])
+    gsa = _reference("gsa").naive_recurrent_gsa
+    out, end = gsa(*given, initial_state=(keys.mT, state), output_final_state=True)
+    _close(slot_scan(read, write, value, state, fade), out, end[1])
     torch.testing.assert_close(after.mT.float(), end[0], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("form", ["naive_cumsum_abc", "naive_recurrent_abc"])
-def test_means_of_what_was_written_are_attention_with_bounded_memory(form):
-    layer, seen, query, key, share, value, keys, state, _ = _content_case()
-    empty = torch.zeros_like(state)
-    write = share.log()  # as the reference takes it, which begins from nothing
-    out, _ = getattr(_reference("abc"), form)(query, key, value, write)
-    total = share.cumsum(dim=2)
-    score, _ = layer(seen, query, share, torch.zeros_like(keys), None)
-    read = (score / total * FEATURES**-0.5).softmax(-1)
-    found, _ = slot_scan(read / total, share, value, empty)
-    torch.testing.assert_close(found, out.double(), rtol=0, atol=1e-6)
