@@ -69,19 +69,13 @@ def _read(text, row, folds=0, left_out=None):
 ROWS = [TEXT[:70], verse(6, seed=5), "a", "\nE", "'" * 90 + " an'", "bad" * 40, " " * 99]
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_what_is_read_equals_the_loops(row):
-    shorter, reading = _read(TEXT, row)
-    p, evidence = _slow(TEXT, row, shorter.probabilities[0])
+@pytest.mark.parametrize(
+    ("row", "folds"), [*((r, ()) for r in ROWS), (TEXT[100:180], (3, 0)), (TEXT[100:180], (3, 2))]
+)
+def test_what_is_read_with_and_without_a_block_equals_the_loops(row, folds):
+    shorter, reading = _read(TEXT, row, *folds)
+    p, evidence = _slow(TEXT, row, shorter.probabilities[0], *folds)
     assert torch.equal(reading.probabilities[0, :, :6], shorter.probabilities[0])
-    torch.testing.assert_close(reading.probabilities[0, :, 6:], p)
-    torch.testing.assert_close(reading.evidence[0, :, 6:], evidence)
-
-
-@pytest.mark.parametrize("block", [0, 2])
-def test_leaving_a_block_out_is_as_if_it_had_not_been_counted(block):
-    shorter, reading = _read(TEXT, TEXT[100:180], 3, block)
-    p, evidence = _slow(TEXT, TEXT[100:180], shorter.probabilities[0], 3, block)
     torch.testing.assert_close(reading.probabilities[0, :, 6:], p)
     torch.testing.assert_close(reading.evidence[0, :, 6:], evidence)
 
