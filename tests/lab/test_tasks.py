@@ -1,5 +1,7 @@
 """Tasks of recall, whose answers a dictionary finds, and clusters, whose winners a tree finds."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -224,7 +226,7 @@ def test_a_tree_fitted_to_a_trained_layer_finds_its_winners(tiles):
     assert not torch.equal(signatures, before)  # it has learned something
 
     @torch.no_grad()
-    def inputs(text):
+    def inputs(text) -> Any:
         return model.routed(text[: 32 * 128].view(128, 32)).routes[1].token
 
     seen, fresh = inputs(corpus.train), inputs(corpus.val)

@@ -1,7 +1,6 @@
 """What `trix train` does: count, plan, train, evaluate, save; interrupted anywhere, it goes on.
 
-A folder holds, from the beginning, `plan.json` (what was asked, and how many steps that is), while
-training `training/` (the trainer's checkpoint), and in the end the model.
+A folder holds `plan.json`, while training the checkpoint in `training/`, and in the end the model.
 """
 
 import json
@@ -19,7 +18,6 @@ from trix import checks
 from trix.files import locked, write_text
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import evaluate, model_log_probs
-from trix.lab.optimize import TrainConfig
 from trix.lab.recipes import BLOCK, environment, preset
 from trix.lab.train import train
 from trix.models.lookup import BlockDraw, LookupConfig, LookupLM, Memories, count
@@ -80,7 +78,13 @@ def fit(
     """
     began = time.perf_counter()
     config, settings = request.model(), preset(request.preset).train
-    _check_text(request.corpus, config, settings)
+    # every block that is left out must hold a window and the character after it
+    needed = max(max(config.folds, 1) * (settings.context + 2), config.order + 1)
+    if len(request.corpus.train) < needed or len(request.corpus.val) < 2:
+        raise ValueError(
+            f"corpus {request.corpus.name!r}: expected at least {needed} characters to train on "
+            f"and 2 to evaluate on, got {len(request.corpus.train)} and {len(request.corpus.val)}"
+        )
     with locked(out, wait=False):
         if afresh:
             _clear(out)
@@ -184,13 +188,3 @@ def _read_plan(out: Path, request: TrainRequest) -> dict[str, Any] | None:
             "folder, or --force to begin anew in this one"
         )
     return plan
-
-
-def _check_text(corpus: Corpus, config: LookupConfig, settings: TrainConfig) -> None:
-    # every block that is left out must hold a window and the character after it
-    needed = max(max(config.folds, 1) * (settings.context + 2), config.order + 1)
-    if len(corpus.train_text) < needed or len(corpus.val_text) < 2:
-        raise ValueError(
-            f"corpus {corpus.name!r}: expected at least {needed} characters to train on and 2 to "
-            f"evaluate on, got {len(corpus.train_text)} and {len(corpus.val_text)}"
-        )

@@ -19,7 +19,7 @@ def usage(route: Route, tiles: int) -> Tensor:
     1.0
 
     Raises:
-        ValueError: the route is empty, or names a tile that is not among `tiles`.
+        ValueError: the route is empty, or names an unknown tile.
     """
     index = route.index.flatten()
     if index.numel() == 0:
@@ -29,13 +29,10 @@ def usage(route: Route, tiles: int) -> Tensor:
 
 
 def normalized_entropy(shares: Tensor) -> float:
-    """Return the entropy of `shares` over its largest value: 1 for even use, 0 for one tile.
+    """Return the entropy of shares `[tiles]` over its largest: 1 for even use, 0 for one tile.
 
     >>> round(normalized_entropy(torch.tensor([0.25, 0.25, 0.25, 0.25])), 4)
     1.0
-
-    Args:
-        shares: probabilities `[tiles]` that sum to one.
     """
     if shares.numel() < 2:
         return 0.0

@@ -47,13 +47,10 @@ def check_parameters(budget: str, seed: int) -> None:
 
 
 def choose(budget: str, *, quick: Value, full: Value) -> Value:
-    """Return the value that belongs to a budget.
+    """Return the value that belongs to a budget, "quick" or "full"; `ValueError` for another one.
 
     >>> choose("quick", quick=100, full=2000)
     100
-
-    Raises:
-        ValueError: the budget is neither "quick" nor "full".
     """
     checks.one_of("budget", budget, BUDGETS)
     return quick if budget == "quick" else full
@@ -114,13 +111,10 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def protocol(name: str) -> Protocol:
-    """Return a protocol by name.
+    """Return a protocol by name; `ValueError` where there is no such one.
 
     >>> protocol("nano").with_model(ffn="trix").ffn
     'trix'
-
-    Raises:
-        ValueError: there is no such protocol.
     """
     return PROTOCOLS[checks.one_of("protocol", name, PROTOCOLS)]
 
@@ -173,13 +167,10 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """Return a preset by name.
+    """Return a preset by name; `ValueError` where there is no such one.
 
     >>> preset("tables").about
     'tables and a gate, no network: half a minute on two cores'
-
-    Raises:
-        ValueError: there is no such preset.
     """
     return PRESETS[checks.one_of("preset", name, PRESETS)]
 

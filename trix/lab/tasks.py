@@ -1,8 +1,4 @@
-"""Synthetic data: texts whose questions can be answered from the text alone, and clusters to route.
-
-A task draws `batch` texts of `length` tokens, numbers below `vocab`, from a `generator`; it raises
-`TypeError` for a count that is not an integer and `ValueError` for one that is too small.
-"""
+"""Synthetic data: tasks, `batch` texts of `length` tokens below `vocab`, and clusters to route."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -155,14 +151,11 @@ class Overlapping(NamedTuple):
 def overlapping_clusters(
     tiles: int, dim: int = 256, tokens: int = 4096, seed: int = 0
 ) -> Overlapping:
-    """Draw tiles in overlapping clusters, and tokens to route among them.
+    """Draw tiles in overlapping clusters, and tokens to route among them; none is a `ValueError`.
 
     >>> data = overlapping_clusters(64, dim=32, tokens=100)
     >>> data.signatures.shape, data.tokens.shape
     (torch.Size([64, 32]), torch.Size([100, 32]))
-
-    Raises:
-        ValueError: a count below 1.
     """
     _counts(tiles=tiles, dim=dim, tokens=tokens)
     generator = torch.Generator().manual_seed(seed)

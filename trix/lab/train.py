@@ -98,8 +98,8 @@ def train(
         raise ValueError(
             f"anneal needs a feed-forward with a temperature, got ffn={model.config.ffn!r}"
         )
-    run = _Run(model, make_optimizers(model, config), torch.Generator().manual_seed(seed))
-    run.identity = _identity(model, data, config, seed)
+    identity, sampler = _identity(model, data, config, seed), torch.Generator().manual_seed(seed)
+    run = _Run(model, make_optimizers(model, config), sampler, identity)
     device = next(model.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -231,7 +231,7 @@ class _Run:
     model: LM
     optimizers: list[torch.optim.Optimizer]
     sampler: torch.Generator
-    identity: dict[str, Any] = dataclasses.field(default_factory=dict)
+    identity: dict[str, Any]
     step: int = 0
     curve: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
