@@ -3,6 +3,7 @@
 import re
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import build
@@ -20,7 +21,6 @@ ALT = '<svg role="img" aria-label="a line" viewBox="0 0 9 9"><path d="M0 0L9 9"/
 
 @pytest.fixture
 def small_book(tmp_path, monkeypatch):
-    """Stage and build a book of an index and one chapter below `tmp_path`."""
     monkeypatch.setattr(build, "ROOT", tmp_path)
     for name in ("_ext", "_static", "_templates", "_vendor"):
         shutil.copytree(ROOT / "book" / name, tmp_path / "book" / name)
@@ -41,11 +41,9 @@ def small_book(tmp_path, monkeypatch):
         (tmp_path / "book" / "index.md").write_text(index)
         shown = nbformat.v4.new_output("display_data", data={"text/html": output})
         cells = [
-            nbformat.v4.new_markdown_cell("# A chapter"),
-            nbformat.v4.new_code_cell("show()", outputs=[shown]),
+            nbformat.v4.new_markdown_cell("# A chapter", id="a"),
+            nbformat.v4.new_code_cell("show()", outputs=[shown], id="b"),
         ]
-        for number, cell in enumerate(cells):
-            cell["id"] = f"cell-{number}"
         about = {"language_info": {"name": "python"}}
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=about), tmp_path / "a.ipynb")
         runs = [Run(tmp_path / "notebooks" / "a.ipynb", 1.0)]
@@ -97,8 +95,6 @@ def test_each_mistake_stops_the_build_each_time(small_book, tmp_path, wrong):
 
 
 def test_a_second_build_waits_for_the_first(tmp_path, capsys):
-    waiting = threading.Event()
-
     def second():
         with build.alone(tmp_path):
             done.append("second")
@@ -108,7 +104,7 @@ def test_a_second_build_waits_for_the_first(tmp_path, capsys):
     with build.alone(tmp_path):
         other.start()
         while "waiting until it is done" not in capsys.readouterr().out:
-            waiting.wait(0.01)
+            time.sleep(0.01)
         done.append("first")
     other.join()
     assert done == ["first", "second"]

@@ -41,10 +41,8 @@ def run(folder, depends=None):
 def test_notebooks_are_executed_and_one_that_fails_stops_no_other(tmp_path):
     (tmp_path / "out").mkdir()
     write_notebook(tmp_path / "out" / "b.ipynb", "print('an earlier result')")
-    write_notebook(
-        tmp_path / "a.ipynb",
-        "import os\nprint(budget, seed, os.environ['OMP_NUM_THREADS'], os.getcwd())",
-    )
+    told = "print(budget, seed, os.environ['OMP_NUM_THREADS'], os.getcwd())"
+    write_notebook(tmp_path / "a.ipynb", "import os", told)
     write_notebook(tmp_path / "b.ipynb", "good = 1", "bad = good / 0", "print('never')")
     write_notebook(tmp_path / "c.ipynb", "import os\nos._exit(3)")
     fine, broken, dead = run(tmp_path)
@@ -61,10 +59,9 @@ def test_notebooks_are_executed_and_one_that_fails_stops_no_other(tmp_path):
 
 @pytest.fixture
 def copied(monkeypatch):
-    """Executing a notebook is copying it; the names of those that were executed."""
     done = []
 
-    def execute_(found, why, folder, parameters, progress, workers):
+    def execute_(found, why, folder, parameters, progress, workers):  # copies
         progress.say(f"start {found.name}: {why}")
         folder.mkdir(exist_ok=True)
         shutil.copy(found.source, folder)
@@ -97,19 +94,16 @@ def test_only_what_changed_is_executed_again(tmp_path, copied, capsys):
     assert sorted(copied) == ["a", "a", "a", "b", "b", "b"]
 
 
-def test_a_worker_that_dies_is_a_failure(tmp_path, monkeypatch):
+def test_a_worker_that_dies_is_a_failure_and_results_without_a_source_go(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    for name in "old.ipynb", ".a.ipynb.123.tmp":
+        (tmp_path / "out" / name).write_text("{}")
+    (tmp_path / "out" / "keys.json").write_text("{ torn")  # counts as empty
     write_notebook(tmp_path / "a.ipynb", "print(1)")
     monkeypatch.setattr(execute.sys, "executable", "/bin/false")
     (broken,) = run(tmp_path)
     assert "the worker ended with status 1" in broken.failure
-
-
-def test_results_without_a_source_go(tmp_path):
-    (tmp_path / "out").mkdir()
-    for name in ("old.ipynb", ".a.ipynb.123.tmp"):
-        (tmp_path / "out" / name).write_text("{}")
-    execute.run_all([], tmp_path / "out", {}, {}, jobs=1)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not list((tmp_path / "out").glob("*a*.ipynb*")) + list((tmp_path / "out").glob("old*"))
 
 
 def test_outputs_and_counts_do_not_make_a_notebook_another(tmp_path):
@@ -141,22 +135,18 @@ def test_each_thing_that_matters_is_named_when_it_changes(tmp_path, path, name):
     corpus = ("plays", "abc")
     quick: dict[str, object] = {"budget": "quick"}
     before = keys.shared(tmp_path, quick, corpus)
+
+    def changed(budget=quick, text=corpus):
+        return keys.changed(before, keys.shared(tmp_path, budget, text))
+
     (tmp_path / "trix" / "__pycache__").mkdir()
     (tmp_path / "trix" / "__pycache__" / "a.pyc").write_text("noise")
-    assert keys.changed(before, keys.shared(tmp_path, quick, corpus)) == []
-    other_text = keys.shared(tmp_path, quick, ("plays", "abd"))
-    assert keys.changed(before, other_text) == ["the corpus changed"]
-    other_budget = keys.shared(tmp_path, {"budget": "full"}, corpus)
-    assert keys.changed(before, other_budget) == ["its parameters changed"]
+    assert changed() == []
+    assert changed(text=("plays", "abd")) == ["the corpus changed"]
+    assert changed({"budget": "full"}) == ["its parameters changed"]
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_text("new")
-    after = keys.shared(tmp_path, quick, corpus)
-    assert keys.changed(before, after) == [f"{name} changed"]
-
-
-def test_a_ledger_that_cannot_be_read_counts_as_empty(tmp_path):
-    (tmp_path / "keys.json").write_text("{ torn")
-    assert execute.Ledger(tmp_path).hashes("a") is None
+    assert changed() == [f"{name} changed"]
 
 
 DEATH = RuntimeError("Kernel died before replying to kernel_info")

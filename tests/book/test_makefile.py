@@ -27,8 +27,7 @@ def make(folder, *arguments):
 
 
 def stamp(folder):
-    """Where the Makefile looks for the sign of a finished install."""
-    _, plan = make(folder, "-n", "book")
+    _, plan = make(folder, "-n", "book")  # where it looks for the sign of a finished install
     (line,) = [line for line in plan.splitlines() if line.startswith("touch ")]
     return folder / line.split()[1]
 
@@ -39,15 +38,12 @@ def pretend_installed(folder):
     path.touch()
 
 
-def test_make_alone_lists_the_targets(clone):
+def test_make_lists_the_targets_and_each_brings_its_own_environment(clone):
     status, text = make(clone)
     assert status == 0
     for target in ("book", "test", "test-all", "size", "lab", "full", "claims", "serve", "clean"):
         assert f"make {target} " in text
     assert not (clone / ".venv").exists()
-
-
-def test_every_target_brings_its_own_environment(clone):
     for target in ("book", "test-all", "size", "lab", "full", "claims", "serve"):
         _, plan = make(clone, "-n", target)
         assert "venv" in plan, target
@@ -115,14 +111,12 @@ def test_a_named_python_of_another_version_makes_the_venv_anew(clone):
     assert f".venv has Python 3.99 and {other} is Python 3.98: .venv is made anew" in text
 
 
-def test_serving_before_building_says_what_to_do(clone):
+def test_serving_before_building_and_on_a_port_in_use_says_what_to_do(clone):
     pretend_installed(clone)
     status, text = make(clone, "serve")
     assert status != 0
     assert "make book" in text
-
-
-def test_a_port_that_is_in_use_is_said_in_a_sentence(clone):
+    shutil.rmtree(clone / ".venv")
     (clone / "_build" / "html").mkdir(parents=True)
     (clone / "_build" / "html" / "index.html").touch()
     a_program(clone / ".venv" / "bin" / "python", f'exec {sys.executable} "$@"\n')

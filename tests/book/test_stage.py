@@ -1,8 +1,9 @@
-"""The folder that Jupyter Book reads is laid out as it should be."""
+"""The folder that Jupyter Book reads is laid out as it should be; notebooks carry its address."""
 
 import re
 from pathlib import Path
 
+import colab
 import nbformat
 import pytest
 import stage
@@ -12,12 +13,12 @@ from execute import Run
 from tests import size
 
 ROOT = Path(__file__).parents[2]
-CONFIG = (ROOT / "_config.yml").read_text()
+ADDRESS = "https://example.org/someone/book"
 
 
-@pytest.mark.parametrize("address", ["", "https://example.org/someone/book"])
+@pytest.mark.parametrize("address", ["", ADDRESS])
 def test_the_buttons_need_an_address_and_execution_stays_off(address):
-    settings = yaml.safe_load(CONFIG)
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text())
     settings["repository"]["url"] = address
     settings = yaml.safe_load(stage.config(yaml.safe_dump(settings)))
     buttons = [name for name in settings["html"] if re.fullmatch("use_.*_button", name)]
@@ -59,15 +60,11 @@ def test_sync_leaves_exactly_the_given_files(tmp_path):
     assert not (tmp_path / "gone").exists()
 
 
-def test_the_contents_list_every_page_and_chapter():
+def test_the_contents_list_every_page_and_chapter_and_nothing_else(tmp_path):
     assert stage.missing_from_toc(ROOT) == []
-
-
-def test_a_page_that_is_not_listed_and_a_listed_one_that_is_not_there_are_named(tmp_path):
-    (tmp_path / "book").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "book" / "index.md").write_text("# x")
-    (tmp_path / "notebooks" / "07-new.ipynb").write_text("{}")
+    for name in "book/index.md", "notebooks/07-new.ipynb":
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
     (tmp_path / "_toc.yml").write_text(
         "root: book/index\nparts:\n- chapters:\n  - file: notebooks/06-old\n"
     )
@@ -90,6 +87,8 @@ def test_the_reference_names_everything_that_is_public():
     assert [name for name in size.public_names() if f"`{name.split('.')[-1]} <" not in text] == []
     assert ".. automodule:: trix.lab.train\n" in text
     assert text.count("\n## ") == 4
+    for name in "execution", "api":  # every generated part is shown by a page
+        assert f"_generated/{name}.md" in (ROOT / "book" / f"{name}.md").read_text()
 
 
 def test_the_staged_book_has_executed_chapters_and_records_and_no_scripts(tmp_path):
@@ -108,7 +107,46 @@ def test_the_staged_book_has_executed_chapters_and_records_and_no_scripts(tmp_pa
     assert staged == expected != {}
 
 
-@pytest.mark.parametrize("name", ["execution", "api"])
-def test_every_generated_part_is_shown_by_a_page(name):
-    page = (ROOT / "book" / f"{name}.md").read_text()
-    assert f"_generated/{name}.md" in page
+def a_notebook(tmp_path, address):
+    (tmp_path / "notebooks").mkdir(exist_ok=True)
+    (tmp_path / "_config.yml").write_text(f'repository: {{url: "{address}", branch: main}}\n')
+    path = tmp_path / "notebooks" / "a.ipynb"
+    if not path.exists():
+        cells = [nbformat.v4.new_markdown_cell("# Title")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_the_cell_comes_changes_and_goes_with_the_address(tmp_path, monkeypatch):
+    monkeypatch.setattr(colab, "ROOT", tmp_path)
+    assert [path.name for path in colab.outdated(ROOT)] == [], "run: python book/colab.py"
+    path = a_notebook(tmp_path, "")
+    untouched = nbformat.read(path, as_version=4).cells
+    assert colab.outdated(tmp_path) == []
+
+    a_notebook(tmp_path, ADDRESS)
+    assert colab.outdated(tmp_path) == [path]
+    colab.main()
+    assert colab.outdated(tmp_path) == []
+    first, title = nbformat.read(path, as_version=4).cells
+    assert ADDRESS in first.source
+    assert first.metadata.tags == ["remove-cell"]
+    assert title.source == "# Title"
+
+    a_notebook(tmp_path, ADDRESS + "-moved")
+    assert colab.outdated(tmp_path) == [path]
+    colab.main()
+    assert len(nbformat.read(path, as_version=4).cells) == 2
+
+    a_notebook(tmp_path, "")
+    colab.main()
+    assert nbformat.read(path, as_version=4).cells == untouched
+
+
+def test_elsewhere_the_cell_does_nothing(tmp_path):
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    source = colab.first_cell(ADDRESS, "main")
+    names: dict = {"get_ipython": None}
+    exec(TransformerManager().transform_cell(source), names)
+    assert "google.colab" not in names["sys"].modules

@@ -1,5 +1,6 @@
 """A folder to call `trix` in, with a text, and presets small enough for a test."""
 
+import dataclasses
 import importlib
 import itertools
 import os
@@ -29,22 +30,26 @@ NETWORK = LMConfig(
     ffn_options={"tiles": 6, "tiles_per_cluster": None, "cells": 4, "top_k": 2},
     dropout=0.1,
 )
+DENSE = dataclasses.replace(NETWORK, ffn="dense", ffn_options={})
 MODELS = {
     "tiny": LookupConfig(order=4, folds=2, hidden=4),
     "net": LookupConfig(order=3, folds=2, hidden=4, network=NETWORK),
+    "dense": LookupConfig(order=3, folds=2, hidden=4, network=DENSE),
     "worded": LookupConfig(order=3, folds=2, hidden=4, network=NETWORK, words=True),
 }
 
 
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
 @pytest.fixture
 def call():
-    """Call `trix` with some arguments in this process."""
     return lambda *arguments, **more: CliRunner().invoke(app, [str(a) for a in arguments], **more)
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """An empty folder to run in, with a text, and the presets of `MODELS`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     (tmp_path / "cats.txt").write_text(TEXT)
@@ -55,8 +60,6 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def train(place, call):
-    """Call `trix train` quietly on the text of `place`."""
-
     def trained(*options, preset="tiny"):
         return call("train", preset, "--corpus", "cats.txt", "--quiet", *options)
 
@@ -65,9 +68,7 @@ def train(place, call):
 
 @pytest.fixture
 def model(place, train, tmp_path_factory):
-    """Return the folder of a trained model, a copy of one that is trained once a session."""
-
-    def copied(preset="tiny"):
+    def copied(preset="tiny"):  # of a model that is trained once a session
         first = tmp_path_factory.getbasetemp() / f"trained-{preset}"
         if not first.exists():
             assert train("--out", first, preset=preset).exit_code == 0
@@ -78,9 +79,7 @@ def model(place, train, tmp_path_factory):
 
 @pytest.fixture
 def press_at(monkeypatch):
-    """Press Ctrl-C in a step of the training to come, the first being 1."""
-
-    def press(step):
+    def press(step):  # Ctrl-C in this step of the training to come, the first being 1
         original, calls = trainer._step, itertools.count(1)
 
         def pressed(*arguments):

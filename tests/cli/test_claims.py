@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import pytest
 
 import trix.cli.common
+from tests.cli.conftest import contents
 from trix.experiments.arm import Outcome, trained
 from trix.experiments.table import EXPERIMENTS
-from trix.lab.corpus import Corpus
+from trix.lab.corpus import Corpus, load_corpus
 from trix.lab.optimize import TrainConfig
 from trix.lab.recipes import PROTOCOLS, Protocol
 from trix.lab.texts import Unavailable
@@ -44,9 +45,7 @@ TINY = Protocol(
 
 
 @dataclass
-class Noted:
-    """An arm that notes how it was run."""
-
+class Noted:  # an arm that notes how it was run
     seeded: bool = True
     timed: bool = False
     calls: list = field(default_factory=list)
@@ -61,7 +60,6 @@ class Noted:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A ledger of one claim, three small experiments' arms, and an empty folder to run in."""
     (tmp_path / "claims").mkdir()
     (tmp_path / "claims" / "claims.toml").write_text(LEDGER)
     monkeypatch.setenv("TRIX_CLAIMS", str(tmp_path / "claims"))
@@ -75,11 +73,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def _files(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-
-
-def test_a_claim_is_a_line_of_the_list(place, call):
+def test_the_list_has_a_line_for_each_claim_and_the_ledger_is_found(place, call, monkeypatch):
     result = call("claims")
     assert result.exit_code == 0
     (line,) = result.stdout.splitlines()
@@ -91,11 +85,7 @@ def test_a_claim_is_a_line_of_the_list(place, call):
     assert list(row) == KEYS
     assert (row["id"], row["verdict"], row["records"]) == ("T1", "open", [])
 
-
-def test_the_repositorys_ledger_is_found_from_any_folder(call, tmp_path, monkeypatch):
-    monkeypatch.delenv("TRIX_CLAIMS", raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRIX_CLAIMS")  # the repository's, from any folder
     rows = json.loads(call("claims", "--json").stdout)
     assert {"A1", "F4", "S6", "L3", "P6", "M8"} <= {row["id"] for row in rows}
     assert all(list(row) == KEYS for row in rows)
@@ -104,12 +94,17 @@ def test_the_repositorys_ledger_is_found_from_any_folder(call, tmp_path, monkeyp
     assert max(map(len, lines)) <= 80
 
 
-def test_a_claim_is_shown_with_everything(place, call, monkeypatch):
+def test_a_full_run_is_recorded_settled_and_shown_with_everything(place, call, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, "trial", {"new": Noted(), "old": Noted()})
     before = "".join(call("claims", "show", "t1").stdout.split())
     assert "open:toofewrunsonrecord" in before
     assert "overbaselinetrial/old:toofewrunsonrecord" in before
-    assert call("claims", "run", "T1").exit_code == 0
+    assert call("claims", "run", "T1", "--work", "elsewhere").exit_code == 0
+    assert sorted(contents(place / "claims" / "records")) == ["control.jsonl", "trial.jsonl"]
+    assert len(read_records(place / "claims" / "records" / "trial.jsonl")) == 10
+    (row,) = json.loads(call("claims", "--json").stdout)
+    assert row["verdict"] == "refuted"  # the two are the same
+    assert row["records"] == ["control.jsonl", "trial.jsonl"]
     result = call("claims", "show", "T1")
     assert result.exit_code == 0
     shown = "".join(result.stdout.split())
@@ -129,41 +124,28 @@ def test_a_claim_is_shown_with_everything(place, call, monkeypatch):
 
 
 def test_a_quick_run_works_resumes_and_stays_apart(place, call):
-    first = call("claims", "run", "t1", "--budget", "quick", "--seeds", "2")
-    assert first.exit_code == 0, first.output
-    assert "settle nothing" in first.stderr
-    assert "8.09 | 8.21" in first.stdout
-    records = place / "runs" / "quick-records"
-    runs = [("new", 0), ("new", 1), ("old", 0), ("old", 1)]
-    assert [(r.arm, r.seed) for r in read_records(records / "trial.jsonl")] == runs
-    assert _files(place / "claims") == ["claims.toml"]
-    assert _files(place / "runs") == ["quick-records/control.jsonl", "quick-records/trial.jsonl"]
-    before = {path: path.read_bytes() for path in records.iterdir()}
-
+    quick = ("--budget", "quick", "--seeds", "2")
+    named = call("claims", "run", "trial", *quick)  # an experiment by its name
+    assert named.exit_code == 0, named.output
+    assert "4 runs" in named.stderr
+    assert "T1" in named.stdout  # the claim that reads it
+    assert sorted(contents(place / "runs")) == ["quick-records/trial.jsonl"]
     calls = EXPERIMENTS["trial"]["old"].calls  # pyright: ignore[reportAttributeAccessIssue]
     ran = len(calls)
-    again = call("claims", "run", "T1", "--budget", "quick", "--seeds", "2")
-    assert again.exit_code == 0
+    for _ in range(2):
+        result = call("claims", "run", "t1", *quick)
+        assert result.exit_code == 0, result.output
+        assert "settle nothing" in result.stderr
+        assert "8.09 | 8.21" in result.stdout
+        assert sorted(contents(place / "runs")) == [
+            "quick-records/control.jsonl",
+            "quick-records/trial.jsonl",
+        ]
     assert len(calls) == ran
-    assert {path: path.read_bytes() for path in records.iterdir()} == before
-
-
-def test_an_experiment_can_be_run_by_its_name(place, call):
-    result = call("claims", "run", "trial", "--budget", "quick", "--seeds", "2")
-    assert result.exit_code == 0, result.output
-    assert "4 runs" in result.stderr
-    assert "T1" in result.stdout  # the claim that reads it
-    assert _files(place / "runs") == ["quick-records/trial.jsonl"]
-
-
-def test_a_full_run_writes_the_books_records_and_settles(place, call, monkeypatch):
-    monkeypatch.setitem(EXPERIMENTS, "trial", {"new": Noted(), "old": Noted()})
-    assert call("claims", "run", "T1", "--work", "elsewhere").exit_code == 0
-    assert _files(place / "claims" / "records") == ["control.jsonl", "trial.jsonl"]
-    assert len(read_records(place / "claims" / "records" / "trial.jsonl")) == 10
-    (row,) = json.loads(call("claims", "--json").stdout)
-    assert row["verdict"] == "refuted"  # the two are the same
-    assert row["records"] == ["control.jsonl", "trial.jsonl"]
+    runs = [("new", 0), ("new", 1), ("old", 0), ("old", 1)]
+    stored = read_records(place / "runs" / "quick-records" / "trial.jsonl")
+    assert [(r.arm, r.seed) for r in stored] == runs
+    assert sorted(contents(place / "claims")) == ["claims.toml"]
 
 
 def test_an_interrupted_run_says_how_to_go_on(place, call, press_at):
@@ -181,6 +163,8 @@ def test_an_interrupted_run_says_how_to_go_on(place, call, press_at):
         ("show Z9", 1, "claim must be one of T1, got 'Z9'"),
         ("run T1 --seeds 0", 2, "--seeds"),
         ("run T1 --budget half", 2, "'half' is not one of 'quick', 'full'"),
+        ("run T1 --corpus poems", 1, "unknown corpus 'poems'"),
+        ("run T1 --corpus x.txt", 1, "there is none at x.txt"),
         ("run", 2, "ID"),
         ("walk", 2, "walk"),
         ("--update nowhere.md", 1, "nowhere.md"),
@@ -188,66 +172,45 @@ def test_an_interrupted_run_says_how_to_go_on(place, call, press_at):
         ("--update wrong.md", 1, "must hold <!-- scoreboard -->"),
     ],
 )
-def test_a_wrong_call_is_told_so(place, call, arguments, code, message):
+def test_a_wrong_call_is_told_so(place, call, monkeypatch, arguments, code, message):
+    monkeypatch.setattr(trix.cli.common.corpus, "load_corpus", load_corpus)
     (place / "wrong.md").write_text("<!-- /scoreboard -->\n<!-- scoreboard -->\n")
-    before = {name: (place / name).read_bytes() for name in _files(place)}
+    before = contents(place)
     result = call("claims", *arguments.split())
     assert result.exit_code == code
     assert message in " ".join(result.stderr.replace("│", " ").split())
     assert "Traceback" not in result.output
-    assert {name: (place / name).read_bytes() for name in _files(place)} == before
+    assert contents(place) == before
 
 
-def test_a_missing_ledger_or_experiment_is_named(place, call, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setenv("TRIX_CLAIMS", "nowhere")
-        result = call("claims")
+def test_what_is_missing_or_corrupt_is_named_in_one_line(place, call, monkeypatch):
+    def told(message, *arguments):
+        result = call("claims", *arguments)
         assert result.exit_code == 1
-        assert "must be a folder that holds claims.toml, got 'nowhere'" in result.stderr
-    monkeypatch.delitem(EXPERIMENTS, "control")
-    result = call("claims", "run", "T1")
-    assert result.exit_code == 1
-    assert "claim T1 needs experiments that are not written yet: control" in result.stderr
-    assert not (place / "runs").exists()
+        assert f"trix: {message}" in result.stderr
 
-
-@pytest.mark.parametrize("arguments", ["", "--json", "show T1", "run T1"])
-def test_corrupt_files_are_named_in_one_line(place, call, arguments):
-    (place / "claims" / "records").mkdir()
-    (place / "claims" / "records" / "trial.jsonl").write_text("{\n")
-    result = call("claims", *arguments.split())
-    assert result.exit_code == 1
-    assert "trix: corrupt record in trial.jsonl, line 1" in result.stderr
-    (place / "claims" / "records" / "trial.jsonl").unlink()
-    (place / "claims" / "claims.toml").write_text("[[claim")
-    result = call("claims", *arguments.split())
-    assert result.exit_code == 1
-    assert "trix: corrupt ledger claims.toml" in result.stderr
-
-
-def test_without_a_network_it_says_what_to_do(place, call, monkeypatch):
     def unavailable(name):
         raise Unavailable(f"{name} cannot be had")
 
-    monkeypatch.setattr(trix.cli.common.corpus, "load_corpus", unavailable)
-    result = call("claims", "run", "T1")
-    assert result.exit_code == 1
-    assert "tinyshakespeare cannot be had. Set $TRIX_DATA" in result.stderr
-    assert "--corpus plays" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("poems", "unknown corpus 'poems'"), ("x.txt", "there is none at x.txt")],
-)
-def test_a_corpus_that_is_not_there_is_named(place, call, monkeypatch, name, message):
-    monkeypatch.undo()
-    monkeypatch.setenv("TRIX_CLAIMS", str(place / "claims"))
-    monkeypatch.setitem(EXPERIMENTS, "trial", {})
-    monkeypatch.setitem(EXPERIMENTS, "control", {})
-    result = call("claims", "run", "T1", "--corpus", name)
-    assert result.exit_code == 1
-    assert message in result.stderr
+    with monkeypatch.context() as patch:
+        patch.setenv("TRIX_CLAIMS", "nowhere")
+        told("$TRIX_CLAIMS must be a folder that holds claims.toml, got 'nowhere'")
+    with monkeypatch.context() as patch:
+        patch.setattr(trix.cli.common.corpus, "load_corpus", unavailable)
+        advice = "Set $TRIX_DATA to a copy of the file, or measure on a text that needs no network"
+        told(f"tinyshakespeare cannot be had. {advice}: --corpus plays", "run", "T1")
+    with monkeypatch.context() as patch:
+        patch.delitem(EXPERIMENTS, "control")
+        told("claim T1 needs experiments that are not written yet: control", "run", "T1")
+    assert not (place / "runs").exists()
+    (place / "claims" / "records").mkdir()
+    (place / "claims" / "records" / "trial.jsonl").write_text("{\n")
+    for arguments in (), ("--json",), ("show", "T1"), ("run", "T1"):
+        told("corrupt record in trial.jsonl, line 1", *arguments)
+    (place / "claims" / "records" / "trial.jsonl").unlink()
+    (place / "claims" / "claims.toml").write_text("[[claim")
+    for arguments in (), ("--json",), ("show", "T1"), ("run", "T1"):
+        told("corrupt ledger claims.toml", *arguments)
 
 
 def test_the_scoreboard_is_rewritten_between_its_marks(place, call):

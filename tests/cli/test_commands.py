@@ -1,22 +1,21 @@
 """What holds for every command: help, exit codes, errors and warnings in one line; and bench."""
 
 import json
-import subprocess
-import sys
+import shlex
 import warnings
 from pathlib import Path
 
 import pytest
 
-from trix.cli import EXIT_CODES, common
+from tests.cli.conftest import TEXT, contents
+from trix.cli import EXIT_CODES
 from trix.lab.bench import BENCHES
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "train": "PRESET --corpus --minutes --steps --order --seed --out --force --json --quiet",
     "sample": "CHECKPOINT --prompt --length --temperature --seed --json",
     "explain": "CHECKPOINT TEXT --picture --table --json",
-    "bench": "NAME routing ternary --quick --json --plot",
+    "bench": " ".join(["NAME", *BENCHES, "--quick --json --plot"]),
     "sweep": "PROTOCOL --set --seeds --budget --jobs --backend --corpus --out --json",
     "claims": "--json --update run show verify",
     "claims run": "ID --budget --seeds --corpus --work --records --jobs --backend",
@@ -27,7 +26,7 @@ OPTIONS = {
 
 
 def test_no_arguments_print_the_help(call):
-    for arguments in ([], ["--help"]):
+    for arguments in [], ["--help"]:
         result = call(*arguments)
         assert "Usage" in result.output
         assert all(command.split()[0] in result.output for command in OPTIONS)
@@ -44,29 +43,20 @@ def test_every_help_names_options_and_exit_codes(call, command, monkeypatch):
     assert [name for name in OPTIONS[command].split() if name not in result.output] == []
 
 
-def test_a_bare_install_says_what_is_missing():
-    code = "import sys; sys.modules['typer'] = None; import trix.cli"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "trix: typer is missing; in a clone of the repository" in done.stderr
-    assert 'pip install ".[lab]"' in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_warning_is_a_line_without_a_path(call, monkeypatch):
     def warned():
         warnings.warn("the text is another one", stacklevel=1)
         raise FileNotFoundError("there is none")
 
+    before = warnings.showwarning
     monkeypatch.setattr("trix.cli.claims.ledger.find_ledger", warned)
     result = call("claims")
     assert result.exit_code == 1
     assert result.stderr == "trix: the text is another one\ntrix: there is none\n"
-    assert warnings.showwarning is not common._show_warning
+    assert warnings.showwarning is before
 
 
-@pytest.mark.parametrize("name", ["dispatch", "routing", "ternary"])
-def test_bench_prints_a_table_or_json(call, name, monkeypatch):
+def test_bench_prints_a_table_or_json(call, monkeypatch):
     def run(quick):
         calls.append(quick)
         return [
@@ -76,12 +66,12 @@ def test_bench_prints_a_table_or_json(call, name, monkeypatch):
 
     calls = []
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setitem(BENCHES, name, run)
-    table = call("bench", name)
+    monkeypatch.setitem(BENCHES, "dispatch", run)
+    table = call("bench", "dispatch")
     assert table.exit_code == 0
     for words in ("tiles", "router", "seconds", "16,384", "0.0123", "[tree]"):
         assert words in table.stdout
-    printed = json.loads(call("bench", name, "--json", "--quick").stdout)
+    printed = json.loads(call("bench", "dispatch", "--json", "--quick").stdout)
     assert printed[0] == {"tiles": 16384, "router": "flat", "seconds": 0.012345}
     assert calls == [False, True]
 
@@ -91,10 +81,43 @@ def test_bench_runs_for_real_and_knows_its_names(call):
     assert result.exit_code == 0
     rows = json.loads(result.stdout)
     assert {row["router"] for row in rows} == {"flat", "hierarchical", "fractal"}
-    wrong = call("bench", "nothing")
-    assert wrong.exit_code == 2
-    assert "'nothing' is not one of" in wrong.output
-    for options in (["table", "--plot", "a.svg"], ["memory", "--plot", "a.pdf"]):
-        refused = call("bench", *options)
-        assert refused.exit_code == 2
-        assert "expected memory and a .svg or .png" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("bench nothing", 2, "'nothing' is not one of"),
+        ("bench table --plot a.svg", 2, "expected memory and a .svg or .png"),
+        ("bench memory --plot a.pdf", 2, "expected memory and a .svg or .png"),
+        ("train nano", 2, "preset must be one of"),
+        ("train tiny --minutes 1 --steps 1", 2, "expected one of --minutes and --steps, got both"),
+        ("train tiny --steps 0", 2, "--steps"),
+        ("train tiny --seed 99999999999999999999", 2, "--seed"),
+        ("train tiny --corpus nowhere.txt", 1, "expected a text file, but there is none at"),
+        # 2 blocks, each of 7 characters and one after them, with one to spare: 18 to train on
+        ("train tiny --corpus short.txt", 1, "expected at least 18 characters to train on"),
+        ("train tiny --corpus cats.txt --order 30", 1, "at most 17 for an alphabet of 12"),
+        ("sample MODEL --prompt 'the Dog'", 1, "character 'D' at 4 is not among the 12 that"),
+        ("sample MODEL --prompt -", 1, "expected at least one character"),  # nothing comes
+        ("sample MODEL --length -1", 2, "--length"),
+        ("sample MODEL --seed 99999999999999999999", 2, "--seed"),
+        (
+            "explain MODEL 'the Dog'",
+            1,
+            "character 'D' at 4 is not among the 12 that the model knows",
+        ),
+        ("explain MODEL 'the cat\na'", 1, "character '\\n' at 7"),
+        ("explain MODEL t", 1, "at least two characters"),
+        ("explain MODEL 'the cat' --picture who.gif", 2, "a .svg or .png"),
+    ],
+)
+def test_a_wrong_call_is_told_so(place, model, call, command, code, message):
+    model().rename("MODEL")
+    Path("short.txt").write_text(TEXT[:18])
+    before = contents(place)
+    result = call(*shlex.split(command), input="")
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    assert contents(place) == before

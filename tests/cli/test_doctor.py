@@ -16,7 +16,6 @@ from trix.lab import texts
 
 @pytest.fixture
 def text(tmp_path, monkeypatch):
-    """A copy of the text that is taken for the right one."""
     path = tmp_path / texts.FILE
     path.write_text(TEXT)
     monkeypatch.setenv("TRIX_DATA", str(tmp_path))
@@ -28,7 +27,7 @@ def _rows(result):
     return {row["what"]: row for row in json.loads(result.stdout)}
 
 
-def test_a_doctor_finds_all_well(place, call, text):
+def test_a_doctor_finds_all_well_but_a_wrong_text(place, call, text):
     result = call("doctor", "--json")
     rows = _rows(result)
     assert result.exit_code == 0, rows
@@ -44,8 +43,6 @@ def test_a_doctor_finds_all_well(place, call, text):
     assert all(name in shown.stdout for name in rows)
     assert {path.name for path in place.iterdir()} == {"cats.txt", texts.FILE}
 
-
-def test_a_wrong_text_fails(place, call, text):
     text.write_text(TEXT + "!")
     result = call("doctor", "--json")
     assert result.exit_code == 1
@@ -92,16 +89,14 @@ def test_a_ledger_that_is_missing_or_damaged(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_fails_and_a_full_one_warns(tmp_path, monkeypatch):
-    assert doctor.work_folder(tmp_path).status == "ok"
-    usage = doctor.shutil.disk_usage(tmp_path)._replace(free=10**8)
-    with monkeypatch.context() as patch:
-        patch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
-        check = doctor.work_folder(tmp_path)
-        assert (check.status, "0.1 GB" in check.found) == ("warn", True)
-
     def refused(**_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
+    assert doctor.work_folder(tmp_path).status == "ok"
+    usage = doctor.shutil.disk_usage(tmp_path)._replace(free=10**8)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
+    check = doctor.work_folder(tmp_path)
+    assert (check.status, "0.1 GB" in check.found) == ("warn", True)
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refused)
     check = doctor.work_folder(tmp_path)
     assert (check.status, "Permission denied" in check.found) == ("fail", True)

@@ -24,17 +24,8 @@ app = typer.Typer(
     help="Don't compute what you can look up.",
     epilog=EXIT_CODES,
 )
-app.command("train")(train.train)
-app.command("sample")(sample.sample)
-app.command("explain")(explain.explain)
-app.command("bench")(bench.bench)
-app.command("sweep")(sweep.sweep)
 app.add_typer(claims.app, name="claims", epilog=EXIT_CODES)
-app.command("doctor")(doctor.doctor)
-for command in app.registered_commands + claims.app.registered_commands:
-    command.epilog = EXIT_CODES
-
-
-@app.callback()
-def main() -> None:
-    """Don't compute what you can look up."""
+for command in train.train, sample.sample, explain.explain, bench.bench, sweep.sweep, doctor.doctor:
+    app.command()(command)
+for listed in app.registered_commands + claims.app.registered_commands:
+    listed.epilog = EXIT_CODES

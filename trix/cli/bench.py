@@ -1,30 +1,17 @@
 """`trix bench`: what replaces something, timed beside it."""
 
-import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from trix.cli.common import PICTURES, Json, clear_errors, print_json, print_rows, save_figure
 
 
-class Bench(enum.StrEnum):
-    """What can be timed."""
-
-    dispatch = "dispatch"
-    ffn = "ffn"
-    memory = "memory"
-    routing = "routing"
-    sample = "sample"
-    table = "table"
-    ternary = "ternary"
-
-
 @clear_errors()
 def bench(
     name: Annotated[
-        Bench,
+        Literal["dispatch", "ffn", "memory", "routing", "sample", "table", "ternary"],
         typer.Argument(
             metavar="NAME",
             help="dispatch: a compiled table beside live routing; ffn: lookup beside dense layers; "
@@ -48,14 +35,13 @@ def bench(
     """Time something beside what it replaces, turn by turn, and print the rows."""
     from trix.lab.bench import BENCHES
 
-    drawn = name is Bench.memory
-    if plot is not None and (not drawn or plot.suffix not in PICTURES):
+    if plot is not None and (name != "memory" or plot.suffix not in PICTURES):
         raise typer.BadParameter(
-            f"expected memory and a .svg or .png, got {name.value} and {plot}", param_hint="--plot"
+            f"expected memory and a .svg or .png, got {name} and {plot}", param_hint="--plot"
         )
-    rows = BENCHES[name.value](quick)
+    rows = BENCHES[name](quick)
     (print_json if as_json else print_rows)(rows)
-    if drawn:
+    if name == "memory":
         from trix.show.figures.costs import memory_costs
 
-        save_figure(memory_costs, rows, plot or Path("runs") / f"bench-{name.value}.svg")
+        save_figure(memory_costs, rows, plot or Path("runs/bench-memory.svg"))

@@ -2,14 +2,14 @@
 
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from trix.cli import common
-from trix.cli.common import Budget, clear_errors, coloured, console, load_corpus
+from trix.cli.common import clear_errors, coloured, console, load_corpus
 from trix.experiments.table import EXPERIMENTS
 from trix.files import write_text
 from trix.lab.recipes import environment
@@ -71,8 +71,9 @@ def run_claim(
         ),
     ],
     budget: Annotated[
-        Budget, typer.Option(help="full: measure; quick: a few steps, kept apart, to see it work.")
-    ] = Budget.full,
+        common.Budget,
+        typer.Option(help="full: measure; quick: a few steps, kept apart, to see it work."),
+    ] = "full",
     seeds: Annotated[int, typer.Option(help="Runs of each trained arm.", min=1)] = 5,
     corpus: common.CorpusName = "tinyshakespeare",
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs"),
@@ -96,14 +97,14 @@ def run_claim(
         experiments = ledger.runnable(claims[0])
     text = load_corpus(corpus)
     if records is None:
-        records = folder / "records" if budget is Budget.full else work / "quick-records"
+        records = folder / "records" if budget == "full" else work / "quick-records"
     diverged = []
     for experiment in experiments:
-        typer.echo(f"{experiment} on {text.name}, {seeds} seeds, budget {budget.value}", err=True)
+        typer.echo(f"{experiment} on {text.name}, {seeds} seeds, budget {budget}", err=True)
         diverged += run_experiment(
-            experiment, text, records, work, seeds, budget.value, jobs, backend
+            experiment, text, records, work, seeds, budget, jobs, backend
         ).diverged
-    if budget is Budget.quick:
+    if budget == "quick":
         typer.echo("a few steps only: these figures settle nothing", err=True)
     found = read_all_records(records)
     typer.echo(f"{records}: {sum(r.experiment in experiments for r in found)} runs", err=True)
@@ -158,17 +159,12 @@ def verify_records(
 
 
 def update_scoreboard(path: Path, rows: list[ledger.Settled]) -> None:
-    """Replace what stands between the scoreboard markers of a Markdown file.
-
-    Raises:
-        ValueError: the file has no markers.
-    """
-    text = path.read_text(encoding="utf-8")
-    if END not in text.partition(BEGIN)[2]:
+    """Replace what stands between the scoreboard markers of a Markdown file."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
         raise ValueError(f"{path} must hold {BEGIN} and, after it, {END}")
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    write_text(path, f"{before}{BEGIN}\n{ledger.ledger_table(rows)}\n{END}{after}")
+    write_text(path, f"{before}{begin}\n{ledger.ledger_table(rows)}\n{end}{after}")
 
 
 def _print_claim(row: ledger.Settled) -> None:
@@ -195,23 +191,17 @@ def _print_checks(checks: list[verify.Check]) -> None:
     # what is the same to the last bit fills one line a run, everything else a line of its own
     rows = []
     for run, mine in groupby(checks, key=lambda check: (check.experiment, check.arm, check.seed)):
-        named = {"arm": f"{run[0]}/{run[1]}", "seed": "–" if run[2] is None else str(run[2])}
-        same, other = [], []
-        for check in mine:
-            (same if check.verdict == "same" else other).append(check)
-        if same:
-            metrics = f"{len(same)} metrics"
-            rows.append({**named, **_checked(metrics, "", "", "", "same")})
-        for check in other:
+        mine = list(mine)
+        told = [check for check in mine if check.verdict != "same"]
+        lines = [[f"{len(mine) - len(told)} metrics", "", "", "", "same"]] * (len(told) < len(mine))
+        for check in told:
             stored, low, high, received = (
                 "–" if value is None else f"{value:.6g}"
                 for value in (check.stored, check.low, check.high, check.received)
             )
-            told = _checked(check.metric, stored, f"{low} … {high}", received, check.verdict)
-            rows.append({**named, **told})
-    common.print_rows(rows)
-
-
-def _checked(metric: str, stored: str, limits: str, received: str, verdict: str) -> dict[str, Any]:
-    told = {"metric": metric, "stored": stored, "may lie in": limits, "received": received}
-    return {**told, "verdict": coloured(verdict)}
+            lines.append([check.metric, stored, f"{low} … {high}", received, check.verdict])
+        for *cells, verdict in lines:
+            cells = [f"{run[0]}/{run[1]}", "–" if run[2] is None else str(run[2]), *cells]
+            rows.append([*cells, coloured(verdict)])
+    heads = ("arm", "seed", "metric", "stored", "may lie in", "received", "verdict")
+    common.print_rows([dict(zip(heads, row, strict=True)) for row in rows])

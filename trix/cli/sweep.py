@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from trix.cli import common
-from trix.cli.common import Budget, clear_errors
+from trix.cli.common import clear_errors, load_corpus
 from trix.experiments.grid import grid, parse_settings, read_grid
 from trix.ledger.run import run_missing
 from trix.ledger.sweep import METRIC, summarize, sweep_runs, write_csv
@@ -32,8 +32,8 @@ def sweep(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each combination.", min=1)] = 3,
     budget: Annotated[
-        Budget, typer.Option(help="full: as the protocol says; quick: a few steps.")
-    ] = Budget.full,
+        common.Budget, typer.Option(help="full: as the protocol says; quick: a few steps.")
+    ] = "full",
     jobs: common.Jobs = None,
     backend: common.Backend = "loky",
     corpus: common.CorpusName = "tinyshakespeare",
@@ -50,10 +50,10 @@ def sweep(
         out = out or Path("runs") / f"sweep-{file.stem}"
     points = grid(name, chosen | parse_settings(settings or []))
     out = out or Path("runs") / f"sweep-{name}"
-    text = common.load_corpus(corpus)
+    text = load_corpus(corpus)
     typer.echo(f"{len(points)} combinations on {text.name}, {seeds} seeds: {out}", err=True)
     records, diverged = run_missing(
-        sweep_runs(points, seeds), text, out, out / "work", budget.value, jobs, backend
+        sweep_runs(points, seeds), text, out, out / "work", budget, jobs, backend
     )
     rows = summarize(points, records)
     if as_json:
@@ -62,14 +62,10 @@ def sweep(
         common.print_rows(_shown(rows))
     if rows:
         write_csv(points, records, out / "sweep.csv")
-        common.save_figure(_draw, rows, out / "sweep.svg")
+        from trix.show.figures.sweep import plot
+
+        common.save_figure(plot, rows, out / "sweep.svg")
     common.report_diverged(diverged)
-
-
-def _draw(rows: list[dict[str, Any]]) -> Any:
-    from trix.show.figures.sweep import plot
-
-    return plot(rows)
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
