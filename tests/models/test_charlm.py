@@ -3,7 +3,7 @@ import torch
 
 from tests.models.small import stirred
 from trix.lab.recipes import protocol
-from trix.models.charlm import CharLM, LMConfig
+from trix.models.charlm import CharLM, LMConfig, LMRouted
 from trix.tiles.ffn import WideDenseFFN
 
 
@@ -65,17 +65,14 @@ def test_chunks_equal_one_pass(mixer, ffn, chunks):
     model = _model(mixer=mixer, mixer_options=options, ffn=ffn, ffn_options=routing)
     tokens = _tokens(2, 13)
     whole = model.routed(tokens)
-    state, logits, chosen = None, [], []
+    parts: list[LMRouted] = []
     for part in tokens.split(chunks, dim=1):
-        out = model.routed(part, state)
-        state = out.state
-        logits.append(out.logits)
-        chosen.append([route.index for route in out.routes])
-    torch.testing.assert_close(torch.cat(logits, dim=1), whole.logits, rtol=0, atol=1e-10)
+        parts.append(model.routed(part, parts[-1].state if parts else None))
+    logits = torch.cat([part.logits for part in parts], dim=1)
+    torch.testing.assert_close(logits, whole.logits, rtol=0, atol=1e-10)
     for layer, route in enumerate(whole.routes):
-        assert torch.equal(torch.cat([part[layer] for part in chosen], dim=1), route.index)
-    assert state is not None
-    assert state.seen == whole.state.seen == 13
+        assert torch.equal(torch.cat([p.routes[layer].index for p in parts], dim=1), route.index)
+    assert parts[-1].state.seen == whole.state.seen == 13
 
 
 def test_the_future_changes_neither_logits_nor_addresses():
