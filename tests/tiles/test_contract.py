@@ -42,6 +42,7 @@ MADE: dict[str, Callable[[int], Any]] = {
     "lookup-gelu": lambda dim: trix.SparseLookupFFN(dim, 26, None, cells=None, top_k=26),
     "product-keys": lambda dim: trix.ProductKeyFFN(dim, 7, top_k=3),
     "trix": lambda dim: trix.TriXFFN(dim, 5, hidden=7, top_k=2),
+    "trix-one": lambda dim: trix.TriXFFN(dim, 5, hidden=7),
     "tiled": lambda dim: trix.TiledFFN(dim, 5, hidden=9, top_k=2, balance=0.1),
     "tiled-data": lambda dim: trix.TiledFFN(dim, 5, 9, 2, source="data"),
     "codebook": lambda dim: trix.CodebookFFN(dim, 23),
@@ -56,7 +57,8 @@ ROUTED = [name for name in MADE if "dense" not in name]
 KEPT = ["fixed-trix", "fixed-kan", "random-fractal", "codebook-ema", "tiled-data"]
 """Their signatures have no gradient, and should have none: data, or kept as drawn."""
 ALIKE = ["wide-dense", "random-fractal", "fixed-kan", "codebook", "codebook-ema", "lookup-one"]
-ALIKE += ["funnel-one-tile", "kan-ternary-tile", "kan-ternary-layer", "kan-random-cells"]
+ALIKE += ["trix-one", "funnel-one-tile", "kan-ternary-tile", "kan-ternary-layer"]
+ALIKE += ["kan-random-cells"]
 """Their forward passes have no line that another's has not."""
 
 

@@ -33,7 +33,6 @@ def _surface(entries, point, levels):
 
 
 def _loop(layer, x, index):
-    """Squeeze, round and read one token after another; the gradient is the surface's."""
     out, cells = [], []
     for token, tile in zip(x, index, strict=True):
         read = torch.zeros(layer.width, dtype=x.dtype)
@@ -53,16 +52,26 @@ def _loop(layer, x, index):
 
 @pytest.mark.parametrize(("tiles", "pairs", "levels"), SHAPES)
 @pytest.mark.parametrize("size", [7, 60])
-def test_routes_outputs_and_gradients_equal_the_loop(tiles, pairs, levels, size):
+def test_routes_outputs_gradients_and_stages_equal_the_loop(tiles, pairs, levels, size):
     layer, x = _layer(tiles, pairs, levels), tokens(size).requires_grad_()
     output, route = layer.routed(x)
     rows, branching = layer.signatures.detach(), layer.router.branching
     index = [reference.nested_tiles(token, rows, branching, 1)[0] for token in x.detach()]
     assert route.index[:, 0].tolist() == index
-    slow, _ = _loop(layer, x, index)
+    slow, cells = _loop(layer, x, index)
     agree(output, slow, [x, *layer.parameters()])
     with torch.no_grad():
         torch.testing.assert_close(layer(x), slow, rtol=0, atol=1e-12)
+    stages = layer.stages(x.detach().view(1, size, DIM))
+    assert stages.route.index[0, :, 0].tolist() == index
+    assert stages.cells[0].tolist() == cells
+    assert torch.equal(stages.entry, stages.cells[..., 0] * levels + stages.cells[..., 1])
+    positions = 2 * stages.cells / (levels - 1) - 1
+    assert ((positions - stages.points).abs() <= 1 / (levels - 1) + 1e-12).all()
+    tile = stages.route.index[..., 0]
+    read = layer.table[tile.unsqueeze(-1), torch.arange(pairs), stages.entry].sum(dim=-2)
+    torch.testing.assert_close(stages.read, read.detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(stages.output[0], slow.detach(), rtol=0, atol=1e-12)
 
 
 def test_half_precision_never_looks_beside_the_table():
@@ -72,26 +81,6 @@ def test_half_precision_never_looks_beside_the_table():
         cells = layer.stages(100.0 * sign * layer.project[0, :1].detach()).cells
         assert ((cells >= 0) & (cells < 260)).all()
         assert cells[0, 0, 0] == (0 if sign < 0 else 259)
-
-
-@pytest.mark.parametrize(("tiles", "pairs", "levels"), SHAPES)
-def test_the_stages_are_what_the_layer_goes_through(tiles, pairs, levels):
-    layer, x = _layer(tiles, pairs, levels), tokens(4, 5)
-    stages = layer.stages(x)
-    tile = stages.route.index[..., 0]
-    _, cells = _loop(layer, x.view(20, DIM), tile.flatten().tolist())
-    assert stages.cells.view(20, pairs, 2).tolist() == cells
-    assert torch.equal(stages.entry, stages.cells[..., 0] * levels + stages.cells[..., 1])
-    assert ((stages.cells >= 0) & (stages.cells < levels)).all()
-    positions = 2 * stages.cells / (levels - 1) - 1
-    assert ((positions - stages.points).abs() <= 1 / (levels - 1) + 1e-12).all()
-    pair = torch.arange(pairs)
-    read = layer.table[tile.unsqueeze(-1), pair, stages.entry].sum(dim=-2)
-    torch.testing.assert_close(stages.read, read.detach(), rtol=0, atol=1e-12)
-    expanded = (read.unsqueeze(-2) @ layer.expand[tile]).squeeze(-2)
-    gate = layer.gate(stages.route.score)
-    torch.testing.assert_close(stages.output, (gate * expanded).detach(), rtol=0, atol=1e-12)
-    assert torch.equal(stages.output, layer(x))
 
 
 def test_the_farthest_points_read_the_outer_entries():

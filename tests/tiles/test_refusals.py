@@ -36,6 +36,12 @@ def _without_tokens(layer: Any) -> Any:
     return layer.update(layer.routed(torch.randn(3, 8)).route._replace(token=None))
 
 
+def _read_entry(entry: int) -> Any:
+    table = _codebook(groups=2).export_table()
+    route = table.address(torch.zeros(1, 8))
+    return table.read(route._replace(index=torch.tensor([[7, entry]])))
+
+
 def _packed(edit: Any = lambda packed, scales: (packed, scales)) -> Any:
     spline = trix.TernarySpline(6, 5, scale="tile", per_tile=3)
     return spline.load_packed_(*edit(*spline.packed()))
@@ -98,6 +104,8 @@ REFUSED: list[tuple[Any, ...]] = [
     (lambda: _codebook().set_temperature(math.inf), "positive and finite, got inf"),
     (lambda: _without_tokens(_codebook()), "tokens of the route, got token=None"),
     (lambda: _codebook().export_table()(PAIRS), r"\[\.\.\., 8\], got \[4, 2\]"),
+    (lambda: _read_entry(8), "entries must be in 0 … 7, got 7 … 8", IndexError),
+    (lambda: _read_entry(-1), "entries must be in 0 … 7, got -1 … 7", IndexError),
     # lookup
     (lambda: LOOKUP(8, 4, 0), "tiles_per_cluster must be at least 1"),
     (lambda: LOOKUP(8, cells=0), "cells must be at least 1, got 0"),

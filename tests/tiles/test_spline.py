@@ -22,7 +22,7 @@ def drawn(kind, splines, cells, dims, *options, seed=0):
 
 
 def inputs(splines, dims, *shape, seed=1):
-    """Return numbers within the cells and beyond, and a spline for each."""
+    # numbers within the cells and beyond, and a spline for each
     draw = torch.Generator().manual_seed(seed)
     size = shape if dims == 1 else (*shape, 2)
     x = torch.rand(size, dtype=torch.float64, generator=draw) * 5 - 2.3
@@ -30,7 +30,6 @@ def inputs(splines, dims, *shape, seed=1):
 
 
 def fall(x, cells):
-    """Return the cell of a number, and its place there, 0 … 1."""
     at = (x.clamp(LOW, HIGH) - LOW) / (HIGH - LOW) * cells
     cell = min(math.floor(at.item()), cells - 1)
     return cell, at - cell
@@ -81,6 +80,15 @@ def test_knots_leave_no_jump_at_an_edge(cells, dtype):
     torch.testing.assert_close(spline(edges, which).T, spline.knots, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("direction", [(1, 0), (0, 1), (1, -1)])
+def test_two_inputs_leave_no_jump_at_an_edge_a_diagonal_or_a_corner(direction):
+    spline, fine = drawn(KnotSpline, 1, 5, 2), torch.linspace(LOW, HIGH, 21).double()
+    at = torch.cartesian_prod(fine, fine)  # a quarter of a cell apart
+    step = 1e-7 * torch.tensor(direction, dtype=torch.float64)
+    gap = spline(at - step, torch.tensor(0)) - spline(at + step, torch.tensor(0))
+    assert gap.abs().max() <= 1e-5
+
+
 @pytest.mark.parametrize(
     ("splines", "cells", "dims", "factor"), [(1, 1, 1, 2), (3, 5, 1, 3), (2, 7, 1, 1), (3, 5, 2, 2)]
 )
@@ -106,7 +114,7 @@ def test_a_new_spline_is_the_identity_or_the_sum_and_planes_are_fitted_to_every_
     torch.testing.assert_close(plane(x, which), at @ slope + 0.5, rtol=1e-12, atol=1e-12)
 
 
-def test_the_line_of_a_square_is_the_one_of_least_squares():
+def test_each_kind_is_fitted_as_it_can_be():
     # One cell, −1 … 1: x² is even, so its line is flat, as high as the mean over the grid's points.
     spline = CellSpline(1, 1).double().fit_(torch.square)
     expected = torch.tensor([[[63 / 192, 0.0]]], dtype=torch.float64)
@@ -115,12 +123,13 @@ def test_the_line_of_a_square_is_the_one_of_least_squares():
     spline.fit_(lambda at: at**3)
     slope = sum(k**4 for k in (1, 3, 5, 7)) / sum(k**2 for k in (1, 3, 5, 7)) / 64
     assert spline.coefficients[0, 0, 1].item() == pytest.approx(slope, rel=1e-12)
-
-
-def test_knots_are_fitted_to_the_values_there():
-    spline = KnotSpline(2, 4, 1, LOW, HIGH).double().fit_(torch.sin)
+    knots = KnotSpline(2, 4, 1, LOW, HIGH).double().fit_(torch.sin).knots.detach()
     edges = torch.linspace(LOW, HIGH, 5, dtype=torch.float64)
-    assert torch.equal(spline.knots.detach(), edges.sin().expand(2, 5))
+    assert torch.equal(knots, edges.sin().expand(2, 5))
+    cut = TernarySpline(2, 2).double().fit_(lambda at: torch.where(at < 0, -3.0, 4 * at - 2))
+    expected = torch.tensor([[-3.0, 0.0], [0.0, 2.0]], dtype=torch.float64).expand(2, 2, 2)
+    torch.testing.assert_close(cut.coefficients.detach(), expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(TernarySpline(2, 5).raw, CellSpline(2, 5).coefficients)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,14 +158,9 @@ def test_an_input_reads_the_same_bits_in_any_company_and_which_broadcasts(kind, 
     assert torch.equal(spline(x, which[0]), spline(x, which[:1].expand(7, 3)))
     assert torch.equal(spline(x, torch.tensor(2)), spline(x, torch.full((7, 3), 2)))
     assert torch.equal(spline(x[:1], which), spline(x[:1].expand_as(x), which))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_dtypes_are_promoted(kind):
-    spline, zero = kind(1, 4), torch.tensor(0)
-    assert spline(torch.ones(1, dtype=torch.bfloat16), zero).dtype == torch.float32
-    assert spline(torch.ones(1, dtype=torch.float64), zero).dtype == torch.float64
-    assert spline.bfloat16()(torch.ones(1, dtype=torch.bfloat16), zero).dtype == torch.bfloat16
+    assert spline(x.bfloat16(), which).dtype == torch.float32
+    assert spline(x.double(), which).dtype == torch.float64
+    assert spline.bfloat16()(x.bfloat16(), which).dtype == torch.bfloat16
 
 
 def test_bits_are_those_of_what_is_stored():
@@ -264,13 +268,3 @@ def test_the_codes_are_bases_and_slopes_in_order():
     packed, scales = spline.packed()
     assert unpack(packed, 4).tolist() == [[1, -1, 0, 1]]
     assert scales.tolist() == [3.0]
-
-
-def test_fitting_finds_a_function_that_is_ternary():
-    spline = TernarySpline(2, 2).double().fit_(lambda at: torch.where(at < 0, -3.0, 4 * at - 2))
-    expected = torch.tensor([[-3.0, 0.0], [0.0, 2.0]], dtype=torch.float64).expand(2, 2, 2)
-    torch.testing.assert_close(spline.coefficients.detach(), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_a_new_ternary_spline_is_the_cut_identity():
-    assert torch.equal(TernarySpline(2, 5).raw, CellSpline(2, 5).coefficients)

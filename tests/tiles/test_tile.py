@@ -52,19 +52,11 @@ def test_reads_and_gradients_equal_the_loop(tokens, tiles):
     _compare(_dispatched(tokens, tiles))
 
 
-def test_one_tile_may_be_read_by_all():
+def test_one_tile_may_be_read_by_all_and_another_by_none():
     x, tile, *rest = _dispatched(37, 5)
     for alone in (0, 2, 4):
         _compare((x, torch.full_like(tile, alone), *rest))
     _compare((x, torch.where(torch.arange(37) == 17, 3, 0), *rest))  # and one by a single token
-
-
-def test_a_tile_that_nobody_reads_has_no_gradient():
-    x, tile, first, *rest = _dispatched(37, 5)
-    _fast(x, torch.where(tile == 2, 0, tile), first, *rest).sum().backward()
-    assert first.grad is not None
-    unread = first.grad.abs().sum(dim=(1, 2)) == 0
-    assert unread.tolist() == [False, False, True, False, False]
 
 
 @pytest.mark.parametrize("tokens", [4, 60])
@@ -87,18 +79,9 @@ def test_one_graph_serves_whatever_is_read(tokens):
     for tile in (case[1], other, other * 0):
         each = (case[0], tile, *case[2:])
         torch.testing.assert_close(compiled(*each), _fast(*each), rtol=0, atol=1e-13)
-
-
-@pytest.mark.parametrize("tokens", [5, 41])
-def test_tokens_decide_the_precision(tokens):
-    x, tile, first, second, *_ = _dispatched(tokens, 5)
-    second = second[:, :SEEN]
-    low, exact = (
-        through_tiles(given, tile, first, lambda units, tile, token: units.tanh(), second)
-        for given in (x.float(), x)
-    )
-    assert low.dtype == torch.float32
-    torch.testing.assert_close(low.double(), exact, rtol=1e-4, atol=1e-4)
+    low = _fast(case[0].float(), case[1], *case[2:4], *(t.float() for t in case[4:]))
+    assert low.dtype == torch.float32  # tokens decide the precision
+    torch.testing.assert_close(low.double(), _fast(*case), rtol=1e-4, atol=1e-4)
 
 
 # Activations
@@ -126,7 +109,6 @@ def _floor(u):
 
 
 def _slow(activation, kind, units, tile):
-    """Activate the units of one token one by one."""
     if kind == "constant":
         return activation.value[tile]
     if not kind.endswith("-cells"):
@@ -177,8 +159,5 @@ def test_splines_are_initially_as_near_the_gelu_as_their_cells_allow():
         units = torch.linspace(-3, 3, 301, dtype=torch.float64).unsqueeze(1).repeat(1, RANK)
         far = (activation(units, torch.zeros(301, dtype=torch.int64)) - F.gelu(units)).abs().max()
         assert far < gap, kind
-
-
-@pytest.mark.parametrize(("kind", "scales"), [("cell", 105), ("tile", 5), ("layer", 1)])
-def test_a_ternary_kind_shares_its_scale_as_it_says(kind, scales):
-    assert _activate(f"ternary-{kind}").spline.groups == scales
+    for kind, scales in (("cell", 105), ("tile", 5), ("layer", 1)):
+        assert _activate(f"ternary-{kind}").spline.groups == scales

@@ -118,15 +118,6 @@ def test_loss_free_balancing_evens_the_reads_without_a_gradient():
     torch.testing.assert_close(route.score, raw)
 
 
-def test_a_straight_through_layer_hardens_to_itself_whatever_its_bias():
-    layer, hard = _layer(top_k=4, blend="straight-through"), _layer(top_k=1)
-    for each in (layer, hard):
-        each.bias.copy_(torch.tensor([5.0, -5.0, 0.0, 3.0, 0.0]))
-    x = tokens(40)
-    assert not torch.equal(_layer(top_k=1).routed(x).route.index, hard.routed(x).route.index)
-    torch.testing.assert_close(layer(x), hard(x), rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("source", sorted(SOURCES))
 def test_every_source_keeps_shapes_and_types_and_its_neighbours_from_a_nan(source):
     layer, x = _layer(source, balance=0.1), tokens(6)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 import trix
 from tests import reference
 from tests.tiles.helpers import agree, tokens
-from trix.tiles.tile import SplineBodies, TernaryBodies, scaled_ternary
+from trix.tiles.tile import TernaryBodies, scaled_ternary
 from trix.tiles.two_level import KEEP, FixedRoutingFFN
 
 DIM = 13
@@ -17,16 +17,10 @@ def _apart(layer) -> Any:
     # away from where every gate and every spline is the same
     torch.manual_seed(5)
     with torch.no_grad():
-        layer.gate.steps.add_(torch.randn_like(layer.gate.steps))
-        if isinstance(layer.bodies, SplineBodies):
-            for parameter in layer.bodies.activation.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
+        for name, parameter in layer.named_parameters():
+            if name == "gate.steps" or "activation" in name:
+                parameter.add_(torch.randn_like(parameter) * (1 if "gate" in name else 0.3))
     return layer.double()
-
-
-def _trix(beam=1):
-    torch.manual_seed(3)
-    return _apart(trix.HierarchicalTriXFFN(DIM, 11, 4, hidden=5, beam=beam))
 
 
 def _kan(spline="knots"):
@@ -39,7 +33,19 @@ def _fixed(reading, routing):
     return _apart(FixedRoutingFFN(DIM, reading, routing, 11, 4, cells=7))
 
 
-MADE = {
+def _trix(beam=1):
+    torch.manual_seed(3)
+    return _apart(trix.HierarchicalTriXFFN(DIM, 11, 4, hidden=5, beam=beam))
+
+
+def _adaptive(choose="confidence", threshold=1.0):
+    torch.manual_seed(3)
+    layer = _apart(trix.AdaptiveKANFFN(DIM, 11, 4, coarse=3, fine=10, choose=choose))
+    layer.threshold.fill_(threshold)
+    return layer
+
+
+MADE: dict[str, Any] = {
     "trix": _trix,
     "trix-beam": lambda: _trix(2),
     "kan": _kan,
@@ -49,23 +55,32 @@ MADE = {
     "fixed-kan": lambda: _fixed("kan", "signatures"),
     "uniform-trix": lambda: _fixed("trix", "uniform"),
     "uniform-kan": lambda: _fixed("kan", "uniform"),
+    "adaptive": _adaptive,
+    "adaptive-chance": lambda: _adaptive("chance"),
 }
 
 
 def _loop(layer, x, index):
-    """Read one tile a token, with a gradient."""
     out, bodies, signatures = [], layer.bodies, layer.signatures
-    for token, tile in zip(x, index.tolist(), strict=True):
+    sure = layer.sure(x) if hasattr(layer, "sure") else [True] * len(x)
+    for n, (token, tile) in enumerate(zip(x, index.tolist(), strict=True)):
         if isinstance(bodies, TernaryBodies):
             hidden = F.gelu(scaled_ternary(bodies.up[tile]) @ token)
             read = hidden @ scaled_ternary(bodies.down[tile])
         else:
-            activated = bodies.activation(
-                (bodies.bottleneck[tile] @ token)[None], torch.tensor([tile])
-            )
-            read = activated[0] @ bodies.down[tile]
+            activation = bodies.activation if sure[n] else layer.fine_activation
+            units = (bodies.bottleneck[tile] @ token)[None]
+            read = activation(units, torch.tensor([tile]))[0] @ bodies.down[tile]
         out.append(layer.gate(token @ signatures[tile].to(token)) * read)
     return torch.stack(out)
+
+
+def _margins(layer, x):
+    rows, margins = layer.signatures.detach(), []
+    for token in x:
+        first, second = reference.nested_tiles(token, rows, (3, 4), 1, 2)
+        margins.append(float(token @ rows[first] - token @ rows[second]))
+    return torch.tensor(margins, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -77,11 +92,17 @@ def test_routes_outputs_and_gradients_equal_the_loop(name, size):
     weights = bodies.up if isinstance(bodies, TernaryBodies) else bodies.bottleneck
     voted = reference.weight_signatures(weights.detach(), 0.5)
     assert torch.equal(layer.bodies.signatures.detach(), voted)
-    assert torch.equal(layer.signatures.detach(), voted) == name.startswith(("trix", "kan"))
+    own = not name.startswith(("fixed", "uniform"))
+    assert torch.equal(layer.signatures.detach(), voted) == own
     if not name.startswith("uniform"):
         rows, beam = layer.signatures.detach(), 2 if name == "trix-beam" else 1
         expected = [reference.nested_tiles(token, rows, (3, 4), beam)[0] for token in x.detach()]
         assert index.tolist() == expected
+    if name.startswith("adaptive"):
+        sure = layer.sure(x)
+        assert sure.unique().tolist() == [False, True]
+        assert (bodies.activation.spline.cells, layer.fine_activation.spline.cells) == (3, 10)
+        assert name == "adaptive-chance" or torch.equal(sure, _margins(layer, x.detach()) > 1.0)
     assert len(index.unique()) > 3
     agree(output, _loop(layer, x, index), [x, *layer.parameters()])
 
@@ -119,57 +140,12 @@ def test_borrowed_signatures_route_as_their_owner_does_and_never_learn(reading):
     assert torch.equal(fresh(x), layer(x))
 
 
-# Adaptive resolution
-
-
-def _adaptive(choose="confidence", threshold=1.0) -> Any:
-    torch.manual_seed(3)
-    layer: Any = trix.AdaptiveKANFFN(DIM, 11, 4, coarse=3, fine=10, choose=choose)
-    with torch.no_grad():
-        activations = (layer.bodies.activation, layer.fine_activation)
-        for parameter in (p for each in activations for p in each.parameters()):
-            parameter.add_(0.3 * torch.randn_like(parameter))
-        layer.gate.steps.add_(torch.randn_like(layer.gate.steps))
-        layer.threshold.fill_(threshold)
-    return layer.double()
-
-
-def _margins(layer, x):
-    rows, margins = layer.signatures.detach(), []
-    for token in x:
-        first, second = reference.nested_tiles(token, rows, (3, 4), 1, 2)
-        margins.append(float(token @ rows[first] - token @ rows[second]))
-    return torch.tensor(margins, dtype=torch.float64)
-
-
-@pytest.mark.parametrize("choose", ["confidence", "chance"])
-@pytest.mark.parametrize("size", [7, 60])
-def test_adaptive_routes_outputs_and_gradients_equal_the_loop(choose, size):
-    layer, x = _adaptive(choose), tokens(size).requires_grad_()
-    output, route = layer.routed(x)
-    sure = layer.sure(x)
-    assert sure.any()
-    assert not sure.all()
-    if choose == "confidence":
-        assert torch.equal(sure, _margins(layer, x.detach()) > 1.0)
-    rows, bodies, out = layer.signatures, layer.bodies, []
-    assert (bodies.activation.spline.cells, layer.fine_activation.spline.cells) == (3, 10)
-    for n, token in enumerate(x):
-        tile = reference.nested_tiles(token.detach(), rows.detach(), (3, 4), 1)[0]
-        assert route.index[n].tolist() == [tile]
-        activation = bodies.activation if sure[n] else layer.fine_activation
-        activated = activation((bodies.bottleneck[tile] @ token)[None], torch.tensor([tile]))[0]
-        out.append(layer.gate(token @ rows[tile]) * (activated @ bodies.down[tile]))
-    agree(output, torch.stack(out), [x, *layer.parameters()])
-
-
 def test_an_update_goes_a_step_towards_the_median_margin_and_in_the_end_halves_the_tokens():
     layer, x = _adaptive(threshold=0.25), tokens(301)
     route = layer.routed(x).route
     layer.update(route)
     median = _margins(layer, x).median()
-    expected = 0.25 + (1 - KEEP) * (median - 0.25)
-    torch.testing.assert_close(layer.threshold, expected)
+    torch.testing.assert_close(layer.threshold, 0.25 + (1 - KEEP) * (median - 0.25))
     for _ in range(400):
         layer.update(route)
     torch.testing.assert_close(layer.threshold, median, rtol=0, atol=1e-3)
@@ -184,16 +160,14 @@ def test_tokens_with_a_nan_teach_nothing():
     layer.update(layer.routed(x[4:5]).route)
     assert layer.threshold == 1.0
     layer.update(layer.routed(x).route)
-    others = torch.arange(31) != 4
-    expected = 1.0 + (1 - KEEP) * (_margins(layer, x[others]).median() - 1.0)
-    torch.testing.assert_close(layer.threshold, expected)
+    median = _margins(layer, x[torch.arange(31) != 4]).median()
+    torch.testing.assert_close(layer.threshold, 1.0 + (1 - KEEP) * (median - 1.0))
 
 
 def test_a_tossed_coin_is_fair_and_the_same_for_the_same_token():
     layer, x = _adaptive("chance"), tokens(2000)
-    sure = layer.sure(x)
-    assert abs(sure.double().mean() - 0.5) < 0.05
-    assert torch.equal(sure, layer.sure(x))
+    assert abs(layer.sure(x).double().mean() - 0.5) < 0.05
+    assert torch.equal(layer.sure(x), layer.sure(x))
 
 
 def test_an_address_costs_the_bits_of_the_cells():
