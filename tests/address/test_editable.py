@@ -1,5 +1,3 @@
-"""Surgery on every layer with rows of its own: what is promised, and that nothing else happens."""
-
 from typing import Any
 
 import pytest
@@ -37,7 +35,6 @@ def _same(first, second):
 
 
 def _learn(layer, optimizer, steps):
-    """Take training steps as the trainer does, and return the losses."""
     x, losses = torch.randn(40, DIM, generator=torch.Generator().manual_seed(3)), []
     target = x.roll(1, dims=1).abs() - 1
     for _ in range(steps):
@@ -144,15 +141,6 @@ def test_a_layer_with_frozen_rows_compiles_as_one_graph():
     torch.testing.assert_close(compiled(x), layer(x))
     layer.insert_signature(2, -ROW)
     torch.testing.assert_close(compiled(x), layer(x))
-
-
-def test_only_a_source_with_rows_of_its_own_can_be_edited():
-    layer = trix.TiledFFN(DIM, TILES, source="weights")
-    before = _state(layer)
-    for edit in (lambda: layer.insert_signature(0, ROW), lambda: layer.freeze_signature(0)):
-        with pytest.raises(ValueError, match="source with learned rows, got WeightSource"):
-            edit()
-    assert _same(_state(layer), before)
 
 
 BAD: list[tuple[str, tuple, type[Exception], str]] = [

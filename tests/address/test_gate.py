@@ -5,7 +5,6 @@ from trix.address.gate import REACH, ScoreGate, cell_of
 
 
 def _gate(dim=16, knots=7, seed=0):
-    """Return a gate with steep and flat stretches, as training might leave one."""
     gate = ScoreGate(dim, knots)
     with torch.no_grad():
         steps = torch.randn(knots - 1, generator=torch.Generator().manual_seed(seed))

@@ -1,5 +1,3 @@
-"""Clusters of given sizes; and visits laid out in blocks by owner, against queues kept in lists."""
-
 import pytest
 import torch
 
@@ -77,7 +75,6 @@ def _visits(count, owners, seed=0):
 
 
 def _slow(visits, owners, rows):
-    """Return `(owner, visits)` block by block: each owner's queue, first come, first served."""
     blocks = []
     for owner in range(owners):
         queue = [i for i, wanted in enumerate(visits.tolist()) if wanted == owner]

@@ -33,7 +33,6 @@ def _normal(*shape, seed=0, dtype=torch.float64):
 
 @pytest.fixture(params=["numba", "torch"])
 def by(request, monkeypatch):
-    """Run a test twice: with the compiled product, and without."""
     if request.param == "numba":
         pytest.importorskip("numba")
         assert module.kernel(torch.float32) is not None

@@ -1,5 +1,3 @@
-"""Bad arguments, and what is said of them; those of edits stand in `test_editable`."""
-
 import ast
 import math
 from pathlib import Path

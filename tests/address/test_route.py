@@ -88,7 +88,6 @@ def test_a_temperature_that_is_not_positive_and_finite_is_named(bad):
 
 
 def _full_sort(scores, k):
-    """Sort each row in full: highest first, the lower place first among equals."""
     rows = scores.reshape(-1, scores.shape[-1]).tolist()
     found = [sorted(range(len(row)), key=lambda n: (-row[n], n))[:k] for row in rows]
     return torch.tensor(found, dtype=torch.int64).view(*scores.shape[:-1], k)

@@ -1,5 +1,3 @@
-"""What every router down a tree does: fitted trees, and fixed groups in either of two ways."""
-
 import copy
 import math
 
@@ -29,7 +27,6 @@ SHAPES = [
 
 @pytest.fixture(params=["fitted", "way-down", "one-product"])
 def made(request, monkeypatch):
-    """Return a function that makes a router of one kind that is ready to search some signatures."""
     # a product with all signatures, or the descent of larger trees: no test may tell them apart
     monkeypatch.setattr(nested, "FEW", 0 if request.param == "way-down" else 99)
     kind = TreeRouter if request.param == "fitted" else NestedRouter

@@ -1,5 +1,3 @@
-"""What only fitted trees do, or only fixed groups; see `test_routers` for what both do."""
-
 import copy
 
 import pytest
@@ -150,7 +148,6 @@ def test_the_state_of_another_tree_is_refused():
 
 
 def _cut(run, width):
-    """Cut a run of tiles in at most `width` runs, the longer ones first, none empty."""
     parts = min(width, len(run))
     sizes = [len(run) // parts + (part < len(run) % parts) for part in range(parts)]
     ends = [sum(sizes[: part + 1]) for part in range(parts)]
@@ -160,6 +157,8 @@ def _cut(run, width):
 def test_neighbours_share_a_cluster_and_its_signature_is_their_mean_now():
     _, signatures = routing_case(tiles=29)
     router = NestedRouter(29, 7, (4, 4, 2))
+    router.rebuild(-signatures)  # does nothing
+    assert router.state_dict() == {}
     runs = [run for part in _cut(list(range(29)), 4) for run in _cut(part, 4)]
     assert router.cluster_sizes.tolist() == [len(run) for run in runs]
     for rows in (signatures, -3 * signatures.roll(1, 0)):
@@ -169,16 +168,3 @@ def test_neighbours_share_a_cluster_and_its_signature_is_their_mean_now():
         torch.testing.assert_close(middle.signatures, means)
         assert leaves.parent.tolist() == [n for n, run in enumerate(runs) for _ in run]
         assert middle.parent.tolist() == sorted(middle.parent.tolist())
-
-
-def test_the_route_follows_signatures_that_move_with_nothing_to_rebuild_or_save():
-    x, signatures = routing_case()
-    router = NestedRouter(13, 7, (3, 5))
-    before = router(x, signatures).index
-    moved = router(x, -signatures).index
-    assert not torch.equal(before, moved)
-    for row, token in enumerate(x):
-        assert moved[row].tolist() == tree_search(router, token, -signatures, 1)[0]
-    router.rebuild(-signatures, x)
-    assert torch.equal(router(x, signatures).index, before)
-    assert router.state_dict() == {}

@@ -1,24 +1,19 @@
-"""What the tests of layers share: tokens, gradients, and the comparison with a slow loop."""
-
 import torch
 from torch import Tensor
 
 
 def tokens(*shape: int, dim: int = 13, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Draw tokens `[*shape, dim]`, the same ones in every dtype."""
     draw = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, dim, dtype=torch.float64, generator=draw).to(dtype)
 
 
 def grad(parameter: Tensor) -> Tensor:
-    """Return a gradient that is there and finite."""
     assert parameter.grad is not None
     assert parameter.grad.isfinite().all()
     return parameter.grad
 
 
 def agree(output: Tensor, slow: Tensor, moved: list[Tensor]) -> None:
-    """Compare a layer with a loop: outputs, and the gradients of all that moves them."""
     torch.testing.assert_close(output, slow, rtol=0, atol=1e-12)
     weight = tokens(*output.shape[:-1], dim=output.shape[-1], seed=2)
     ours, theirs = (

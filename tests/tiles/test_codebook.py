@@ -19,7 +19,6 @@ def _layer(top_k=1, groups=1, learn="gradient", **options):
 
 
 def _loop(layer, x):
-    """Return each token's entries and output, read one by one, with the softmax's gradient."""
     rows, values, chosen, out = layer.signatures, layer.values, [], []
     temperature = float(layer.temperature) * math.sqrt(DIM)
     for token in x:

@@ -1,5 +1,3 @@
-"""What every feed-forward promises, whatever it reads."""
-
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +74,6 @@ def _numbers(layer):
 
 
 def _train(layer, steps, dim, lr=0.03, size=64):
-    """Fit relu(W x) and return the error on other tokens over that of the best constant."""
     draw = torch.Generator().manual_seed(0)
     matrix = torch.randn(dim, dim, generator=draw) / dim**0.5
     x = torch.randn(steps * size + 1000, dim, generator=draw)
@@ -156,7 +153,7 @@ def test_the_task_moves_the_signature_of_every_tile_that_is_read(name, monkeypat
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_forward_writes_nothing_and_is_the_routed_output(name):
+def test_forward_writes_nothing_is_the_routed_output_and_refuses_what_are_no_tokens(name):
     layer = _layer(name)
     for size in (5, 60):
         x = _tokens(size)
@@ -172,6 +169,12 @@ def test_forward_writes_nothing_and_is_the_routed_output(name):
         assert all(torch.equal(before[key], after[key]) for key in before)
         with torch.no_grad():
             torch.testing.assert_close(layer(x), outputs[0], rtol=0, atol=1e-14)
+    with pytest.raises(ValueError, match=rf"x must have shape \[\.\.\., {DIM}\], got \[4, 6\]"):
+        layer(torch.randn(4, 6))
+    with pytest.raises(TypeError, match=r"x must be floating, got torch\.int64"):
+        layer(torch.ones(4, DIM, dtype=torch.int64))
+    sizes = f"dim={DIM}, tiles={layer.tiles}, top_k=" if name in ROUTED else f"dim={DIM}, hidden=56"
+    assert sizes in repr(layer)
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -256,17 +259,6 @@ def test_compiles_as_one_graph(name):
     for ours, theirs in zip(*gradients, strict=True):
         if theirs is not None:
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", MADE)
-def test_tokens_that_are_none_are_refused_and_sizes_are_told(name):
-    layer = _layer(name)
-    with pytest.raises(ValueError, match=rf"x must have shape \[\.\.\., {DIM}\], got \[4, 6\]"):
-        layer(torch.randn(4, 6))
-    with pytest.raises(TypeError, match=r"x must be floating, got torch\.int64"):
-        layer(torch.ones(4, DIM, dtype=torch.int64))
-    sizes = f"dim={DIM}, tiles={layer.tiles}, top_k=" if name in ROUTED else f"dim={DIM}, hidden=56"
-    assert sizes in repr(layer)
 
 
 class _Count(TorchDispatchMode):

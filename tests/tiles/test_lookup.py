@@ -27,26 +27,20 @@ def _layer(top_k=3, dtype=torch.float64, clusters=None, cells: int | None = 6, *
     return layer
 
 
-@pytest.mark.parametrize("cells", [6, None])
-@pytest.mark.parametrize("k", [1, 3, TILES])
-def test_the_flat_layer_equals_the_loop(k, cells):
-    layer, x = _layer(k, cells=cells), 2 * tokens(7)  # some scores beyond the splines' ends
-    output, route = layer.routed(x)
-    chosen = [reference.best_tiles(token, layer.signatures.detach(), k) for token in x]
-    assert route.index.tolist() == chosen
-    assert torch.equal(route.weight, torch.ones_like(route.weight))
-    expected = reference.sparse_lookup(x, layer, route.index)
-    torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("k", "beam", "cells"), [(1, 1, 6), (3, 1, None), (1, 2, None), (6, 2, 6)])
-def test_through_clusters_the_layer_equals_the_loop(k, beam, cells):
-    layer, x = _layer(k, clusters=4, beam=beam, cells=cells), tokens(30)
+@pytest.mark.parametrize(
+    ("k", "beam", "cells"),
+    [(1, 0, 6), (3, 0, None), (TILES, 0, 6), (1, 1, 6), (3, 1, None), (1, 2, None), (6, 2, 6)],
+)
+def test_the_layer_equals_the_loop_flat_and_through_clusters(k, beam, cells):
+    how = {"clusters": 4, "beam": beam} if beam else {}
+    layer, x = _layer(k, cells=cells, **how), 2 * tokens(30)  # some scores beyond the splines' ends
     output, route = layer.routed(x)
     rows = layer.signatures.detach()
-    chosen = [reference.nested_tiles(token, rows, (3, 4), beam, k) for token in x]
-    assert route.index.tolist() == chosen
-    assert chosen != [reference.best_tiles(token, rows, k) for token in x]  # they miss the best
+    best = [reference.best_tiles(token, rows, k) for token in x]
+    nested = [reference.nested_tiles(token, rows, (3, 4), max(beam, 1), k) for token in x]
+    assert route.index.tolist() == (nested if beam else best)
+    assert k == TILES or nested != best  # clusters miss the best
+    assert torch.equal(route.weight, torch.ones_like(route.weight))
     expected = reference.sparse_lookup(x, layer, route.index)
     torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
 
@@ -107,7 +101,6 @@ MANY = 29
 
 @functools.cache
 def _uncompiled():
-    """Return the pass as Python runs it: the same lines as compiled, without the wait."""
     with pytest.MonkeyPatch.context() as patch:
         as_it_is = SimpleNamespace(njit=lambda *_, **options: lambda function: function)
         patch.setitem(sys.modules, "numba", as_it_is)
@@ -116,7 +109,6 @@ def _uncompiled():
 
 @pytest.fixture(params=["python", "torch", pytest.param("numba", marks=pytest.mark.slow)])
 def way(request, monkeypatch):
-    """All ways of computing: the pass, torch's own operations, and the pass compiled."""
     if request.param == "numba":
         pytest.importorskip("numba")
     else:

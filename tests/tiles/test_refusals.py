@@ -1,5 +1,3 @@
-"""Every bad argument of a layer, a spline or a table is named, with what was expected."""
-
 import math
 from typing import Any
 

@@ -45,7 +45,6 @@ def cell_loop(spline, position, w):
 
 
 def knot_loop(spline, position, w):
-    """Weigh the corners of the input's triangle by the areas on their far sides."""
     cells = [fall(p, spline.cells) for p in position]
     if len(cells) == 1:
         ((c, p),) = cells
@@ -193,7 +192,6 @@ def ternary(scale, dims=1, dtype=torch.float64, seed=0):
 
 
 def groups(raw, scale):
-    """Return the places, `[splines, cells, numbers]`, that share a scale, group by group."""
     members = {}
     for s, c, n in torch.cartesian_prod(*(torch.arange(n) for n in raw.shape)).tolist():
         key = {"cell": (s, c), "tile": s // TILE, "layer": 0}[scale]

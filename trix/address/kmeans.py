@@ -19,12 +19,10 @@ def balanced_kmeans(
 
     Lloyd's rounds, with one change: a full cluster takes no more. Each point asks for the nearest
     centre that has room, and a centre asked by too many takes those that would lose most by going
-    elsewhere. Whoever is left asks again. (Malinen and Fränti 2014 solve this assignment exactly,
-    at a cost that grows with the cube of the points.)
+    elsewhere. (Malinen and Fränti 2014 solve this exactly, at a cost cubic in the points.)
 
     The points stand group after group; `sizes` are those of each group's clusters, and `weights`
-    `[points]` say how much each point counts in its centre. Returned is each point's cluster,
-    numbered through all groups.
+    `[points]` say how much a point counts. Each point's cluster is numbered through all groups.
     """
     room = torch.tensor([size for row in sizes for size in row], device=points.device)
     if not sizes or not all(sizes) or room.min() < 1:
@@ -102,9 +100,8 @@ def _assign(nearness: Tensor, group: Tensor, sizes: list[list[int]], room: Tenso
 class Blocks(NamedTuple):
     """Where each visit stands once visits are sorted by owner and cut into blocks.
 
-    `visit [blocks, rows]` is the visit at each place; an owner's last block is filled up with
-    visits of others, whose results nobody collects. `owner [blocks]` is whose visits stand in a
-    block, and `place [visits]` where each visit stands, counted through all blocks.
+    `visit [blocks, rows]` is the visit at each place, padded with visits of others, which nobody
+    collects; `owner [blocks]` whose visits a block holds; `place [visits]` where a visit stands.
     """
 
     visit: Tensor
@@ -119,9 +116,8 @@ class Blocks(NamedTuple):
 def blocks_of(visits: Tensor, owners: int, rows: int) -> Blocks:
     """Sort the visits to some owners, int64 `[visits >= 1]`, into blocks of `rows`.
 
-    The number of blocks has a bound that does not depend on who is visited, so a compiled graph
-    needs no break and no device has to be waited for. Longer blocks hold more padding, shorter ones
-    name more owners.
+    How many has a bound that does not depend on who is visited, so a compiled graph needs no break
+    and no device is waited for. Longer blocks hold more padding, shorter ones name more owners.
     """
     # the queue holds the visits owner by owner; each owner's begin there at `begin`
     queue = visits.argsort(stable=True)

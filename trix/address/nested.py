@@ -19,9 +19,8 @@ class NestedRouter(TreeRouter):
 
     Neighbouring tiles share a cluster, neighbouring clusters a larger one. The signature of a
     cluster is the mean of its tiles' as they are at that moment: the notes' "signature from cluster
-    aggregate". So there is nothing to rebuild and nothing to save, and a layer can train through it
-    from the first step: the tiles of a cluster grow alike because they are read together. What it
-    finds is not what a flat search finds, until training has made it so; a `TreeRouter` fitted to
+    aggregate". So nothing is rebuilt or saved, and a layer can train through it from the first
+    step: the tiles of a cluster grow alike because they are read together. A `TreeRouter` fitted to
     a trained layer is the better index. Arguments and errors are those of `TreeRouter`.
 
     Example:

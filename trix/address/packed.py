@@ -86,8 +86,7 @@ def _decode(packed: Tensor, length: int, dtype: torch.dtype) -> Tensor:
 def kernel(dtype: torch.dtype) -> Callable[..., Any] | None:
     """Return the compiled product for float32 or float64, or None where numba is not installed.
 
-    It maps `packed [rows, bytes]`, `scale [rows, 1]` and `x [batch, dim]`, C-contiguous arrays, to
-    `[batch, rows]`. The first call compiles, in about a second.
+    It maps `packed [rows, bytes]`, `scale [rows, 1]` and `x [batch, dim]` to `[batch, rows]`.
     """
     try:
         numba = importlib.import_module("numba")
@@ -189,9 +188,9 @@ class PackedTernary(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return `x @ (scale * ternary).T`, `[..., rows]` in the dtype of `x`, without a gradient.
 
-        It is computed in float64 for float64 and in float32 for every other dtype. NaN and infinity
-        come out as they do from the dense product. Without numba, or away from the CPU, the matrix
-        is unpacked for torch: the same values up to rounding, but slower than a dense matrix.
+        It is computed in float64 for float64, else in float32; NaN and infinity come out as from
+        the dense product. Without numba, or away from the CPU, torch multiplies an unpacked matrix:
+        the same up to rounding, but slower than a dense one.
         """
         tokens("x", x, self.dim)
         dtype = _computed_in(x)

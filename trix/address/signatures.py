@@ -55,10 +55,7 @@ class SignatureRows(nn.Module):
         return torch.where(self.is_frozen[:, None], self.frozen_rows, ternarize(self.raw))
 
     def latent(self) -> Tensor:
-        """Return the trained rows before the cut, `[tiles, dim]`, in units of their own scale.
-
-        In these −1, 0 and 1 are what the cut makes of them: for `ternary_pull` and `sparsity`.
-        """
+        """Return the trained rows before the cut, `[tiles, dim]`, in units of their own scale."""
         return self.raw / row_scale(self.raw, ternarize(self.raw)).detach().clamp(min=1e-12)
 
     @torch.no_grad()
@@ -104,8 +101,8 @@ class SignatureRows(nn.Module):
     def history(self) -> list[dict[str, Any]]:
         """Return the edits that stand, oldest first.
 
-        Each says its `operation` (insert, freeze or thaw), `tile_idx` and `tag`, and what the row
-        was `before`: its `signature`, whether it was `frozen`, and its `tag`.
+        Each has its `operation` (insert, freeze or thaw), `tile_idx` and `tag`, and `before`: the
+        row's `signature`, whether it was `frozen`, and its `tag`.
         """
         return [_told(edit) for edit in self._edits]
 
@@ -178,10 +175,7 @@ class EditableSignatures:
     def insert_signature(
         self, tile_idx: int, signature: Tensor, freeze: bool = True, tag: str = ""
     ) -> None:
-        """Give a tile another signature, `[dim]`, every number −1, 0 or 1, and a name for it.
-
-        A frozen row is replaced too; `freeze=False` lets training change the new one.
-        """
+        """Give a tile another signature, `[dim]` of −1, 0 and 1, even if its row is frozen."""
         self.rows.insert(tile_idx, signature, freeze, tag)
 
     def freeze_signature(self, tile_idx: int) -> None:

@@ -1,8 +1,4 @@
-"""Where signatures come from: five sources, and four controls to measure them against.
-
-A layer of tiles asks its source for the effective signatures, given what the tiles are made of, and
-for the route of some tokens.
-"""
+"""Where signatures come from: five sources, and four controls to measure them against."""
 
 import math
 from typing import NamedTuple
@@ -20,9 +16,7 @@ from trix.checks import at_most, fraction, integers, positive, shape
 class TileParts(NamedTuple):
     """What a tile of `TiledFFN` is made of, for a source to read.
 
-    The tile looks through its bottleneck `[tiles, rank, dim]`, mixes what it sees into hidden units
-    by `mix [tiles, hidden, rank]`, and has their activations' knots in `spline [tiles, hidden,
-    knots]`.
+    `bottleneck [tiles, rank, dim]`, `mix [tiles, hidden, rank]`, `spline [tiles, hidden, knots]`.
     """
 
     bottleneck: Tensor
@@ -46,10 +40,7 @@ class Source(nn.Module):
         bias: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> Route:
-        """Return routes of tokens `[..., dim]` by what `rows` returned, see `flat_route`.
-
-        `labels`, an integer per token, `[...]`, are for a source that routes by them.
-        """
+        """Return routes of tokens `[..., dim]` by `rows`, or by `labels`, an integer per token."""
         return flat_route(x, rows, top_k, temperature, bias)
 
     def update(self, route: Route) -> None:
@@ -108,10 +99,9 @@ class _OwnRows(Source):
 class DataSource(_OwnRows):
     """From the data: the ternary cut of running means of the tokens that each tile read.
 
-    Online k-means, one step per `update`, with the decay in [0, 1) of van den Oord et al. (2017).
-    What all tokens share is taken off first, for it cannot tell one from another. A tile that reads
-    next to nothing starts again at the token that its own tile matches worst. The rows are random
-    until the first update.
+    Online k-means, one step per `update`, with the decay in [0, 1) of van den Oord et al. (2017),
+    less what all tokens share. A tile that reads next to nothing starts again at the token that its
+    own tile matches worst. The rows are random until the first update.
     """
 
     centres: Tensor
@@ -246,8 +236,7 @@ class TokenHash(_Hashed):
 class UniformRandom(_Hashed):
     """A tile at random for every token: a hash of the bits of the token's vector, as float32.
 
-    So the same vector always goes to the same tile and a forward can be repeated. Read in parts, a
-    text may take other ways than read whole, for rounding differs.
+    A forward can be repeated, but a text read in parts may take other ways, for rounding differs.
     """
 
     def key(self, x: Tensor, labels: Tensor | None) -> Tensor:
@@ -257,10 +246,7 @@ class UniformRandom(_Hashed):
 
 
 class Shuffled(Source):
-    """A trained source whose tiles have swapped addresses: what the addresses were worth.
-
-    Tile i gets the address of tile `order[i]`; `order [tiles]` must be a permutation of all tiles.
-    """
+    """A trained source with tile `order[i]`'s address for tile i: what addresses were worth."""
 
     order: Tensor
 

@@ -43,10 +43,7 @@ def ternarize(x: Tensor, threshold: float = 0.5, relative: bool = True) -> Tenso
 
 
 def row_scale(x: Tensor, ternary: Tensor) -> Tensor:
-    """Return the `[..., 1]` that makes `scale * ternary` nearest to `x` `[..., dim]`, row by row.
-
-    It is 0 for a row of zeros.
-    """
+    """Return the `[..., 1]` that brings `scale * ternary` nearest to `x`; 0 for a row of zeros."""
     shape("ternary", ternary, *x.shape)
     kept = ternary.detach()
     count = kept.square().sum(dim=-1, keepdim=True)
@@ -67,18 +64,12 @@ def ternary_fraction(x: Tensor, tolerance: float = 0.0) -> float:
 
 
 def weight_signatures(weights: Tensor, threshold: float = 0.5) -> Tensor:
-    """Read each tile's signature off the weights that it computes with.
+    """Read signatures `[tiles, dim]` off the tiles' first layers, `[tiles, hidden, dim]`.
 
-    The weights are made ternary; each input feature then gets the sign of its column's sum: the
-    majority vote of the tile's hidden units. No parameter is added, so the address follows the
-    function wherever training takes it (source: the notes on emergent routing).
-
-    Args:
-        weights: first-layer weights, `[tiles, hidden, dim]`; other axes are a `ValueError`.
-        threshold: relative threshold of the ternary cut, see `ternarize`.
-
-    Returns:
-        Signatures `[tiles, dim]`; the gradient passes straight through to the mean of the column.
+    The weights are made ternary (`ternarize`); each input feature then gets the sign of its
+    column's sum: the majority vote of the tile's hidden units. No parameter is added, so the
+    address follows the function wherever training takes it (source: the notes on emergent routing).
+    The gradient passes straight through to the mean of the column.
 
     Example:
         >>> weight_signatures(torch.tensor([[[2.0, -1.0, 0.1], [1.0, -2.0, 0.1]]])).tolist()

@@ -27,20 +27,18 @@ class Level(NamedTuple):
 
 
 class TreeRouter(nn.Module):
-    r"""Finds the best tile by descending a tree, in far fewer comparisons than there are tiles.
+    """Finds the best tile by descending a tree, in far fewer comparisons than there are tiles.
 
     At each level a token is compared with the children of the nodes it has reached, and goes on
     from the `beam` best of them: the rule of `flat_route`, level after level. A node's signature is
     the mean of its children's, weighed by the tiles below them, so a node scores what its tiles
     would score on average. A narrow beam may miss the best tile; one as wide as the tree cannot.
 
-    `rebuild` makes the tree, which then stays as it is until the next call. Signatures may move in
-    between: the tiles that a token reaches are compared as they are now, the nodes above them as
-    they were. The constructor alone fixes the shape, so that a saved tree loads into a new router.
-    A tree of more than one level must be rebuilt or loaded before use.
-
-    Source: the notes on hierarchical and fractal routing. Two levels are the inverted file of
-    Jégou et al. (2011); a beam down a tree of k-means is the search of Muja and Lowe (2014).
+    `rebuild` makes the tree, which then stays: signatures may move, and the tiles that a token
+    reaches are compared as they are now, the nodes above them as they were. The constructor alone
+    fixes the shape, so that a saved tree loads into a new router. Source: the notes on hierarchical
+    and fractal routing. Two levels are the inverted file of Jégou et al. (2011); a beam down a tree
+    of k-means is the search of Muja and Lowe (2014).
 
     Args:
         tiles: how many tiles.
@@ -53,7 +51,7 @@ class TreeRouter(nn.Module):
         reached: how many tiles every token is sure to be compared with; `top_k` ends there.
 
     Raises:
-        RuntimeError: the tree is used before it was rebuilt or loaded.
+        RuntimeError: a tree of several levels is used before it was rebuilt or loaded.
         TypeError: a number is not an integer, or tokens are not floating.
         ValueError: a number below 1, levels without room for all tiles, `top_k` above `reached`,
             and what `flat_route` refuses.
@@ -144,10 +142,9 @@ class TreeRouter(nn.Module):
     def rebuild(self, signatures: Tensor, inputs: Tensor | None = None) -> None:
         """Make the tree: balanced k-means from the top down, then means.
 
-        With sample inputs `[..., dim]`, of which a few thousand are enough, the tree is fitted to
-        what it will be asked: signatures are near when they score those inputs alike, and a tile
-        weighs in every mean by how often it wins. Without them nearness is the distance between
-        signatures, and all tiles weigh the same.
+        With sample inputs `[..., dim]`, of which a few thousand are enough, signatures are near
+        when they score those alike, and a tile weighs in every mean by how often it wins. Without
+        them nearness is the distance between signatures, and all tiles weigh the same.
         """
         check_signatures(signatures, self.tiles, self.dim)
         # half precision is too coarse to add up many rows
@@ -187,9 +184,8 @@ class TreeRouter(nn.Module):
 
         Arguments, and scores with their gradient, are those of `flat_route`; the way down lies
         outside the gradient. Among equals the lower tile wins, and on the way down the lower node.
-        The `path` is `[..., top_k, levels]`, the nodes from the top level to the tile, each
-        numbered within its level. Beside tokens and scores, a call needs memory for about twice the
-        signatures and twice the tokens times the beam.
+        The `path` `[..., top_k, levels]` numbers nodes within their level. A call needs memory for
+        about twice the signatures and twice the tokens times the beam.
         """
         check_signatures(signatures, self.tiles, self.dim)
         tokens("x", x, self.dim)
