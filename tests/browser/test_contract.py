@@ -172,27 +172,19 @@ def test_a_touch_is_answered_in_every_view_and_reset_undoes_it(page, made, name)
 
 
 @every_widget
-def test_it_says_what_it_shows(page, made, name):
-    widget = made[name]
-    assert figure(page, name).get_attribute("role") == "group"
-    assert figure(page, name).get_attribute("aria-label") == widget.alt
+def test_it_says_what_it_shows_in_plain_json(page, made, name):
+    widget, one = made[name], figure(page, name)
+    assert one.get_attribute("role") == "group"
+    assert one.get_attribute("aria-label") == widget.alt
     data, _ = widget._repr_mimebundle_()
     assert data["text/plain"] == f"{type(widget).__name__}: {widget.alt}"
-    assert figure(page, name).locator("[aria-live], [role=status]").count() > 0
-    silent = (
-        figure(page, name)
-        .locator(f"{CONTROLS}")
-        .evaluate_all(
-            """all => all.filter((one) => !one.ariaLabel && !one.labels?.length && !one.textContent
-            && !one.closest("[aria-label]:not(.trix-kit)")).map((one) => one.outerHTML)"""
-        )
+    assert one.locator("[aria-live], [role=status]").count() > 0
+    silent = one.locator(CONTROLS).evaluate_all(
+        """all => all.filter((one) => !one.ariaLabel && !one.labels?.length && !one.textContent
+        && !one.closest("[aria-label]:not(.trix-kit)")).map((one) => one.outerHTML)"""
     )
     assert silent == []
-
-
-@every_widget
-def test_the_state_is_plain_json_with_all_that_a_page_needs(made, name):
-    state = dependency_state([made[name]], drop_defaults=False)
+    state = dependency_state([widget], drop_defaults=False)
     json.dumps(state, allow_nan=False)
     (entry,) = [one["state"] for one in state.values() if "_esm" in one["state"]]
     assert entry.keys() >= {"_esm", "_css", "alt"}

@@ -29,7 +29,7 @@ def test_a_bad_page_is_caught(chromium, tmp_path):
             visit.expect_quiet()
 
 
-def test_without_a_browser_tests_are_skipped_but_fail_in_ci(monkeypatch, tmp_path):
+def test_a_missing_browser_skips_a_test_but_fails_it_in_ci(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("TRIX_CHROMIUM", raising=False)
     monkeypatch.delenv("CI", raising=False)
@@ -38,9 +38,6 @@ def test_without_a_browser_tests_are_skipped_but_fail_in_ci(monkeypatch, tmp_pat
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="no browser"):
         browser.require_chromium()
-
-
-def test_the_chosen_browser_comes_first_and_must_be_there(monkeypatch, tmp_path):
     program = tmp_path / "my-browser"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)

@@ -92,12 +92,6 @@ def test_ties_go_to_the_first_tile_as_in_torch(chromium, tmp_path):
         assert [n >= 3 for n in corners] == [True, True, False, True, True, False]
 
 
-def test_soft_usage_is_the_mean_softmax_of_torch(chromium, tmp_path):
-    points = 40 * tokens()  # scores so large that a careless softmax overflows
-    with visit(chromium, tmp_path, plane(points, soft=True, temperature=0.05)) as opened:
-        torch.testing.assert_close(usage(opened), expected_usage(points, SIGNATURES, 0.05))
-
-
 def drag(opened: Visit, tile: int, right: float, down: float) -> None:
     opened.page.locator(".arrow").nth(tile).scroll_into_view_if_needed()
     box = opened.page.locator(".arrow .disc").nth(tile).bounding_box()
@@ -176,7 +170,10 @@ def test_soft_and_temperature_change_the_usage(chromium, tmp_path):
 
 
 def test_soft_colours_the_plane_by_the_blend(chromium, tmp_path):
-    with visit(chromium, tmp_path, plane(soft=True, temperature=0.5)) as opened:
+    far = 40 * tokens()  # scores so large that a careless softmax overflows
+    both = plane(soft=True, temperature=0.5), plane(far, soft=True, temperature=0.05)
+    with visit(chromium, tmp_path, *both) as opened:
+        torch.testing.assert_close(usage(opened, 1), expected_usage(far, SIGNATURES, 0.05))
         red, green, blue, _ = opened.page.evaluate(
             "[...document.querySelector('canvas').getContext('2d').getImageData(70, 20, 1, 1).data]"
         )
@@ -184,9 +181,8 @@ def test_soft_colours_the_plane_by_the_blend(chromium, tmp_path):
         at = torch.tensor([(70.5 / 80 - 0.5) * 2 * half, (0.5 - 20.5 / 80) * 2 * half])
         weights = torch.softmax(SIGNATURES @ at / 0.5, dim=0)
         colours = torch.tensor([list(bytes.fromhex(c[1:])) for c in style.PALETTE[:3]]).float()
-        expected = weights @ colours
         # The canvas keeps colours multiplied by their opacity, in bytes: a few units are lost.
-        assert (torch.tensor([red, green, blue]) - expected).abs().max() <= 4
+        assert (torch.tensor([red, green, blue]) - weights @ colours).abs().max() <= 4
 
 
 def test_ternary_snaps_as_the_library_does_and_keys_walk_its_grid(chromium, tmp_path):

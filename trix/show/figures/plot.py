@@ -17,14 +17,14 @@ import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.figure import Figure
 
-SMALLEST_SCALE = 0.75
-"""How far a figure may shrink on a narrow screen; beyond that it scrolls inside its box."""
-
+SMALLEST_SCALE = 0.75  # a figure may shrink so far; on a narrower screen it scrolls in its box
 PIXELS_PER_POINT = 4 / 3  # what CSS fixes: 96 pixels and 72 points to the inch
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _shown = itertools.count()
+ET.register_namespace("", _SVG)
+ET.register_namespace("xlink", _XLINK)
 
 
 def show(figure: Figure, *, alt: str) -> None:
@@ -50,7 +50,10 @@ def figure_html(figure: Figure, *, alt: str) -> str:
     if not isinstance(alt, str) or not alt.strip():
         raise ValueError(f"alt: expected a description of the figure, received {alt!r}")
 
-    svg = ET.fromstring(_draw(figure))
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trix"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = ET.fromstring(buffer.getvalue())
     _drop_what_a_page_has_no_use_for(svg)
     _hand_over_ink_and_type(svg)
     _make_ids_unique(svg)
@@ -69,14 +72,6 @@ def figure_html(figure: Figure, *, alt: str) -> str:
     )
     drawing = ET.tostring(svg, encoding="unicode", short_empty_elements=True)
     return f'<div class="trix-figure" style="max-width:100%;overflow-x:auto">{drawing}</div>'
-
-
-def _draw(figure: Figure) -> str:
-    """The SVG that matplotlib writes, with text as text and nothing behind the drawing."""
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trix"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return buffer.getvalue()
 
 
 def _drop_what_a_page_has_no_use_for(svg: ET.Element) -> None:
@@ -122,7 +117,3 @@ def _make_ids_unique(svg: ET.Element) -> None:
                 element.set(name, f"#{prefix}{value[1:]}")
             elif "url(#" in value:
                 element.set(name, value.replace("url(#", f"url(#{prefix}"))
-
-
-ET.register_namespace("", _SVG)
-ET.register_namespace("xlink", _XLINK)

@@ -43,12 +43,11 @@ def use() -> None:
     """Set matplotlib up: clear grounds, black ink for `show` to hand to the page, our colours."""
     mpl.rcParams.update(
         {
-            "figure.facecolor": "none",
+            **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
+            **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "grid.color"), INK),
+            **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), INK),
             "figure.figsize": (6.4, 3.6),
             "figure.constrained_layout.use": True,
-            "axes.facecolor": "none",
-            "axes.edgecolor": INK,
-            "axes.labelcolor": INK,
             "axes.titlesize": "medium",
             "axes.titlelocation": "left",
             "axes.spines.top": False,
@@ -56,16 +55,11 @@ def use() -> None:
             "axes.linewidth": 0.8,
             "axes.axisbelow": True,
             "axes.prop_cycle": cycler(color=PALETTE),
-            "grid.color": INK,
             "grid.alpha": 0.15,
             "image.cmap": SEQUENTIAL,
             "legend.frameon": False,
             "lines.linewidth": 1.8,
-            "savefig.facecolor": "none",
             "svg.fonttype": "none",
-            "text.color": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
         }
     )
 

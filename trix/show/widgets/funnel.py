@@ -126,7 +126,6 @@ class Funnel(base.Widget):
 
 
 def _tiles(tile: base.Numbers, tokens: int) -> np.ndarray:
-    """`tile` as integers `[tokens]`, or an error."""
     values = tile.detach().cpu().numpy() if isinstance(tile, torch.Tensor) else np.asarray(tile)
     if values.dtype.kind not in "iu":
         raise TypeError(f"tile: expected integers, received {values.dtype}")
@@ -138,7 +137,6 @@ def _tiles(tile: base.Numbers, tokens: int) -> np.ndarray:
 
 
 def _squeezed(name: str, made: Squeezed, tokens: int, dim: int) -> _Arrays:
-    """The funnel's numbers as arrays, or an error."""
     if not isinstance(made, Squeezed):
         raise TypeError(f"{name}: expected Squeezed, received {type(made).__name__}")
     exact = made.exact
@@ -173,7 +171,6 @@ def _best(tile: np.ndarray, scores: base.Numbers | None) -> list[list[list[float
 
 
 def _view(made: _Arrays, tallest: np.ndarray) -> dict[str, Any]:
-    """What the page needs of a funnel."""
     points, outputs, exact = made
     view = {"points": base.packed(points), "outputs": _letters(outputs, tallest)}
     if exact is None:

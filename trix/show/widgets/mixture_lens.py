@@ -124,20 +124,10 @@ class MixtureLens(base.Widget):
 
 @torch.no_grad()
 def _read(model: LookupLM, alphabet: str, text: str) -> dict[str, Any]:
-    """What a model says of a line, for the page.
+    """What a model says of a line, in bytes, for each character but the first.
 
-    Returns:
-        `text`, and in bytes, for each character but the first, a source being a place or, last of
-        all, the blend:
-
-        - `costs`: nats of the character by each source, float32 `[characters, sources]`;
-        - `weights`: of each place, in 1 / 65535, uint16 `[characters, places]`; see `_resolved`;
-        - `likeliest`: the likeliest characters by each source, as places in the alphabet, uint16
-          `[characters, sources, shown]`;
-        - `shares`: their probabilities, in 1 / 65535, uint16 of the same shape;
-        - `totals`: how often each table's address was seen, uint32 `[characters, tables]`;
-        - `reaches`: how many characters back it begins, uint8 of the same shape; see `_reaches`;
-        - `inverse_temperature`: the power of the blend, float32 `[characters]`.
+    A source is a place or, last of all, the blend. Shapes begin with `[characters]`; shares and
+    weights are in 1 / 65535.
     """
     base.text("line", text, 2, MOST_CHARACTERS)
     if strange := sorted(set(text) - set(alphabet)):
@@ -153,12 +143,12 @@ def _read(model: LookupLM, alphabet: str, text: str) -> dict[str, Any]:
     totals = reading.evidence[0, :, :, 0].double().expm1().round()
     return {
         "text": text,
-        "costs": base.packed(said.gather(2, true).abs(), "<f4"),  # no minus zero
-        "weights": _steps(_resolved(model, blended, totals)),
-        "likeliest": base.packed(ranked.indices[..., :SHOWN], "<u2"),
-        "shares": _steps(ranked.values[..., :SHOWN].exp()),
-        "totals": base.packed(totals, "<u4"),
-        "reaches": base.packed(_reaches(model, tokens[:-1]), "u1"),
+        "costs": base.packed(said.gather(2, true).abs(), "<f4"),  # [sources]; no minus zero
+        "weights": _steps(_resolved(model, blended, totals)),  # [places]
+        "likeliest": base.packed(ranked.indices[..., :SHOWN], "<u2"),  # [sources, shown]
+        "shares": _steps(ranked.values[..., :SHOWN].exp()),  # [sources, shown]
+        "totals": base.packed(totals, "<u4"),  # [tables]: how often the address was seen
+        "reaches": base.packed(_reaches(model, tokens[:-1]), "u1"),  # [tables]
         "inverse_temperature": base.packed(blended.inverse_temperature[0], "<f4"),
     }
 

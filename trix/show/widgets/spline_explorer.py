@@ -90,7 +90,9 @@ class SplineExplorer(base.Widget):
         alt: str = _ALT,
     ) -> None:
         curves = _curves(targets)
-        bounds = _bounds(low, high)
+        bounds = [base.number("low", low, -MOST, MOST), base.number("high", high, -MOST, MOST)]
+        if not low < high:
+            raise ValueError(f"low, high: expected low < high, received {low!r} and {high!r}")
         choices = {
             "target": next(iter(curves)),
             "cells": base.whole("cells", cells, CELLS),
@@ -133,11 +135,3 @@ def _curves(targets: Mapping[str, base.Numbers]) -> dict[str, list[float]]:
         curves[name] = base.array(f"targets[{name!r}]", heights, (axis,), -MOST, MOST).tolist()
         axis = len(curves[name])
     return curves
-
-
-def _bounds(low: float, high: float) -> list[float]:
-    """Both as floats, or a TypeError or ValueError."""
-    bounds = [base.number("low", low, -MOST, MOST), base.number("high", high, -MOST, MOST)]
-    if not low < high:
-        raise ValueError(f"low, high: expected low < high, received {low!r} and {high!r}")
-    return bounds
