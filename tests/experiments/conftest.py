@@ -9,7 +9,6 @@ from trix.lab.recipes import PROTOCOLS
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    """Every protocol that arms are trained by is a tiny one, and quick is a few steps."""
     for name in ("tiny", "probe", "nano"):
         monkeypatch.setitem(PROTOCOLS, name, TINY)
     monkeypatch.setattr(trix.experiments.arm, "QUICK_STEPS", FEW)
@@ -17,7 +16,6 @@ def tiny(monkeypatch):
 
 @pytest.fixture
 def steps(monkeypatch):
-    """The training steps that are taken."""
     module = import_module("trix.lab.train")  # the package has a function of that name
     step, taken = module._step, []
 

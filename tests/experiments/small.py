@@ -21,7 +21,6 @@ FEW = 4
 
 
 def noting(calls: list, seeded: bool = True, **options) -> Arm:
-    """Return an arm that notes how it was run."""
 
     def measure(run):
         calls.append((run.corpus.name, run.seed, run.budget, run.work.name))
@@ -33,7 +32,6 @@ def noting(calls: list, seeded: bool = True, **options) -> Arm:
 
 
 def saved(folder, recipe) -> CharLM:
-    """Return the model whose training left its checkpoint in a folder."""
     checkpoint = load_checkpoint(folder)
     assert checkpoint is not None
     model = CharLM(recipe.model_config(CORPUS))

@@ -57,26 +57,16 @@ def test_the_configuration_is_all_that_decides_a_run():
     assert "after" not in config
     recipe, other = Training("tiny"), Training("tiny", TILED)
     whole = Arm(recipe, (), lambda corpus, budget: {"budget": budget}, against=other)
-    assert whole.config(CORPUS, "quick") == {
-        "budget": "quick",
-        "with": recipe.config(CORPUS, "quick"),
-        "without": other.config(CORPUS, "quick"),
-    }
+    both = {"with": recipe.config(CORPUS, "quick"), "without": other.config(CORPUS, "quick")}
+    assert whole.config(CORPUS, "quick") == {"budget": "quick", **both}
 
 
-def test_what_differs_in_training_is_trained(tmp_path):
+def test_what_differs_in_training_is_trained_and_the_start_is_before_it(tmp_path):
     balanced = trained("tiny", TILED, {"loss_weights": {"load-balance": 1.0}})
-    assert balanced.config(CORPUS, "full")["train"]["loss_weights"] == {"load-balance": 1.0}
     got = balanced.run(CORPUS, 0, "quick", tmp_path / "a").curve
     assert got != trained("tiny", TILED).run(CORPUS, 0, "quick", tmp_path / "b").curve
-
-
-def test_what_is_done_at_the_start_is_done_before_training(tmp_path):
-    def silence(model):
-        torch.nn.init.zeros_(model.embed.weight)
-
-    recipe = Training("tiny", training={"lr": 0.0}, start=silence)
-    run = Run(CORPUS, 0, "quick", tmp_path).make(recipe)
+    recipe = Training("tiny", {}, {"lr": 0.0}, start=lambda m: m.embed.weight.detach().zero_())
+    run = Run(CORPUS, 0, "quick", tmp_path / "c").make(recipe)
     assert not run.model.embed.weight.any()
     assert not run.model.training
 

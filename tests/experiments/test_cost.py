@@ -1,6 +1,5 @@
 """What routing and memories cost: every size is measured, and laws that are known are found."""
 
-import json
 import math
 
 import pytest
@@ -45,7 +44,6 @@ def test_the_seed_draws_the_clusters(tmp_path, monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that obeys a law: what is long takes the cube of its tokens, what is not, 1."""
 
     def seconds(call, tokens, rounds):
         call()
@@ -95,12 +93,7 @@ def test_the_seed_draws_weights_and_tokens(clock, tmp_path, monkeypatch):
     drawn = []
 
     def look(layer, call):
-        drawn.append(
-            [
-                float(call()[0].detach().sum()),
-                *(float(p.detach().sum()) for p in layer.parameters()),
-            ]
-        )
+        drawn.append([float(part.detach().sum()) for part in (call()[0], *layer.parameters())])
         return 1
 
     monkeypatch.setattr(cost_arms, "kept_bytes", look)
@@ -119,11 +112,3 @@ def test_the_median_of_fewer_rounds_where_texts_are_longer(monkeypatch):
     assert cost_arms._seconds(lambda: None, 65536, 51) == 7
     ticks = iter([0, 7, 10, 12, 20, 21, 30, 31])
     assert cost_arms._seconds(lambda: None, 1, 2) == 4.5
-
-
-def test_the_configuration_is_plain():
-    for arm in COST["memory-cost"].values():
-        config = arm.config(CORPUS, "full")
-        assert json.loads(json.dumps(config))["lengths"] == [256, 1024, 4096, 16384, 65536]
-        assert set(config["trained"]) <= set(config["lengths"])
-        assert arm.timed

@@ -64,24 +64,22 @@ def test_a_grid_is_read_from_a_file(tmp_path):
 
 
 def test_single_options_join_those_of_the_protocol():
+    points = grid("tiny", {"ffn": ["tiled"], "loss_weights.load-balance": [0.1, 0.2]})
+    weights = [point.recipe.training["loss_weights"] for point in points]
+    assert weights == [{"load-balance": 0.1}, {"load-balance": 0.2}]
     (point,) = grid("tiny", {"mixer_options.bias": [True]})
     assert point.recipe.changes == {"mixer_options": {"heads": 2, "bias": True}}
     (point,) = grid("tiny", {"mixer_options": [{"heads": 4}], "ffn_options.hidden": [3]})
     assert point.recipe.changes == {"mixer_options": {"heads": 4}, "ffn_options": {"hidden": 3}}
 
 
-def test_options_that_another_mixer_does_not_take_go_with_the_first():
+def test_options_that_a_part_does_not_take_go_with_the_one_that_does():
     points = grid("seed", {"mixer": ["attention", "routed-memory"], "layers": [1]})
     assert points[0].recipe.changes == {"mixer": "attention", "layers": 1}
     assert points[1].recipe.changes["mixer_options"] == {"heads": 4}  # neither bias nor dropout
-
-
-def test_losses_and_annealing_can_be_set():
-    both = {"ffn": ["tiled"], "ffn_options.tiles": [4]}
-    points = grid("tiny", {**both, "loss_weights.load-balance": [0.1, 0.2]})
-    assert [p.recipe.training for p in points] == [
-        {"loss_weights": {"load-balance": w}} for w in (0.1, 0.2)
-    ]
+    changes = {"ffn": "random-lookup", "ffn_options": {"tiles": 64}}
+    (point,) = grid("tiny", {name: [value] for name, value in changes.items()})
+    assert point.recipe.changes == changes
 
 
 @pytest.mark.parametrize(
@@ -105,6 +103,10 @@ def test_losses_and_annealing_can_be_set():
         ({"loss_weights.speed": [1.0]}, "unknown routing losses .*known are .*load-balance"),
         ({"positions": [4]}, "positions must be 0 or at least 6"),
         ({"context": [7]}, "positions must be 0 or at least 7"),
+        (
+            {"ffn": ["random-lookup"], "ffn_options.hidden": [64]},
+            "unexpected keyword argument 'hidden'",
+        ),
         ({"layers": []}, r"layers needs values, none of them twice, got \[\]"),
         ({"layers": [1, 2, 1]}, r"layers needs values, none of them twice, got \['1', '2', '1'\]"),
     ],
@@ -112,10 +114,3 @@ def test_losses_and_annealing_can_be_set():
 def test_bad_settings_say_what_is_allowed(settings, message):
     with pytest.raises(ValueError, match=message):
         grid("tiny", settings)
-
-
-def test_a_random_lookup_takes_the_options_of_a_lookup():
-    (point,) = grid("tiny", {"ffn": ["random-lookup"], "ffn_options": [{"tiles": 64}]})
-    assert point.recipe.changes == {"ffn": "random-lookup", "ffn_options": {"tiles": 64}}
-    with pytest.raises(ValueError, match="unexpected keyword argument 'hidden'"):
-        grid("tiny", {"ffn": ["random-lookup"], "ffn_options.hidden": [64]})

@@ -1,4 +1,3 @@
-import json
 import math
 from typing import Any
 
@@ -10,7 +9,6 @@ from trix.counts.words import ADDRESSES
 from trix.experiments import lookup as lookup_arms
 from trix.experiments.arm import Run
 from trix.experiments.lookup import (
-    LOOKUP,
     LookupTraining,
     attention_step,
     forbidden_losses,
@@ -40,7 +38,6 @@ NETWORK = LMConfig(
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """Presets, blocks and clocks that a test has time for."""
     training = TrainConfig(steps=11, batch=5, context=7, lr=1e-2, warmup=2)
     kinds = {"tiny": (NETWORK, False), "tiny-tables": (None, False), "tiny-words": (None, True)}
     for name, (network, words) in kinds.items():
@@ -142,37 +139,6 @@ def test_an_order_can_be_gone_before_training(tmp_path, monkeypatch):
     assert not torch.equal(whole.gate.score.weight, model.gate.score.weight)
 
 
-def test_the_configuration_is_plain_and_says_what_differs():
-    arm = lookup_arms._arm(
-        "tiny", {"gate": "fixed"}, {"steps": 33}, True, without="order 1", block=BLOCK
-    )
-    config: dict[str, Any] = arm.config(CORPUS, "full")
-    assert json.loads(json.dumps(config)) == config
-    assert config["model"]["vocab_size"] == config["model"]["network"]["vocab_size"] == VOCAB
-    assert (config["model"]["gate"], config["without"], config["closely"]) == (
-        "fixed",
-        "order 1",
-        True,
-    )
-    assert (config["train"]["steps"], config["block"]) == (33, BLOCK)
-    assert arm.config(CORPUS, "quick")["train"]["steps"] == 6
-    assert (
-        LookupTraining("tiny", training={"steps": 3}).config(CORPUS, "quick")["train"]["steps"] == 3
-    )
-    assert LookupTraining("tiny-tables").config(CORPUS, "full")["model"]["network"] is None
-
-
-def test_what_is_newer_than_a_record_is_only_named_where_it_is_used():
-    plain: dict[str, Any] = LookupTraining("tiny").config(CORPUS, "full")
-    assert not {"words", "echoes"} & set(plain["model"])
-    assert "muon" not in plain["train"]
-    newer: dict[str, Any] = LookupTraining("tiny-words", training={"muon": 0.5}).config(
-        CORPUS, "full"
-    )
-    assert (newer["model"]["words"], newer["model"]["echoes"]) == (True, True)
-    assert newer["train"]["muon"] == 0.5
-
-
 @pytest.mark.parametrize("network", [False, True])
 def test_weights_are_means_over_the_first_blocks_and_sum_to_one(network):
     model = _model(network)
@@ -245,19 +211,3 @@ def test_an_attention_step_is_the_better_of_two_rounds(monkeypatch):
     for model, config in trained:
         assert model.config.mixer == "attention"
         assert (config.steps, config.batch) == (8, lookup_arms.protocol("nano").train.batch)
-
-
-def test_the_experiments_are_plain_and_their_parts_differ_in_what_they_say():
-    for arms in LOOKUP.values():
-        for arm in arms.values():
-            config = arm.config(CORPUS, "full")
-            json.dumps(config)
-    parts = {name: arm.config(CORPUS, "full") for name, arm in LOOKUP["lookup-parts"].items()}
-    whole = parts["all"]
-    for name, key, value in (("fixed-gate", "gate", "fixed"), ("nothing-left-out", "folds", 0)):
-        assert parts[name] == {**whole, "model": {**whole["model"], key: value}}
-    network = {**whole["model"]["network"], "mixer": "none", "mixer_options": {}}
-    changed = {**whole, "model": {**whole["model"], "network": network}}
-    assert parts["no-routed-memory"] == changed
-    assert parts["no-tables"]["model"] == whole["model"]["network"]
-    assert parts["no-tables"]["train"].items() <= whole["train"].items()

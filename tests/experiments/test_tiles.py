@@ -76,23 +76,9 @@ def test_a_transplant_keeps_the_donors_routing_and_everything_else(
     assert (config["model"]["ffn"], config["reading"]) == (DESIGNS[routing], reading)
 
 
-def test_a_donor_is_trained_once_for_all_who_need_it(tmp_path, steps):
-    def taken(routing, reading, seed=0):
-        del steps[:]
-        arm = TILES["transplant"][f"{routing}-routes-{reading}-tiles"]
-        arm.run(CORPUS, seed, "quick", tmp_path / f"{routing}-{reading}-{seed}")
-        return len(steps)
-
-    assert taken("trix", "kan") == 2 * FEW
-    assert taken("trix", "trix") == FEW
-    assert taken("kan", "trix") == 2 * FEW
-    assert taken("trix", "kan", seed=1) == 2 * FEW
-    assert len(list(tmp_path.glob("transplant-*"))) == 3
-
-
 def test_only_fixed_routing_takes_a_transplant():
     donor, model = (Training("probe", {"ffn": n}).build(CORPUS, 0) for n in DESIGNS.values())
-    with pytest.raises(TypeError, match="expected fixed routing, got HybridKANFFN"):
+    with pytest.raises(TypeError, match="must be a FixedRoutingFFN, got a HybridKANFFN"):
         _transplant(donor, model)
 
 
@@ -134,24 +120,10 @@ def test_the_best_cells_are_those_of_the_least_loss(tmp_path, monkeypatch, losse
     assert (run.parameters, run.model) == (best + 1, best)
 
 
-def test_cells_are_really_trained_one_model_each(tmp_path, steps):
-    options = {c: {"ffn": "hybrid-kan", "ffn_options": {"cells": c}} for c in (1, 3)}
-    recipes = {cells: Training("probe", changes) for cells, changes in options.items()}
-    run = Run(CORPUS, 0, "quick", tmp_path / "all")
-    found = best_cells(run, recipes)
-    assert len(steps) == 2 * FEW
-    for cells, recipe in recipes.items():
-        alone = Run(CORPUS, 0, "quick", tmp_path / f"{cells}").make(recipe)
-        assert found[f"val_nats_{cells}"] == alone.score().nats
-        if cells == 2 ** found["best_cells"]:
-            assert run.parameters == alone.parameters
-
-
 # Stages
 
 
 def _by_hand(model, tokens):
-    """Return what each layer of a funnel sees and where it sends it, a block at a time."""
     found = [([], [], []) for _ in model.routed_layers()]
     after = []
     for begin in range(0, tokens // BLOCK * BLOCK, BLOCK):
@@ -204,11 +176,6 @@ def test_stages_are_what_a_trained_funnel_keeps(tmp_path, steps, tokens):
             assert metrics[f"explained_{name}"] == pytest.approx(sum(expected[name]) / 2)
         counted = states.get("quantized" if stage == "shuffled-labels" else stage)
         assert metrics.get("states") == (sum(counted) / 2 if counted else None)
-    # a cell tells more than its tile, and chance next to nothing beside it
-    told = {stage: found["mutual_information"] for stage, found in got.items()}
-    assert max(states["routed"]) < min(states["quantized"])
-    if tokens > 100:
-        assert told["quantized"] > told["routed"] > told["shuffled-labels"]
 
 
 def test_a_linear_reader_tells_all_of_what_is_spelt_out():
@@ -233,34 +200,13 @@ def test_a_linear_reader_tells_all_of_what_is_spelt_out():
     assert all_of_it == pytest.approx(information(label, label).plug_in, abs=1e-3)
 
 
-def test_a_linear_reader_never_tells_more_than_there_is():
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(5):
-        # nine points of a plane: their names tell more than a line through them
-        state = torch.randint(9, (400,), generator=generator)
-        points = torch.randn(9, 2, generator=generator)
-        label = torch.where(torch.rand(400, generator=generator) < 0.7, state * 2 % 5, state % 2)
-        got = linear_information(points[state].repeat(2, 1), label.repeat(2))
-        assert -1e-4 < got < information(state, label).plug_in
-    # exclusive or: all is known, and no line shows any of it
-    both = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]).repeat(26, 1)
-    label = (both[:, 0] != both[:, 1]).long()
-    assert information((both @ torch.tensor([2.0, 1.0])).long(), label).plug_in > 0.69
-    assert linear_information(both, label) == pytest.approx(0.0, abs=1e-6)
-
-
 def test_a_linear_reader_finds_nothing_where_there_is_nothing():
     # as many weights as a tenth of the tokens: judged on its own text it would find 0.1 nats
     generator = torch.Generator().manual_seed(2)
     tokens = torch.randn(4000, 40, generator=generator)
     label = torch.randint(10, (4000,), generator=generator)
-    assert -0.2 < linear_information(tokens, label) < 0
-
-
-def test_a_linear_reader_can_be_asked_where_no_gradient_flows():
-    with torch.no_grad():
-        told = linear_information(torch.eye(2).repeat(20, 1), torch.arange(2).repeat(20))
-    assert told == pytest.approx(math.log(2), abs=1e-3)
+    with torch.no_grad():  # the reader is fitted all the same
+        assert -0.2 < linear_information(tokens, label) < 0
 
 
 # Tables

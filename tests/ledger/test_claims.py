@@ -39,6 +39,8 @@ baseline = "trial/old"
 controls = ["control/simple"]
 margin = 0.01
 """
+RULE = LEDGER[LEDGER.index("[claim.rule]") :]
+NOISE = (0.003, -0.002, 0.001, -0.004, 0.002)
 
 
 def _folder(tmp_path, text=LEDGER):
@@ -50,59 +52,29 @@ def _record(arm, seed, value, experiment="trial"):
     return Record(experiment, arm, seed, {}, {}, {}, "", 1, 0.0, 1, {"val_nats": value}, [])
 
 
-def _planted():
-    noise = (0.003, -0.002, 0.001, -0.004, 0.002)
+def _planted(simple=1.95):
+    arms = (("new", 1.9, "trial"), ("old", 2.0, "trial"), ("simple", simple, "control"))
     return [
-        record
-        for seed, e in enumerate(noise)
-        for record in (
-            _record("new", seed, 1.9 + e),
-            _record("old", seed, 2.0),
-            _record("simple", seed, 1.95, "control"),
-        )
+        _record(arm, seed, value + (e if arm == "new" else 0), experiment)
+        for seed, e in enumerate(NOISE)
+        for arm, value, experiment in arms
     ]
 
 
-# The repository's own ledger
-
-
-def test_the_ledger_holds_every_claim_once():
-    names = [claim.id for claim in load_claims(REPOSITORY)]
+def test_the_repositorys_ledger_is_whole_and_settles():
+    claims = load_claims(REPOSITORY)
     groups = {"A": 5, "F": 4, "S": 6, "L": 3, "P": 6, "M": 8}
     wanted = {f"{letter}{n}" for letter, count in groups.items() for n in range(1, count + 1)}
-    assert wanted <= set(names)
-    assert len(names) == len(set(names))
-
-
-def test_every_claim_says_what_it_claims_and_against_what():
-    for claim in load_claims(REPOSITORY):
+    assert wanted <= {claim.id for claim in claims}
+    for claim in claims:
         for name in ("statement", "source", "protocol", "control"):
             assert getattr(claim, name).strip(), (claim.id, name)
         assert claim.statement.endswith("."), claim.id
-
-
-def test_every_claims_chapter_is_there_and_says_its_verdict():
-    for claim in load_claims(REPOSITORY):
         chapter = REPOSITORY.parents[1] / "notebooks" / f"{claim.chapter}.ipynb"
-        assert chapter.is_file(), (claim.id, chapter)
         assert claim.id in chapter.read_text(encoding="utf-8"), (claim.id, chapter)
-
-
-def test_arms_of_experiments_that_are_written_exist():
-    for claim in load_claims(REPOSITORY):
-        for arm in (claim.rule.claimed, claim.rule.baseline, *claim.rule.controls):
-            if isinstance(arm, str) and arm.split("/")[0] in EXPERIMENTS:
-                experiment, name = arm.split("/")
-                assert name in EXPERIMENTS[experiment], (claim.id, arm)
-
-
-def test_the_repositorys_records_settle_without_error():
     for row in settle_all(REPOSITORY):
         assert row.verdict in VERDICTS
         json.dumps(row.row(), allow_nan=False)
-
-
-# Reading a ledger
 
 
 def test_a_claim_is_read_and_found_in_any_case(tmp_path):
@@ -130,6 +102,7 @@ def test_a_claim_is_read_and_found_in_any_case(tmp_path):
         ("margin = 0.01", "margins = 0.01", "claim T1: a rule must have"),
         (LEDGER, LEDGER + LEDGER, "claim T1 occurs twice"),
         (LEDGER, "", "corrupt ledger claims.toml"),
+        (RULE, 'rule = "better"', "claim T1: rule must be a table, got 'better'"),
     ],
 )
 def test_a_malformed_ledger_is_refused_by_name(tmp_path, old, new, message):
@@ -138,47 +111,25 @@ def test_a_malformed_ledger_is_refused_by_name(tmp_path, old, new, message):
         load_claims(folder)
 
 
-def test_a_rule_that_is_no_table_is_refused(tmp_path):
-    head = LEDGER.split("[claim.rule]")[0]
-    with pytest.raises(ValueError, match="claim T1: rule must be a table, got 'better'"):
-        load_claims(_folder(tmp_path, head + 'rule = "better"\n'))
-
-
-# Finding it
-
-
-def test_the_environment_says_where_the_ledger_is(tmp_path, monkeypatch):
+def test_the_ledger_is_found_by_the_environment_from_below_or_beside_the_library(
+    tmp_path, monkeypatch
+):
+    ours, below = tmp_path / "book" / "claims", tmp_path / "notebooks" / "deep"
+    for folder in (ours, below):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    monkeypatch.delenv("TRIX_CLAIMS", raising=False)
+    assert find_ledger() == REPOSITORY
+    monkeypatch.setattr("trix.ledger.claims.__file__", str(tmp_path / "a" / "b" / "claims.py"))
+    with pytest.raises(FileNotFoundError, match=r"in the repository, or set \$TRIX_CLAIMS"):
+        find_ledger()
+    assert _folder(ours) == find_ledger()
     monkeypatch.setenv("TRIX_CLAIMS", str(_folder(tmp_path)))
     assert find_ledger() == tmp_path
     for wrong in (tmp_path / "nowhere", tmp_path / "claims.toml"):
         monkeypatch.setenv("TRIX_CLAIMS", str(wrong))
         with pytest.raises(FileNotFoundError, match=f"TRIX_CLAIMS must be .*got '{wrong}'"):
             find_ledger()
-
-
-def test_the_ledger_is_found_from_below_and_else_beside_the_library(tmp_path, monkeypatch):
-    monkeypatch.delenv("TRIX_CLAIMS", raising=False)
-    ours = tmp_path / "book" / "claims"
-    below = tmp_path / "notebooks" / "deep"
-    for folder in (ours, below):
-        folder.mkdir(parents=True)
-    monkeypatch.chdir(below)
-    assert find_ledger() == REPOSITORY
-    _folder(ours)
-    assert find_ledger() == ours
-
-
-def test_an_installed_package_without_a_ledger_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.delenv("TRIX_CLAIMS", raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trix.ledger.claims.__file__", str(tmp_path / "a" / "b" / "claims.py"))
-    with pytest.raises(
-        FileNotFoundError, match=r"run trix in the repository, or set \$TRIX_CLAIMS"
-    ):
-        find_ledger()
-
-
-# Settling
 
 
 def test_a_settled_claim_states_figures_controls_and_files(tmp_path):
@@ -194,30 +145,23 @@ def test_a_settled_claim_states_figures_controls_and_files(tmp_path):
     )
 
 
-def test_a_perturbed_record_changes_what_is_settled(tmp_path):
-    (claim,) = load_claims(_folder(tmp_path))
-    planted = _planted()
-    planted[0] = dataclasses.replace(planted[0], metrics={"val_nats": 2.4})
-    assert settle(claim, planted).verdict == "open"
-
-
-def test_the_gains_are_those_of_the_rule(tmp_path):
-    (claim,) = load_claims(_folder(tmp_path))
-    planted = _planted()
-    settled = settle(claim, planted[:-3])  # of one seed, nothing but the new one's rivals are left
+def test_the_gains_are_those_of_the_rule_and_records_are_read_from_the_folder(tmp_path):
+    folder, planted = _folder(tmp_path), _planted()
+    (settled,) = settle_all(folder)
+    row = settled.row()
+    assert (row["ours"], row["control"], row["records"]) == ("", "something simple", [])
+    assert (settled.verdict, [one.gain for one in settled.compared]) == ("open", [None, None])
+    for record in planted:
+        add_record(folder / "records", record)
+    (settled,) = settle_all(folder)
     assert [(one.role, one.arm) for one in settled.compared] == [
         ("baseline", "trial/old"),
         ("control", "control/simple"),
     ]
-    assert [one.gain for one in settled.compared] == [None, None]
-    settled = settle(claim, planted)
-    assert [one.gain for one in settled.compared] == [
-        gain(claim.rule, planted, arm) for arm in ("trial/old", "control/simple")
-    ]
-    assert (settled.reason, settled.command) == ("", "trix claims run T1")
-
-
-# Why a claim is open, and what would settle it
+    gains = [gain(settled.claim.rule, planted, arm) for _, arm, _ in settled.compared]
+    assert [one.gain for one in settled.compared] == gains
+    assert (settled.verdict, settled.reason) == ("holds", "")
+    assert settled.command == "trix claims run T1"
 
 
 def _known(monkeypatch):
@@ -234,17 +178,13 @@ def _why(tmp_path, records, **changes):
 
 
 def test_an_experiment_that_is_missing_or_short_of_runs_is_named(tmp_path, monkeypatch):
-    assert _why(tmp_path, _planted()[:3]) == (
-        "not written yet: trial, control",
-        "trix claims run T1",
-    )
+    command, short = "trix claims run T1", "too few runs on record of trial/new beside"
+    assert _why(tmp_path, _planted()[:3]) == ("not written yet: trial, control", command)
     _known(monkeypatch)
-    assert _why(tmp_path, _planted()[:9]) == (
-        "too few runs on record of trial/new beside trial/old, control/simple",
-        "trix claims run T1",
-    )
+    few = _planted()[:9]
+    assert _why(tmp_path, few) == (f"{short} trial/old, control/simple", command)
     some = [r for r in _planted() if r.arm != "simple"]
-    assert _why(tmp_path, some)[0] == ("too few runs on record of trial/new beside control/simple")
+    assert _why(tmp_path, some)[0] == f"{short} control/simple"
 
 
 @pytest.mark.parametrize(
@@ -254,17 +194,11 @@ def test_an_experiment_that_is_missing_or_short_of_runs_is_named(tmp_path, monke
 )
 def test_so_many_seeds_would_take_the_interval_off_the_line(tmp_path, monkeypatch, kind, old):
     _known(monkeypatch)
-    noise = (0.003, -0.002, 0.001, -0.004, 0.002)
 
     def planted(copies: int):
-        return [
-            record
-            for seed in range(copies * len(noise))
-            for record in (
-                _record("new", seed, 1.9 + 2 * noise[seed % len(noise)]),
-                _record("old", seed, old),
-            )
-        ]
+        ours = [1.9 + 2 * e for e in NOISE * copies]
+        records = [_record("new", seed, value) for seed, value in enumerate(ours)]
+        return records + [_record("old", seed, old) for seed in range(len(ours))]
 
     changes = {"kind": kind, "controls": ()}
     reason, command = _why(tmp_path, planted(1), **changes)
@@ -273,7 +207,7 @@ def test_so_many_seeds_would_take_the_interval_off_the_line(tmp_path, monkeypatc
     (claim,) = load_claims(tmp_path)
     rule = dataclasses.replace(claim.rule, kind=kind, controls=())
     # the same spread in more runs: with half as many it is still open, with twice as many it is not
-    few, many = (1 + (n - 1) // len(noise) for n in (seeds // 2, 2 * seeds))
+    few, many = (1 + (n - 1) // len(NOISE) for n in (seeds // 2, 2 * seeds))
     claim = dataclasses.replace(claim, rule=rule)
     assert settle(claim, planted(few)).verdict == "open"
     assert settle(claim, planted(many)).verdict != "open"
@@ -281,34 +215,11 @@ def test_so_many_seeds_would_take_the_interval_off_the_line(tmp_path, monkeypatc
 
 def test_a_control_that_may_do_as_well_is_named_and_too_close_is_said(tmp_path, monkeypatch):
     _known(monkeypatch)
-    records = _planted()
-    for i, record in enumerate(records):
-        if record.arm == "simple":  # gains around the margin itself
-            records[i] = dataclasses.replace(record, metrics={"val_nats": 1.91})
-    assert _why(tmp_path, records) == (
+    assert _why(tmp_path, _planted(simple=1.91)) == (  # gains around the margin itself
         "the gain over control control/simple may lie on either side of the margin, "
         "and 100 seeds would hardly tell",
         "trix claims run T1 --seeds 100",
     )
-
-
-def test_a_claim_without_records_is_open(tmp_path):
-    (claim,) = load_claims(_folder(tmp_path))
-    row = settle(claim, []).row()
-    assert (row["ours"], row["control"], row["verdict"], row["records"]) == (
-        "",
-        "something simple",
-        "open",
-        [],
-    )
-
-
-def test_all_records_of_the_folder_are_read(tmp_path):
-    folder = _folder(tmp_path)
-    assert [row.verdict for row in settle_all(folder)] == ["open"]
-    for record in _planted():
-        add_record(folder / "records", record)
-    assert [row.verdict for row in settle_all(folder)] == ["holds"]
 
 
 def test_a_summary_of_none_one_and_three():

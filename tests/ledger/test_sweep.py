@@ -7,6 +7,7 @@ import statistics
 import pytest
 from typer.testing import CliRunner
 
+import trix.cli.common
 from tests.experiments.small import CORPUS, TINY
 from tests.experiments.test_grid import NAMES, SETTINGS
 from trix.cli import app
@@ -20,14 +21,13 @@ from trix.ledger.sweep import summarize, sweep_runs, write_csv
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
-    monkeypatch.setattr("trix.cli.sweep.load_corpus", lambda name: CORPUS)
+    monkeypatch.setattr(trix.cli.common.corpus, "load_corpus", lambda name: CORPUS)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """The runs that were trained, as their folders' names."""
     runs, run = [], Arm.run
 
     def noted(self, corpus, seed, budget, work):
@@ -59,35 +59,28 @@ def test_only_what_is_missing_is_trained(tmp_path, trained):
     assert record.config["train"]["steps"] == 4
 
 
-def test_rows_are_means_over_seeds(tmp_path):
-    points = grid("tiny", SETTINGS)
+def test_rows_are_means_over_seeds_and_the_csv_has_a_line_for_each_run(tmp_path):
+    points = grid("tiny", {**SETTINGS, "mixer_options": [{}]})
     records = _run(points, tmp_path, 3)
-    rows = summarize(points, records)
-    runs = [r.metrics["val_nats"] for r in records if r.arm == NAMES[2]]
-    assert rows[2] == {
+    mine = [r for r in records if r.arm == points[2].name]
+    runs = [r.metrics["val_nats"] for r in mine]
+    assert summarize(points, records)[2] == {
         "mixer": "none",
         "steps": 3,
+        "mixer_options": {},
         "seeds": 3,
         "val_nats": pytest.approx(sum(runs) / 3),
         "spread": pytest.approx(statistics.pstdev(runs) * (3 / 2) ** 0.5),
         "runs": runs,
         # embedding and positions, two feed-forwards four times as wide, three norms
         "parameters": 8 * CORPUS.vocab_size + 8 * 6 + 2 * 2 * 8 * 32 + 3 * 8,
-        "seconds": pytest.approx(sum(r.seconds for r in records if r.arm == NAMES[2]) / 3),
+        "seconds": pytest.approx(sum(r.seconds for r in mine) / 3),
     }
-    assert summarize(points[1:], records[:4])[0]["runs"] == [
-        r.metrics["val_nats"] for r in records[3:4]
-    ]
-    assert summarize(points, records[:1])[0]["spread"] is None
-
-
-def test_the_csv_has_a_line_for_each_run(tmp_path):
-    points = grid("tiny", {**SETTINGS, "mixer_options": [{}]})
-    records = _run(points, tmp_path, 2)
+    (row,) = summarize(points[1:], records[:4])  # of one run of the second
+    assert (row["runs"], row["spread"]) == ([records[3].metrics["val_nats"]], None)
     write_csv(points, records, tmp_path / "a.csv")
     with (tmp_path / "a.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 8
     for line, record in zip(lines, records, strict=True):
         assert f"mixer={line['mixer']},steps={line['steps']},mixer_options={{}}" == record.arm
         assert (int(line["seed"]), int(line["parameters"])) == (record.seed, record.parameters)

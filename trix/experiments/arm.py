@@ -43,39 +43,23 @@ class Outcome:
 
 @dataclass
 class Run:
-    """A run under way: what recipes fill in, and what measures see and may change.
-
-    Attributes:
-        corpus: the text.
-        seed: decides all that is random.
-        budget: "quick" or "full".
-        work: folder for checkpoints, beside those of the experiment's other runs.
-        recipe: what made the model.
-        model: what was made: a language model, count tables, or nothing.
-        result: curve and seconds of its training; None where nothing was trained.
-        parameters: of what was made.
-        metrics: what was measured so far.
-    """
+    """A run under way: what recipes fill in, and what measures see and may change."""
 
     corpus: Corpus
     seed: int
-    budget: str
-    work: Path
+    budget: str  # "quick" or "full"
+    work: Path  # a folder for checkpoints, beside those of the experiment's other runs
     recipe: Any = None
-    model: Any = None
-    result: TrainResult | None = None
+    model: Any = None  # a language model, count tables, or nothing
+    result: TrainResult | None = None  # None where nothing was trained
     parameters: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
     def make(self, recipe: "Recipe", name: str = "") -> "Run":
-        """Make what a recipe says, going on from what its folder holds; return this run.
+        """Make what a recipe says, going on from what its folder in `work` holds; return this run.
 
         A recipe that several arms share is made once, in a folder beside theirs: another process
         that needs it waits. What is shared is moved to the CPU.
-
-        Args:
-            recipe: what to make.
-            name: of a folder in `work`, for a run that makes several things.
         """
         self.recipe = recipe
         if not recipe.shared:
@@ -106,11 +90,7 @@ class Run:
         return next(self.model.parameters()).device.type
 
     def score(self, log_probs: LogProbs | None = None) -> Evaluation:
-        """Return the loss on the whole validation text, in blocks of the recipe's length.
-
-        Args:
-            log_probs: asked in the model's place, see `evaluate`.
-        """
+        """Return the loss on the whole validation text, in blocks of the recipe's length."""
         ask = log_probs or model_log_probs(self.model)
         return evaluate(ask, self.corpus.val.to(self.device), self.recipe.block)
 
@@ -134,31 +114,24 @@ class Recipe(Protocol):
 
     def make(self, run: Run, folder: Path) -> None:
         """Fill in a run's model, result and parameters; keep in `folder` what resuming needs."""
-        ...
 
 
 Measure = Callable[[Run], dict[str, float]]
+Settings = Callable[[Corpus, str], Mapping[str, Any]]
+"""Returns settings, given text and budget."""
 
 
 @dataclass(frozen=True)
 class Arm:
     """One way of doing what an experiment compares: a recipe, and measures of what it makes.
 
-    Attributes:
-        recipe: what is made; None where the measures need nothing or make it themselves.
-        measures: called in this order; each returns metrics by name.
-        settings: what decides a run besides the recipe: a dictionary, or a function of text and
-            budget.
-        against: a recipe that the measures compare with, made from the same seed.
-        seeded: whether the run depends on a seed.
-        timed: whether what is measured is time, so that no other run may take place beside it.
+    `settings` are what decides a run besides the recipe; `against` is a recipe that the measures
+    compare with, made from the same seed. Beside a run that is `timed` no other takes place.
     """
 
-    recipe: Recipe | None
+    recipe: Recipe | None  # None where the measures need nothing or make it themselves
     measures: tuple[Measure, ...]
-    settings: Mapping[str, Any] | Callable[[Corpus, str], Mapping[str, Any]] = field(
-        default_factory=dict
-    )
+    settings: Mapping[str, Any] | Settings = field(default_factory=dict)
     against: Recipe | None = None
     seeded: bool = True
     timed: bool = False
@@ -203,17 +176,11 @@ def shortened(config: TrainConfig, budget: str) -> TrainConfig:
 
 @dataclass(frozen=True)
 class Training:
-    """A `CharLM` trained by a protocol, with some settings changed.
+    """A `CharLM` trained by a protocol, but for `changes` of its `LMConfig` and `TrainConfig`.
 
-    Attributes:
-        protocol: name of the protocol.
-        changes: what differs in the model, see `LMConfig`.
-        training: what differs in the training, see `TrainConfig`.
-        after: what `quality` does to the trained model before it judges it again: nothing;
-            "shuffle", each layer's tiles swap their addresses; "harden", each token reads its best
-            tile alone.
-        start: what is done to the fresh model before training, or None.
-        shared: see `Recipe`.
+    `start` is called with the fresh model. `after` is what `quality` does to the trained model
+    before it judges it again: "shuffle", each layer's tiles swap their addresses; "harden", each
+    token reads its best tile alone.
     """
 
     protocol: str
@@ -224,16 +191,13 @@ class Training:
     shared: str = ""
 
     def __post_init__(self) -> None:
-        """Check what is done afterwards."""
         one_of("after", self.after, {"", *AFTER})
 
     @property
     def block(self) -> int:
-        """Characters of a block of the evaluation, as the protocol says."""
         return protocol(self.protocol).block
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return the protocol's name, and the settings of model, training and evaluation."""
         settings = dataclasses.asdict(self.train_config(budget))
         config = {
             "protocol": self.protocol,
@@ -244,11 +208,9 @@ class Training:
         return config | ({"after": self.after} if self.after else {})
 
     def model_config(self, corpus: Corpus) -> LMConfig:
-        """Return the settings of the model."""
         return protocol(self.protocol).with_model(vocab_size=corpus.vocab_size, **self.changes)
 
     def train_config(self, budget: str) -> TrainConfig:
-        """Return the settings of the training."""
         return shortened(replace(protocol(self.protocol).train, **self.training), budget)
 
     def build(self, corpus: Corpus, seed: int) -> CharLM:
@@ -260,7 +222,6 @@ class Training:
         return model
 
     def make(self, run: Run, folder: Path) -> None:
-        """Train, going on from what `folder` holds."""
         model, text = self.build(run.corpus, run.seed), run.corpus.train
         run.train(model, text, self.train_config(run.budget), folder)
 

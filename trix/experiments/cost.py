@@ -43,13 +43,8 @@ ROUTERS: dict[str, Callable[[int, int], TreeRouter]] = {
 def routing_cost(run: Run, router: str) -> dict[str, float]:
     """Route among more and more tiles: count, time and check every size.
 
-    The metrics are, for each number of tiles, `comparisons_…` and `seconds_…` and `recall_…`, and
-    over all of them `cost_exponent` and `time_exponent`: the slopes of the logarithms of
+    Over all sizes stand `cost_exponent` and `time_exponent`: the slopes of the logarithms of
     comparisons and seconds against that of the tiles.
-
-    Args:
-        run: its seed draws overlapping clusters; the text plays no part.
-        router: a name in `ROUTERS`.
     """
     sizes = _sizes(run.corpus, run.budget)
     found: dict[str, float] = {}
@@ -89,17 +84,10 @@ LONGEST_TRAINED = {"attention": 16384, "routed-memory": 65536}
 def memory_cost(run: Run, mixer: str, **options: Any) -> dict[str, float]:
     """Count, time and weigh one layer on ever longer texts, one at a time.
 
-    For each length there are `multiply_adds_…` and `forward_seconds_…` without gradients;
-    `train_seconds_…`, of forward and backward, and `kept_bytes_…`, see `kept_bytes`, up to the
-    longest that is trained; `decode_seconds_…` of one more token and `state_bytes_…`. With
-    attention, `read_seconds_…` is the least that a cache could cost: see `reader`. Over all lengths
-    stands `cost_exponent`, the slope of the logarithm of multiply-adds against that of the length,
-    and from `LONG` on `time_exponent`, the same for the seconds of training.
-
-    Args:
-        run: its seed draws weights and tokens; the text plays no part.
-        mixer: a name in `LONGEST_TRAINED`.
-        options: keywords of the layer beside its size, as `slots`.
+    `forward_seconds_…` are without gradients, `train_seconds_…` those of forward and backward, up
+    to the longest that is trained, `decode_seconds_…` those of one more token; `read_seconds_…` are
+    the least that a cache could cost. `cost_exponent` is the slope of the logarithm of
+    multiply-adds against that of the length, `time_exponent` that of training from `LONG` on.
     """
     torch.manual_seed(run.seed)
     layer, rounds = make_layer(mixer, **options), 2 if run.budget == "quick" else 51

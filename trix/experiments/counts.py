@@ -22,11 +22,9 @@ class Counting:
     shared: str = ""
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return order and smoothing."""
         return {"order": self.order, "smoothing": self.smoothing}
 
     def make(self, run: Run, folder: Path) -> None:
-        """Count the training text."""
         began = time.perf_counter()
         run.model = CountTables(run.corpus.train, self.order, run.corpus.vocab_size)
         run.result = TrainResult([], time.perf_counter() - began)

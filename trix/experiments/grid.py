@@ -53,9 +53,6 @@ def parse_settings(texts: Iterable[str]) -> Settings:
     """Return the settings written as `name=value,value`.
 
     A value is read as JSON (a number, true, [8,8,4]) where it can be, and is a word where not.
-
-    Raises:
-        ValueError: a text is not of that form, or a name stands there twice.
     """
     settings: Settings = {}
     for text in texts:
@@ -76,9 +73,6 @@ def read_grid(path: Path) -> tuple[str, Settings]:
 
     It holds `protocol = "nano"` and a table `[set]`, with a list of values, or one, for a name:
     `layers = [2, 4]`, `mixer_options.slots = [16, 64]`.
-
-    Raises:
-        ValueError: the file is not TOML, or holds something else.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -102,14 +96,6 @@ def grid(name: str, settings: Settings) -> list[Point]:
 
     Options of the protocol's mixer or feed-forward that another one does not take are left out
     with it; an option that is asked for has to fit.
-
-    Args:
-        name: of the protocol that decides all that is not set.
-        settings: see `Settings`. Names are those of `LMConfig` and `TrainConfig`, and dotted ones.
-
-    Raises:
-        ValueError: a name or a value is not allowed, or does not go with the others; the message
-            says what is.
     """
     base = protocol(name)
     if not settings:
@@ -152,11 +138,8 @@ def _changes(base: Protocol, values: dict[str, Any]) -> tuple[dict[str, Any], di
     """Return what the values change in the model, and in its training."""
     whole = {key: value for key, value in values.items() if "." not in key}
     for group in OPTIONS:
-        single = {
-            key.partition(".")[2]: value
-            for key, value in values.items()
-            if key.startswith(f"{group}.")
-        }
+        start = f"{group}."
+        single = {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
         holder = base.train if group in TRAINING else base.model
         options = whole.get(group)
         if options is None:
@@ -185,21 +168,15 @@ def _keywords(kind: str, name: Any) -> set[str] | None:
 
 
 def _check(base: Protocol, recipe: Training) -> None:
-    for holder, changes in (
-        (base.model, recipe.changes),
-        (base.train, recipe.training),
-    ):
+    for holder, changes in ((base.model, recipe.changes), (base.train, recipe.training)):
         for key, value in changes.items():
             _check_type(key, value, getattr(holder, key))
     config = base.with_model(**recipe.changes)
-    for kind in ("mixer", "ffn"):
-        options = getattr(config, f"{kind}_options")
-        known = _keywords(kind, getattr(config, kind))
-        if known is not None and (unknown := set(options) - known):
-            raise ValueError(
-                f"options of {getattr(config, kind)} must be among {sorted(known)}, "
-                f"got {sorted(unknown)}"
-            )
+    for kind, name in (("mixer", config.mixer), ("ffn", config.ffn)):
+        options, known = getattr(config, f"{kind}_options"), _keywords(kind, name)
+        if known is not None and not set(options) <= known:
+            unknown = sorted(set(options) - known)
+            raise ValueError(f"options of {name} must be among {sorted(known)}, got {unknown}")
     training = dataclasses.replace(base.train, **recipe.training)
     longest = max(training.context, base.block)
     if 0 < config.positions < longest:

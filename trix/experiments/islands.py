@@ -16,6 +16,7 @@ from trix.address.route import Route
 from trix.address.signatures import SignatureRows
 from trix.address.sources import Source, TileParts
 from trix.address.ternary import ternary_fraction
+from trix.checks import instance
 from trix.experiments.arm import Arm, Run, Training
 from trix.experiments.surgery import PATIENT, lookups
 from trix.lab.optimize import ROUTING_LOSSES, learning_rate
@@ -23,20 +24,15 @@ from trix.models.charlm import Block, CharLM
 from trix.tiles.tiled import TiledFFN
 
 NEAR = 0.1
-"""A number within this distance of −1, 0 or 1 counts as ternary before the cut."""
 
 
 def island_statistics(rows: SignatureRows) -> dict[str, float]:
     """Return what the notes measured of signatures, before the cut to ternary and after it.
 
-    Before it the rows are taken in units of their own scale, see `SignatureRows.latent`.
-    `ternary_fraction` is the share of numbers within `NEAR` of −1, 0 or 1; `sparsity` the share of
-    zeros, before the cut of numbers within `NEAR` of zero; `hoyer` one minus the sparsity loss, for
+    Before it the rows are taken in units of their own scale, see `SignatureRows.latent`, and what
+    lies within `NEAR` of −1, 0 or 1 counts as ternary. `hoyer` is one minus the sparsity loss, for
     which no tolerance is needed; `diversity` one minus the diversity loss, the mean squared cosine
     between rows, and `diversity_linear` one minus the cosine's mean size.
-
-    Args:
-        rows: at least two.
     """
     with torch.no_grad():
         latent, cut = rows.latent(), rows()
@@ -59,11 +55,9 @@ def island_statistics(rows: SignatureRows) -> dict[str, float]:
 class Fresh(Training):
     """The model of a training as training finds it: nothing is trained."""
 
-    redrawn: bool = False
-    """Whether its weights are others, drawn the same way."""
+    redrawn: bool = False  # whether its weights are others, drawn the same way
 
     def make(self, run: Run, folder: Path) -> None:
-        """Build."""
         run.model = self.build(run.corpus, run.seed + 1000 * self.redrawn)
         run.parameters = run.model.parameter_count()
 
@@ -80,12 +74,8 @@ def losses_alone(run: Run) -> dict[str, float]:
     """Train a model's signatures on the recipe's island losses, without any text."""
     config = run.recipe.train_config(run.budget)
     layers = lookups(run.model)
-    optimizer = torch.optim.AdamW(
-        [layer.keys.raw for layer in layers],
-        lr=config.lr,
-        betas=(0.9, config.beta2),
-        weight_decay=config.weight_decay,
-    )
+    rows, betas = [layer.keys.raw for layer in layers], (0.9, config.beta2)
+    optimizer = torch.optim.AdamW(rows, config.lr, betas, weight_decay=config.weight_decay)
     route: Any = None  # these losses do not look at routes
     for step in range(config.steps):
         for group in optimizer.param_groups:
@@ -120,20 +110,17 @@ class SigmoidGate(nn.Module):
     """The logistic function of the score, as `ScoreGate` begins, but never learned."""
 
     def __init__(self, dim: int) -> None:
-        """See the class."""
         super().__init__()
         self.scale = dim**-0.5
 
     def forward(self, score: Tensor) -> Tensor:
-        """Map raw scores `[...]` to gates `[...]`."""
         return (score * self.scale).sigmoid()
 
 
 class NoGate(nn.Module):
-    """One, whatever the score: the chosen tile speaks at full volume."""
+    """One, whatever the score, but NaN stays NaN: the chosen tile speaks at full volume."""
 
     def forward(self, score: Tensor) -> Tensor:
-        """Map raw scores `[...]` to ones; a NaN stays one."""
         return 1 + 0 * score.detach()
 
 
@@ -146,21 +133,19 @@ GATES: dict[str, Callable[[int], nn.Module] | None] = {
 
 def set_gates(model: CharLM, gate: str) -> None:
     """Give a model's tiled layers one of `GATES`."""
-    make = GATES[gate]
-    for layer in model.routed_layers():
-        if not isinstance(layer, TiledFFN):
-            raise TypeError(f"expected TiledFFN, got {type(layer).__name__}")
-        if make is not None:
+    layers = [instance("layer", layer, TiledFFN) for layer in model.routed_layers()]
+    if (make := GATES[gate]) is not None:
+        for layer in layers:
             layer.gate = make(layer.dim)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def calibration(run: Run) -> dict[str, float]:
-    """Return the loss, how rough its curve was, and what `reliability` finds."""
+    """Return the loss, how much its curve jumps between readings, and what `reliability` finds."""
     run.model.cpu()
     found = {"val_nats": run.score().nats}
     curve = run.result.curve if run.result else []
     tail = [loss for _, loss in curve[len(curve) // 2 :]]
-    if len(tail) > 1:  # how much the training loss jumps from one reading to the next
+    if len(tail) > 1:
         found["curve_roughness"] = float(torch.tensor(tail).diff().abs().mean())
     return found | reliability(run.model, run.corpus.val, run.recipe.block)
 
@@ -180,15 +165,7 @@ class _Forced(Source):
     def rows(self, parts: TileParts) -> Tensor:
         return self.source.rows(parts)
 
-    def route(
-        self,
-        x: Tensor,
-        rows: Tensor,
-        top_k: int = 1,
-        temperature: float | Tensor = 1.0,
-        bias: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> Route:
+    def route(self, x: Tensor, rows: Tensor, *rest: Any, **options: Any) -> Route:
         score = (x @ rows[self.tile].to(x.dtype)).unsqueeze(-1)
         index = torch.full(score.shape, self.tile)
         return Route(index, torch.ones_like(score), score, index.unsqueeze(-1), x.detach())
@@ -199,18 +176,10 @@ def reliability(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
     """Compare the last layer's gates with how often the chosen tile is the best one.
 
     Nothing mixes tokens after the last layer, so that every other tile can be tried for each token
-    by itself. The best tile is the one with which the next character costs least. Tokens are
-    sorted by their gate into `BINS` groups of one size.
-
-    Args:
-        model: its last feed-forward is a `TiledFFN` that reads one tile.
-        text: int64 `[length]`.
-        block: characters that are read together.
-
-    Returns:
-        `best_share`, how often the chosen tile is the best; `gate_0` … and `best_share_0` …, mean
-        gate and that share in every group; `gate_rise`, the share in the loudest third of the
-        groups less that in the quietest; `regret`, the nats that the best tile would save.
+    by itself. The best tile is the one with which the next character costs least: `best_share` is
+    how often it is the chosen one, `regret` the nats that it would save. Tokens are sorted by
+    their gate into `BINS` groups of one size, with mean gate `gate_0` … and share `best_share_0` …;
+    `gate_rise` is the share in the loudest third of them less that in the quietest.
     """
     count = min(JUDGED * block, (len(text) - 1) // block * block)
     rows, after = text[:count].view(-1, block), text[1 : count + 1]

@@ -29,15 +29,9 @@ _TIMED = 200
 
 @dataclass(frozen=True)
 class LookupTraining:
-    """A look-it-up model: tables, a gate, and a network where the preset has one.
+    """A preset of a look-it-up model, but for `changes` of its `LookupConfig` and `TrainConfig`.
 
-    Attributes:
-        preset: what is trained, a name in `PRESETS`.
-        changes: to the model's `LookupConfig`.
-        training: what differs in the training, see `TrainConfig`.
-        without: a table that is taken away before training, as "order 3"; None leaves all.
-        block: characters of a block of the evaluation.
-        shared: see `Recipe`.
+    The table `without`, as "order 3", is taken away before training.
     """
 
     preset: str
@@ -48,7 +42,6 @@ class LookupTraining:
     shared: str = ""
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return the settings of model and training."""
         model = dataclasses.asdict(self._model(corpus))
         for newer in ("words", "echoes"):  # as records say it that are older
             if not model[newer]:
@@ -75,8 +68,7 @@ class LookupTraining:
         memories = count(config, corpus.train, corpus.alphabet)
         run.metrics["seconds_counting"] = time.perf_counter() - began
         torch.manual_seed(run.seed)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = LookupLM(config, *memories.to(device))
+        model = LookupLM(config, *memories.to("cuda" if torch.cuda.is_available() else "cpu"))
         if self.without is not None:
             model.drop(self.without)
         draw = BlockDraw(corpus.train, config.folds)
@@ -88,7 +80,6 @@ class LookupTraining:
         return replace(config, vocab_size=corpus.vocab_size, network=network)
 
     def train_config(self, budget: str) -> TrainConfig:
-        """Return the settings of the training."""
         return shortened(replace(preset(self.preset).train, **self.training), budget)
 
 
@@ -106,12 +97,10 @@ def training_cost(run: Run) -> dict[str, float]:
 
 
 def predictions(run: Run, closely: bool) -> dict[str, float]:
-    """Return the loss, the gate's weights, the bytes, and the time of a character.
+    """Return the loss, the gate's weights, the bytes, and the time of a character, on the CPU.
 
-    Args:
-        run: its model is moved to the CPU.
-        closely: whether the loss is measured as well with each table gone, and with tables that go
-            on counting the text that they have read.
+    `closely`, the loss is measured as well with each table gone, and with tables that go on
+    counting the text that they have read.
     """
     model, text, score = run.model, run.corpus.val.to(run.device), run.score()
     found = {"val_nats": score.nats, "val_perplexity": score.perplexity, **weights(model, text)}
@@ -128,28 +117,21 @@ def predictions(run: Run, closely: bool) -> dict[str, float]:
 
 @torch.no_grad()
 def weights(model: LookupLM, text: Tensor, looked: int = 40) -> dict[str, float]:
-    """Return the mean weight of each place of a gate: `weight_<order>`, `weight_<name>`.
-
-    Args:
-        model: in evaluation mode.
-        text: int64 `[length]`, at least a block.
-        looked: blocks from the start that are averaged over.
-    """
+    """Return the mean weight of each place of a gate over a text's first blocks."""
     rows = text[: min(looked, len(text) // BLOCK) * BLOCK].view(-1, BLOCK)
     route = model.routed(rows).gate
     names = model.config.places
     total = route.weight.new_zeros(len(names)).index_add(
         0, route.index.flatten(), route.weight.flatten()
     )
-    shares = (total / rows.numel()).tolist()
-    return {f"weight_{short(name)}": share for name, share in zip(names, shares, strict=True)}
+    labels = [f"weight_{short(name)}" for name in names]
+    return dict(zip(labels, (total / rows.numel()).tolist(), strict=True))
 
 
 def forbidden_losses(model: LookupLM, text: Tensor) -> dict[str, float]:
     """Return the loss when one table is gone, or the gate may not ask the network.
 
-    `val_nats_without_<order>`, `val_nats_without_<address>` and `val_nats_without_network`. Nothing
-    is trained again.
+    Nothing is trained again.
     """
     found = {}
     for name in model.config.tables:

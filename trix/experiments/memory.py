@@ -19,10 +19,7 @@ LOOKED = 200
 def static_memory(run: Run, past: bool) -> dict[str, float]:
     """Judge a model whose mixers are `StaticMemory`, and count the slots that are read.
 
-    Args:
-        run: its model is judged.
-        past: whether it is given the characters before each; without, it is asked about every
-            character by itself, at its position in the block.
+    Without its past it is asked about every character by itself, at its position in the block.
     """
     score = run.score(None if past else _alone(run.model))
     found = {"val_nats": score.nats, "val_perplexity": score.perplexity}
@@ -64,13 +61,7 @@ def _alone(model: CharLM) -> LogProbs:
 
 @torch.no_grad()
 def slots_used(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
-    """Return how many of a head's slots any token reads: the mean over heads and layers, the least.
-
-    Args:
-        model: with `StaticMemory` for its mixers.
-        text: int64 `[length]`, at least a block.
-        block: characters that are read together.
-    """
+    """Return how many of a head's slots any token reads: mean and least of heads and layers."""
     rows = text[: min(LOOKED, len(text) // block) * block].view(-1, block)
     seen: list[Tensor] = []
 
@@ -89,11 +80,8 @@ def slots_used(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
 def gain(run: Run, without: Training) -> dict[str, float]:
     """Return what a change of the model is worth: `val_gain` is what the loss falls by.
 
-    The other metrics are the model's with the change, and with `_without` those of the other.
-
-    Args:
-        run: its model has the change.
-        without: another, trained alike from the same seed.
+    The other metrics are the model's with the change, and with `_without` those of the other,
+    trained alike from the same seed.
     """
     found, other = loss(run), run.beside(without)
     nats = other.score().nats

@@ -24,16 +24,8 @@ _JUDGE_SEED = 2**40  # far from the seeds of training
 class TaskTraining:
     """A `CharLM` trained on texts of a task, never twice the same; the corpus plays no part.
 
-    It has two layers and no learned positions, unless `model` says otherwise.
-
-    Attributes:
-        task: what is asked.
-        lengths: tokens of the longest text in training, also judged; and of others, judged only.
-        shortest: tokens of the shortest text in training.
-        model: what differs from `LMConfig`, the vocabulary apart.
-        training: what differs from `TrainConfig`, the context apart.
-        shared: see `Recipe`.
-        block: see `Recipe`.
+    It has two layers and no learned positions, unless `model` says otherwise. Texts of training
+    have from `shortest` to `lengths[0]` tokens; all of `lengths` are judged.
     """
 
     task: Task
@@ -45,7 +37,6 @@ class TaskTraining:
     block: int = 0
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
-        """Return the task and the settings of model, training and judgement."""
         settings = dataclasses.asdict(self._train(budget))
         return {
             "task": dataclasses.asdict(self.task),
@@ -57,7 +48,6 @@ class TaskTraining:
         }
 
     def make(self, run: Run, folder: Path) -> None:
-        """Train, going on from what `folder` holds."""
         torch.manual_seed(run.seed)
         draw = Varied(self.task, self.shortest)
         run.train(CharLM(self._model()), draw, self._train(run.budget), folder)
@@ -85,15 +75,7 @@ def judge_recall(run: Run) -> dict[str, float]:
 
 @torch.no_grad()
 def accuracy(model: CharLM, task: Task, length: int, texts: int, seed: int) -> float:
-    """Return the share of questions whose likeliest answer is the right one.
-
-    Args:
-        model: put in evaluation mode while it is asked.
-        task: draws the texts.
-        length: tokens of each.
-        texts: how many.
-        seed: of the texts.
-    """
+    """Return the share of questions whose likeliest answer is the right one."""
     device = next(model.parameters()).device
     tokens, targets = task(texts, length, torch.Generator().manual_seed(seed))
     training = model.training
@@ -108,7 +90,7 @@ def accuracy(model: CharLM, task: Task, length: int, texts: int, seed: int) -> f
 
 @torch.no_grad()
 def state_bytes(model: CharLM, length: int) -> int:
-    """Return what a model keeps after one text of that length: in numbers of four bytes."""
+    """Return the bytes of what a model keeps after one text, a number taking four."""
     tokens = torch.zeros(1, length, dtype=torch.int64, device=next(model.parameters()).device)
     mixers = model.routed(tokens).state.mixers
     return 4 * sum(part.numel() for part in tree_leaves(mixers) if isinstance(part, Tensor))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trix.checks import instance
 from trix.counts.ngram import CountTables
 from trix.experiments.arm import AFTER, Arm, Run, Training, threads
 from trix.experiments.counts import Counting
@@ -34,20 +35,14 @@ Write = Callable[..., object]
 def speed(run: Run, recipe: Writer, compiled: bool) -> dict[str, float]:
     """Time how long something takes to write, on one thread, after it has written once.
 
-    `us_per_character` is the median over rounds, in microseconds, with `us_least` and `us_most`
-    beside it. Choosing the character is part of it; so is starting again from the latest half of
-    the text where a model runs out of learned positions. Of count tables there is `bytes`, what
-    their arrays take. A model is fresh: training would change no step.
-
-    Args:
-        run: its text is counted, or gives the first character.
-        recipe: what is built.
-        compiled: whether feed-forwards are turned into their form for inference.
+    `us_per_character` is the median over rounds, in microseconds. Choosing the character is part of
+    it; so is starting again from the latest half of the text where a model runs out of learned
+    positions. A model is fresh: training would change no step.
     """
     characters, rounds = _sizes(run.budget)
     found: dict[str, float] = {}
+    write: Write
     with threads(1):
-        write: Write
         generator, start = torch.Generator().manual_seed(0), run.corpus.val[None, :1]
         if isinstance(recipe, Counting):
             recipe.make(run, run.work)
@@ -57,8 +52,11 @@ def speed(run: Run, recipe: Writer, compiled: bool) -> dict[str, float]:
         else:
             model = recipe.build(run.corpus, seed=0).eval()
             run.parameters = model.parameter_count()
-            if isinstance(model, CharLM):
-                _prepare(model, recipe, compiled)
+            if isinstance(model, CharLM) and isinstance(recipe, Training):
+                if recipe.after:
+                    AFTER[recipe.after](model, 0)
+                for block in model.blocks if compiled else ():
+                    _compile(block)
             write = partial(generate, model, start, generator=generator)
         write(length=characters)
         spent = [_microseconds(write, characters) for _ in range(rounds)]
@@ -139,16 +137,8 @@ def _microseconds(write: Write, characters: int) -> float:
     return 1e6 * (time.perf_counter() - began) / characters
 
 
-def _prepare(model: CharLM, recipe: Writer, compiled: bool) -> None:
-    if isinstance(recipe, Training) and recipe.after:
-        AFTER[recipe.after](model, 0)
-    for block in model.blocks if compiled else ():
-        _compile(block)
-
-
 def _compile(block: torch.nn.Module) -> None:
-    if not isinstance(block, Block):
-        raise TypeError(f"expected a block, got {type(block).__name__}")
+    block = instance("block", block, Block)
     if isinstance(block.ffn, SparseLookupFFN):
         block.ffn = PackedLookup(block.ffn)
     elif isinstance(block.ffn, CodebookFFN):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trix.checks import instance
 from trix.experiments.arm import Arm, Run, Training
 from trix.lab.corpus import Corpus
 from trix.lab.evaluate import blocks
@@ -29,30 +30,13 @@ AGAIN: dict[str, Any] = {"steps": 200, "lr": 3e-4, "schedule": "constant", "warm
 
 
 def lookups(model: CharLM) -> list[SparseLookupFFN]:
-    """Return a model's sparse lookups.
-
-    Raises:
-        TypeError: another layer of it routes.
-    """
-    found = model.routed_layers()
-    for layer in found:
-        if not isinstance(layer, SparseLookupFFN):
-            raise TypeError(f"expected SparseLookupFFN, got {type(layer).__name__}")
-    return found  # pyright: ignore[reportReturnType]
+    """Return a model's sparse lookups; `TypeError` where another layer of it routes."""
+    return [instance("layer", layer, SparseLookupFFN) for layer in model.routed_layers()]
 
 
 @torch.no_grad()
 def seen(model: CharLM, text: Tensor, block: int) -> tuple[Tensor, list[Tensor]]:
-    """Return the characters of a text's whole blocks, `[n]`, and what each layer sees of them.
-
-    Args:
-        model: with routed layers.
-        text: int64 `[length]`, at least a block.
-        block: characters that are read together.
-
-    Returns:
-        The characters and, for every routed layer, tokens `[n, dim]`.
-    """
+    """Return a text's whole blocks, `[n]`, and what each routed layer sees of them, `[n, dim]`."""
     rows = text[: len(text) // block * block].view(-1, block)
     parts = [
         [r.token.flatten(0, 1) for r in model.routed(part).routes if r.token is not None]
@@ -65,13 +49,9 @@ def operate(run: Run, kind: str) -> dict[str, float]:
     """Put signatures in tiles of a trained model: what they get, and what it costs.
 
     The class is that of the vowels. Every signature goes into a random tile of one layer, the
-    layers taking turns, in the model as it was trained. The first of them then stays, frozen, and
-    the model trains on for a while.
-
-    Args:
-        run: its model is operated on.
-        kind: "designed", the cut difference of means of examples drawn anew for each; "random", the
-            same numbers in random places; "untouched", the tile's own signature.
+    layers taking turns, in the model as it was trained: the "designed" are cut differences of means
+    of examples drawn anew for each, the "random" are the same numbers in random places, and
+    "untouched" is the tile's own. The first of them then stays, frozen, and the model trains on.
     """
     model, corpus, block = run.model, run.corpus, run.recipe.block
     wanted = torch.tensor([c in VOWELS for c in corpus.alphabet])
@@ -107,14 +87,12 @@ def operate(run: Run, kind: str) -> dict[str, float]:
     table = torch.tensor(rows, dtype=torch.float64)
     rate = table[:, 0]
     spread = {"std": rate.std(), "min": rate.min(), "max": rate.max()}
+    names = ("claim_rate", "claim_rate_others", "val_nats_on", "val_nats_off")
     return {
-        **{name: float(column.mean()) for name, column in zip(_METRICS, table.T, strict=True)},
+        **dict(zip(names, table.mean(dim=0).tolist(), strict=True)),
         **{f"claim_rate_{name}": float(value) for name, value in spread.items()},
         **after,
     }
-
-
-_METRICS = ("claim_rate", "claim_rate_others", "val_nats_on", "val_nats_off")
 
 
 def _signatures(budget: str) -> int:
@@ -164,13 +142,9 @@ def dispatch(run: Run, designed: bool, trained_on: bool) -> dict[str, float]:
     """Compile a table by the current character for the last layer of a trained model.
 
     The table is compiled from counts on training text and checked on the validation text; then the
-    model trains on once more, and is checked again, with the table of before.
-
-    Args:
-        run: its model is operated on.
-        designed: whether each of the commonest characters is first given a tile by a designed
-            signature, frozen, and the model trains on for a while.
-        trained_on: whether a model without designs trains on as long, too.
+    model trains on once more, and is checked again, with the table of before. Where it is designed,
+    each of the commonest characters first gets a tile by a frozen signature, and the model trains
+    on for a while; `trained_on`, one without designs trains on as long, too.
     """
     model, corpus, block = run.model, run.corpus, run.recipe.block
     layer = lookups(model)[-1]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trix.checks import instance
 from trix.experiments.arm import Arm, Run, Training, quality, trained
 from trix.lab.corpus import Corpus
 from trix.lab.metrics import explained_variance, information
@@ -24,10 +25,6 @@ def regrow(run: Run, reading: str) -> dict[str, float]:
     """Give a trained model fresh tiles behind the signatures that it learned; train again.
 
     The signatures are fixed from here on, and everything else goes on from where it was.
-
-    Args:
-        run: its model is the donor, and afterwards the one with fresh tiles.
-        reading: design of the fresh tiles, "trix" or "kan".
     """
     donor: Training = run.recipe
     changes = {"ffn": "fixed-routing", "ffn_options": {"reading": reading}}
@@ -40,9 +37,7 @@ def _transplant(donor: CharLM, model: CharLM) -> None:
     kept = {k: v for k, v in donor.state_dict().items() if ".ffn." not in k}
     model.load_state_dict(kept, strict=False)
     for old, new in zip(donor.routed_layers(), model.routed_layers(), strict=True):
-        if not isinstance(new, FixedRoutingFFN):
-            raise TypeError(f"expected fixed routing, got {type(new).__name__}")
-        new.set_signatures(old.signatures.detach())
+        instance("layer", new, FixedRoutingFFN).set_signatures(old.signatures.detach())
 
 
 def _transplanted(routing: str, reading: str) -> Arm:
@@ -76,24 +71,19 @@ def _grid(tiles: int, chance: bool = False) -> Arm:
     dim = protocol("probe").model.dim
     splines = {c: max(1, round(GRID_PARAMETERS / (tiles * (2 * dim + c + 1)))) for c in CELLS}
 
-    def recipe(cells: int) -> Training:
-        options: dict[str, Any] = {"tiles": tiles, "cells": cells}
-        if chance:
-            options |= {"width": splines[cells], "reading": "kan", "routing": "uniform"}
-        else:
-            options["bottleneck"] = splines[cells]
-        ffn = "fixed-routing" if chance else "hybrid-kan"
-        return Training("probe", {"ffn": ffn, "ffn_options": options}, {"steps": 300})
-
-    recipes = {cells: recipe(cells) for cells in CELLS}
+    width, ffn, options = "bottleneck", "hybrid-kan", {}
+    if chance:
+        width, ffn, options = "width", "fixed-routing", {"reading": "kan", "routing": "uniform"}
+    recipes = {}
+    for cells, count in splines.items():
+        sizes = {"tiles": tiles, "cells": cells, width: count}
+        changes = {"ffn": ffn, "ffn_options": {**sizes, **options}}
+        recipes[cells] = Training("probe", changes, {"steps": 300})
 
     def settings(corpus: Corpus, budget: str) -> dict[str, Any]:
-        return {
-            "tiles": tiles,
-            "chance": chance,
-            "splines": {str(cells): count for cells, count in splines.items()},
-            "arms": {str(c): recipe.config(corpus, budget) for c, recipe in recipes.items()},
-        }
+        made = {str(cells): recipe.config(corpus, budget) for cells, recipe in recipes.items()}
+        counts = {str(cells): count for cells, count in splines.items()}
+        return {"tiles": tiles, "chance": chance, "splines": counts, "arms": made}
 
     return Arm(None, (partial(best_cells, recipes=recipes),), settings)
 
@@ -104,14 +94,9 @@ STAGES = ("input", "routed", "quantized", "shuffled-labels")
 def bottleneck(run: Run, stage: str, tokens: int) -> dict[str, float]:
     """Return what is known of the next character after a stage of a trained funnel, in nats.
 
-    The mean over layers, and each layer's own.
-
-    Args:
-        run: its model has funnels.
-        stage: one of `STAGES`. "routed" is the tile, "quantized" the tile with the cell; for
-            "input", which is not discrete, it is what a linear reader of the layer's input finds,
-            see `linear_information`: a lower bound.
-        tokens: how many of the training text's characters are looked at.
+    The mean over layers, and each layer's own. "routed" is the tile, "quantized" the tile with the
+    cell; for "input", which is not discrete, it is a lower bound: what a linear reader of the
+    layer's input finds, see `linear_information`.
     """
     block, train = run.recipe.block, run.corpus.train
     count = min(tokens, len(train) - 1) // block * block
@@ -123,9 +108,7 @@ def bottleneck(run: Run, stage: str, tokens: int) -> dict[str, float]:
         ]
     values, extra = [], {"states": [], "explained_within": [], "explained_globally": []}
     for layer, tokens_seen in zip(run.model.routed_layers(), seen, strict=True):
-        if not isinstance(layer, FunnelFFN):
-            raise TypeError(f"expected a funnel, got {type(layer).__name__}")
-        flat = tokens_seen.flatten(0, 1)
+        layer, flat = instance("layer", layer, FunnelFFN), tokens_seen.flatten(0, 1)
         stages = [layer.stages(part) for part in flat.split(4096)]
         tile = torch.cat([s.route.index[:, 0] for s in stages])
         entry = torch.cat([s.entry[:, 0] for s in stages])
@@ -136,11 +119,10 @@ def bottleneck(run: Run, stage: str, tokens: int) -> dict[str, float]:
             found = information(state, after)
             values.append(found.shuffled if stage == "shuffled-labels" else found.corrected)
             extra["states"].append(float(found.states))
-        some = slice(0, 20_000)
-        within = explained_variance(flat[some], tile[some], 2)
-        extra["explained_within"].append(within)
-        one = torch.zeros_like(tile[some])
-        extra["explained_globally"].append(explained_variance(flat[some], one, 2))
+        flat, tile = flat[:20_000], tile[:20_000]
+        extra["explained_within"].append(explained_variance(flat, tile, 2))
+        one = torch.zeros_like(tile)
+        extra["explained_globally"].append(explained_variance(flat, one, 2))
     metrics = {"mutual_information": sum(values) / len(values)}
     metrics |= {f"mutual_information_{i}": value for i, value in enumerate(values)}
     return metrics | {name: sum(v) / len(v) for name, v in extra.items() if v}
@@ -158,11 +140,6 @@ def linear_information(tokens: Tensor, label: Tensor, steps: int = 40) -> float:
     The reader is fitted to the first half and judged on the second: on what it was fitted to, it
     would seem to find about parameters / 2n nats in tokens that tell nothing. A faint prior on
     its weights keeps it finite where a few tokens can be told apart for sure.
-
-    Args:
-        tokens: `[n, dim]`.
-        label: int64 `[n]`.
-        steps: of L-BFGS.
     """
     kinds, half = int(label.max()) + 1, len(label) // 2
     reader = torch.nn.Linear(tokens.shape[1], kinds)
@@ -188,11 +165,9 @@ _INPUTS = 100_000
 
 
 def table_bits(run: Run, quantized: bool) -> dict[str, float]:
-    """Count the outputs of compiled tables that differ from the splines' in any bit.
+    """Count the outputs of compiled tables that differ in any bit from those of random splines.
 
-    Args:
-        run: its seed draws splines of one and two inputs, and the numbers that they read.
-        quantized: whether the spline reads the rounded input, as the table does.
+    `quantized`, a spline reads the rounded input, as its table does.
     """
     draw = torch.Generator().manual_seed(run.seed)
     wrong = 0
@@ -258,12 +233,7 @@ SOURCES: dict[str, dict[str, Arm]] = {
     "attention-nano": {"attention": trained("nano")},
     "sources": {
         **_sources("probe", ("weights", "bottleneck", "spline", "decoupled", "data", *_CONTROLS)),
-        "weights-shuffled": trained(
-            "probe",
-            {"ffn": "tiled", "ffn_options": {"tiles": 16, "source": "weights"}},
-            {},
-            "shuffle",
-        ),
+        "weights-shuffled": trained("probe", _options(source="weights"), after="shuffle"),
     },
     "sources-nano": _sources("nano", ("decoupled", "data", *_CONTROLS)),
     "soft-top-k": {

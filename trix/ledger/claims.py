@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import statistics
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,7 @@ from scipy import stats
 
 from trix.experiments.table import EXPERIMENTS
 from trix.ledger.records import Record, read_all_records
-from trix.ledger.rule import DEVIATION, Interval, Rule, gain, rule_from_dict, verdict
-
-_FIELDS = ("id", "statement", "seed", "source", "protocol", "control", "chapter", "rule")
+from trix.ledger.rule import DEVIATION, Interval, Rule, gain, measured, rule_from_dict, verdict
 
 MOST_SEEDS = 100
 """As many runs of an arm as anybody is asked for."""
@@ -22,27 +21,19 @@ MOST_SEEDS = 100
 
 @dataclass(frozen=True)
 class Claim:
-    """One row of the ledger, before anything is measured.
+    """One row of the ledger, before anything is measured."""
 
-    Attributes:
-        id: short name, as A1.
-        statement: the claim in one sentence.
-        seed: the source's figure, as the source gives it.
-        source: where that figure stands.
-        protocol: under which protocol it is tested.
-        control: the control that decides it, in words.
-        chapter: the file name of the chapter that tells of it, without its suffix.
-        rule: how records become a verdict.
-    """
-
-    id: str
-    statement: str
-    seed: str
+    id: str  # as A1
+    statement: str  # one sentence
+    seed: str  # the source's figure, as the source gives it
     source: str
     protocol: str
-    control: str
-    chapter: str
+    control: str  # the control that decides it, in words
+    chapter: str  # file name, without its suffix
     rule: Rule
+
+
+_FIELDS = {f.name for f in dataclasses.fields(Claim)}
 
 
 class Compared(NamedTuple):
@@ -53,7 +44,6 @@ class Compared(NamedTuple):
     gain: Interval | None
 
     def __str__(self) -> str:
-        """Say it as the scoreboard does."""
         over = f"gain over {self.role} {self.arm}"
         if self.gain is None:
             return f"{over}: too few runs on record"
@@ -61,27 +51,16 @@ class Compared(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A claim with what the records say of it.
-
-    Attributes:
-        claim: what was claimed.
-        ours: the claimed arm's figure, in words.
-        against: the gains over baseline and controls, in words.
-        verdict: one of `VERDICTS`.
-        records: the files that it rests on.
-        compared: the gains, the baseline's first.
-        reason: why it is open; "" where it is not.
-        command: what repeats it or, where it is open, what would settle it.
-    """
+    """A claim with what the records say of it."""
 
     claim: Claim
-    ours: str
-    against: str
-    verdict: str
-    records: list[str]
-    compared: tuple[Compared, ...]
-    reason: str
-    command: str
+    ours: str  # the claimed arm's figure, in words
+    against: str  # the gains over baseline and controls, in words
+    verdict: str  # one of `VERDICTS`
+    records: list[str]  # the files that it rests on
+    compared: tuple[Compared, ...]  # the gains, the baseline's first
+    reason: str  # why it is open; "" where it is not
+    command: str  # what repeats it or, where it is open, what would settle it
 
     def row(self) -> dict[str, Any]:
         """Return the row that `trix claims --json` prints."""
@@ -138,24 +117,23 @@ def load_claims(folder: Path) -> list[Claim]:
     claims: list[Claim] = []
     for number, row in enumerate(rows, start=1):
         name = row.get("id", f"number {number}")
-        if set(row) != set(_FIELDS):
-            raise ValueError(
-                f"{path.name}, claim {name}: expected {sorted(_FIELDS)}, got {sorted(row)}"
-            )
-        for key in _FIELDS:
-            kind = dict if key == "rule" else str
-            if not isinstance(row[key], kind):
-                raise ValueError(
-                    f"{path.name}, claim {name}: {key} must be a "
-                    f"{'table' if kind is dict else 'string'}, got {row[key]!r}"
-                )
-        if name in {c.id for c in claims}:
-            raise ValueError(f"{path.name}: claim {name} occurs twice")
         try:
-            claims.append(Claim(**{**row, "rule": rule_from_dict(row["rule"])}))
+            claims.append(_claim(row))
         except ValueError as error:
             raise ValueError(f"{path.name}, claim {name}: {error}") from error
+        if name in {c.id for c in claims[:-1]}:
+            raise ValueError(f"{path.name}: claim {name} occurs twice")
     return claims
+
+
+def _claim(row: dict[str, Any]) -> Claim:
+    if set(row) != _FIELDS:
+        raise ValueError(f"expected {sorted(_FIELDS)}, got {sorted(row)}")
+    for key, value in row.items():
+        kind, word = (dict, "table") if key == "rule" else (str, "string")
+        if not isinstance(value, kind):
+            raise ValueError(f"{key} must be a {word}, got {value!r}")
+    return Claim(**{**row, "rule": rule_from_dict(row["rule"])})
 
 
 def find_claim(claims: list[Claim], name: str) -> Claim:
@@ -164,9 +142,8 @@ def find_claim(claims: list[Claim], name: str) -> Claim:
     Raises:
         ValueError: there is none.
     """
-    for claim in claims:
-        if claim.id.lower() == name.lower():
-            return claim
+    if found := [claim for claim in claims if claim.id.lower() == name.lower()]:
+        return found[0]
     raise ValueError(f"claim must be one of {', '.join(c.id for c in claims)}, got {name!r}")
 
 
@@ -219,13 +196,16 @@ def _seeds_needed(rule: Rule, one: Compared) -> int:
     # how many seeds take the interval off the line, if mean and spread stay as they are
     if one.gain is None:
         return MOST_SEEDS + 1
-    distance = min(abs(one.gain.mean - line) for line in lines(rule, one.role))
-    width = one.gain.high - one.gain.mean
-    spread = width * math.sqrt(one.gain.seeds) / float(stats.t.ppf(0.975, one.gain.seeds - 1))
-    for seeds in range(one.gain.seeds + 1, MOST_SEEDS + 1):
-        if float(stats.t.ppf(0.975, seeds - 1)) * spread / math.sqrt(seeds) < distance:
-            return seeds
-    return MOST_SEEDS + 1
+    mean, _, high, now = one.gain
+    distance = min(abs(mean - line) for line in lines(rule, one.role))
+    spread = (high - mean) / _half_width(now)
+    later = range(now + 1, MOST_SEEDS + 1)
+    return next((n for n in later if spread * _half_width(n) < distance), MOST_SEEDS + 1)
+
+
+def _half_width(seeds: int) -> float:
+    # of an interval over so many runs, in units of their standard deviation
+    return float(stats.t.ppf(0.975, seeds - 1)) / math.sqrt(seeds)
 
 
 def settle_all(folder: Path) -> list[Settled]:
@@ -236,29 +216,20 @@ def settle_all(folder: Path) -> list[Settled]:
 
 def summary(records: list[Record], arm: str, metric: str) -> str:
     """Return "mean ± standard deviation (n seeds)" of an arm's metric; "" without records."""
-    experiment, name = arm.split("/")
     metric = metric.removeprefix(DEVIATION)  # the ± then says how far runs lie apart
-    values = [
-        r.metrics[metric]
-        for r in records
-        if (r.experiment, r.arm) == (experiment, name) and metric in r.metrics
-    ]
+    values = list(measured(records, arm, metric).values())
     if not values:
         return ""
     mean = math.fsum(values) / len(values)
     also = f", perplexity {math.exp(mean):.2f}" if metric == "val_nats" else ""
     if len(values) == 1:
         return f"{metric} {mean:.3f}{also}"
-    spread = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+    spread = statistics.stdev(values)
     return f"{metric} {mean:.3f} ± {spread:.3f} ({len(values)} seeds){also}"
 
 
 def runnable(claim: Claim) -> list[str]:
-    """Return the experiments that a claim needs.
-
-    Raises:
-        ValueError: some of them do not exist yet; the message names them.
-    """
+    """Return the experiments that a claim needs; those that do not exist yet are refused."""
     needed = claim.rule.experiments()
     if missing := [name for name in needed if name not in EXPERIMENTS]:
         raise ValueError(
@@ -269,13 +240,10 @@ def runnable(claim: Claim) -> list[str]:
 
 def ledger_table(rows: list[Settled]) -> str:
     """Return the scoreboard as a Markdown table."""
-    lines = [
-        "| claim | verdict | statement | the source's figure | ours | the control |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        cells = row.row()
+    head = "| claim | verdict | statement | the source's figure | ours | the control |"
+    table = [head, "| --- | --- | --- | --- | --- | --- |"]
+    for cells in (row.row() for row in rows):
         columns = ("statement", "seed", "ours", "control")
         escaped = " | ".join((cells[key] or "–").replace("|", "\\|") for key in columns)
-        lines.append(f"| {cells['id']} | **{row.verdict}** | {escaped} |")
-    return "\n".join(lines)
+        table.append(f"| {cells['id']} | **{cells['verdict']}** | {escaped} |")
+    return "\n".join(table)

@@ -4,67 +4,35 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from trix.files import locked, write_text
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run of one arm of one experiment.
+    """One run of one arm of one experiment."""
 
-    Attributes:
-        experiment: name of the experiment, and of its file.
-        arm: what was run.
-        seed: what decided initial weights, windows and dropout; None where nothing is random.
-        config: everything else that decided the run.
-        corpus: name, source and SHA-256 of the text.
-        versions: of Python and the packages that matter.
-        device: where it ran.
-        threads: CPU threads.
-        seconds: wall time of the run, evaluation not included.
-        parameters: trained numbers (table entries, for a table).
-        metrics: what was measured, by name.
-        curve: training loss every few steps, `[step, nats]`.
-    """
-
-    experiment: str
+    experiment: str  # and the name of its file
     arm: str
-    seed: int | None
-    config: dict[str, Any]
-    corpus: dict[str, Any]
-    versions: dict[str, str]
+    seed: int | None  # decides initial weights, windows and dropout; None where nothing is random
+    config: dict[str, Any]  # everything else that decided the run
+    corpus: dict[str, Any]  # name, source and SHA-256 of the text
+    versions: dict[str, str]  # of Python and the packages that matter
     device: str
     threads: int
-    seconds: float
-    parameters: int
+    seconds: float  # of the run, evaluation not included
+    parameters: int  # entries, for a table
     metrics: dict[str, float]
-    curve: list[list[float]]
+    curve: list[list[float]]  # training loss every few steps, `[step, nats]`
 
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "experiment": str,
-    "arm": str,
-    "seed": (int, type(None)),
-    "config": dict,
-    "corpus": dict,
-    "versions": dict,
-    "device": str,
-    "threads": int,
-    "seconds": (int, float),
-    "parameters": int,
-    "metrics": dict,
-    "curve": list,
-}
+_TYPES: dict[str, Any] = {name: get_origin(t) or t for name, t in get_type_hints(Record).items()}
+_TYPES |= {"seed": int | None, "seconds": int | float}  # as JSON may give them
 
 
 def add_record(folder: Path, record: Record) -> None:
-    """Add one line to the experiment's file; a reader never sees half of it.
-
-    Raises:
-        ValueError: a metric is not finite, the file already there is corrupt, or it holds this arm
-            and seed.
-    """
+    """Add one line to the experiment's file; a reader never sees half of it."""
     path = folder / f"{record.experiment}.jsonl"
     for name, value in record.metrics.items():
         if not math.isfinite(value):
@@ -95,11 +63,10 @@ def read_records(path: Path) -> list[Record]:
         record = _parse(line, where)
         if record.experiment != path.stem:
             raise ValueError(f"corrupt record in {where}: experiment is {record.experiment!r}")
-        if (record.arm, record.seed) in seen:
-            raise ValueError(
-                f"corrupt record in {where}: {record.arm} with seed {record.seed} again"
-            )
-        seen.add((record.arm, record.seed))
+        run = (record.arm, record.seed)
+        if run in seen:
+            raise ValueError(f"corrupt record in {where}: {run[0]} with seed {run[1]} again")
+        seen.add(run)
         records.append(record)
     return records
 

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
+from trix.checks import one_of
 from trix.ledger.records import Record
 
 VERDICTS = ("holds", "exceeded", "explained away", "refuted", "open")
-KINDS = ("better", "no-worse", "equal")
 MINIMUM_SEEDS = 5
 DEVIATION = "deviation of "
 _ARM = r"[^/]+/[^/]+"
@@ -34,18 +34,11 @@ _ARM = r"[^/]+/[^/]+"
 
 @dataclass(frozen=True)
 class Rule:
-    """How one claim is settled.
+    """How one claim is settled, in the words of this module's text.
 
-    Attributes:
-        metric: name in the records' metrics; or "deviation of" a name: each run's distance from the
-            mean of its arm, for claims about spread.
-        direction: "lower" or "higher" is better.
-        kind: "better" or "no-worse" than the baseline, or "equal" to it.
-        claimed: the arm the claim is about, as `experiment/arm`.
-        baseline: what it is compared with: `experiment/arm`, or a number.
-        controls: what could explain it away: more of the same.
-        margin: the smallest gain that counts, in the metric's units.
-        exceed: a gain over the baseline that exceeds the claim; None where nothing does.
+    An arm is written `experiment/arm`; a number may stand in its place. `metric` is a name in the
+    records' metrics, or "deviation of" one: each run's distance from the mean of its arm, for
+    claims about spread. `margin` and `exceed` are in its units.
     """
 
     metric: str
@@ -58,11 +51,8 @@ class Rule:
     exceed: float | None = None
 
     def __post_init__(self) -> None:
-        """Check every value."""
-        if self.direction not in ("lower", "higher"):
-            raise ValueError(f"direction must be lower or higher, got {self.direction!r}")
-        if self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {KINDS}, got {self.kind!r}")
+        one_of("direction", self.direction, ("lower", "higher"))
+        one_of("kind", self.kind, ("better", "no-worse", "equal"))
         if not isinstance(self.metric, str):
             raise ValueError(f"metric must be a name, got {self.metric!r}")
         if not _is_number(self.margin) or self.margin < 0:
@@ -91,11 +81,7 @@ class Interval(NamedTuple):
 
 
 def rule_from_dict(values: dict[str, Any]) -> Rule:
-    """Build a `Rule` from a table of the ledger.
-
-    Raises:
-        ValueError: a key is missing or unknown, or a value is not allowed.
-    """
+    """Build a `Rule` from a table of the ledger."""
     required = {f.name for f in dataclasses.fields(Rule)} - {"exceed"}
     if not required <= set(values) <= required | {"exceed"}:
         raise ValueError(f"a rule must have {sorted(required)}, got {sorted(values)}")
@@ -118,13 +104,8 @@ def interval(values: Sequence[float]) -> Interval:
 def gain(rule: Rule, records: Sequence[Record], other: str | float) -> Interval | None:
     """Return by how much the claimed arm beats `other`, paired over seeds.
 
-    An arm without seeds (a table, a number) stands beside every seed of the other.
-
-    Returns:
-        None where fewer than five pairs are on record.
-
-    Raises:
-        ValueError: the two were measured on different texts.
+    An arm without seeds (a table, a number) stands beside every seed of the other. Fewer than five
+    pairs give None; measurements of different texts are refused.
     """
     arms = (rule.claimed, other)
     texts = {r.corpus.get("sha256") for r in records if f"{r.experiment}/{r.arm}" in arms}
@@ -183,16 +164,17 @@ def _stands(rule: Rule, found: Interval) -> bool | None:
     return False if found.high < -margin or found.low > margin else None
 
 
+def measured(records: Sequence[Record], arm: str, metric: str) -> dict[int | None, float]:
+    """Return an arm's metric by seed."""
+    mine = [r for r in records if f"{r.experiment}/{r.arm}" == arm and metric in r.metrics]
+    return {r.seed: r.metrics[metric] for r in mine}
+
+
 def _by_seed(rule: Rule, records: Sequence[Record], arm: str | float) -> dict[int | None, float]:
     if not isinstance(arm, str):
         return {None: float(arm)}
-    experiment, name = arm.split("/")
     metric = rule.metric.removeprefix(DEVIATION)
-    found = {
-        r.seed: r.metrics[metric]
-        for r in records
-        if (r.experiment, r.arm) == (experiment, name) and metric in r.metrics
-    }
+    found = measured(records, arm, metric)
     if metric == rule.metric or not found:
         return found
     mean = math.fsum(found.values()) / len(found)

@@ -43,16 +43,11 @@ class Planned(NamedTuple):
     seed: int | None
 
     def __str__(self) -> str:
-        """Say which it is."""
         return f"{self.name} with seed {self.seed}"
 
 
 def planned(experiment: str, arms: Mapping[str, Arm], seeds: int) -> list[Planned]:
-    """Return the runs of an experiment: an arm with seeds 0, 1, …, one that needs none once.
-
-    Raises:
-        ValueError: no seeds.
-    """
+    """Return the runs of an experiment: an arm with seeds 0, 1, …, one that needs none once."""
     positive("seeds", seeds)
     return [
         Planned(experiment, name, arm, seed)
@@ -71,20 +66,32 @@ def run_experiment(
     jobs: int | None = None,
     backend: str = "loky",
 ) -> Finished:
-    """Run what is missing of an experiment in `EXPERIMENTS` and return its records.
+    """Run what is missing of an experiment and return its records.
+
+    A run that was killed goes on from its checkpoint. One that diverges keeps no other from
+    running, and is tried again the next time. Several processes may work at the same runs: what
+    another one is at is left to it. On a terminal a bar shows how many runs have a record.
 
     Args:
-        name: of the experiment.
+        name: of the experiment, in `EXPERIMENTS`.
         corpus: the text.
         records: folder of the record files.
-        work: folder for checkpoints.
+        work: folder for checkpoints; a run's own is removed when its record is written. All
+            workers must see both folders.
         seeds: runs of each trained arm, with seeds 0, 1, ….
-        budget: see `run_missing`, which does the work and raises as well.
-        jobs: see `run_missing`.
-        backend: see `run_missing`.
+        budget: "full", or "quick" for runs of a few steps that only show that they work.
+        jobs: runs at a time, one a core if not given, at most `MOST_JOBS`. Each has its share of
+            the cores as threads: on two cores there are two runs, of one thread each. Runs that
+            measure time take place alone.
+        backend: "loky", processes on this machine; or "dask", the workers of the cluster at
+            `$DASK_SCHEDULER_ADDRESS`, or as many on this machine where that is not set.
 
     Raises:
-        ValueError: unknown name, or no seeds.
+        ValueError: unknown name, budget or backend, no seeds or jobs, or records that are corrupt,
+            or of another text or configuration.
+        ModuleNotFoundError: dask is not installed.
+        BlockingIOError: all else is done, but another process is still at some run.
+        ChildProcessError: the system killed a worker, most likely for want of memory.
     """
     arms = EXPERIMENTS[one_of("experiment", name, EXPERIMENTS)]
     return run_missing(planned(name, arms, seeds), corpus, records, work, budget, jobs, backend)
@@ -99,32 +106,7 @@ def run_missing(
     jobs: int | None = None,
     backend: str = "loky",
 ) -> Finished:
-    """Run what has no record yet, and return the records of all that is wanted.
-
-    A run that was killed goes on from its checkpoint. One that diverges keeps no other from
-    running, and is tried again the next time. Several processes may work at the same runs: what
-    another one is at is left to it. On a terminal a bar shows how many runs have a record.
-
-    Args:
-        wanted: see `planned`.
-        corpus: the text.
-        records: folder of the record files.
-        work: folder for checkpoints; a run's own is removed when its record is written. All
-            workers must see both folders.
-        budget: "full", or "quick" for runs of a few steps that only show that they work.
-        jobs: runs at a time, one a core if not given, at most `MOST_JOBS`. Each has its share of
-            the cores as threads: on two cores there are two runs, of one thread each. Runs that
-            measure time take place alone.
-        backend: "loky", processes on this machine; or "dask", the workers of the cluster at
-            `$DASK_SCHEDULER_ADDRESS`, or as many on this machine where that is not set.
-
-    Raises:
-        ValueError: unknown budget or backend, no jobs, or records that are corrupt, or of another
-            text or configuration.
-        ModuleNotFoundError: dask is not installed.
-        BlockingIOError: all else is done, but another process is still at some run.
-        ChildProcessError: the system killed a worker, most likely for want of memory.
-    """
+    """Run what has no record yet, as `run_experiment` does, and return all that is wanted."""
     one_of("budget", budget, BUDGETS)
     one_of("backend", backend, BACKENDS)
     jobs = min(MOST_JOBS, joblib.cpu_count()) if jobs is None else positive("jobs", jobs)
@@ -150,12 +132,7 @@ def run_missing(
 def recorded(
     wanted: Sequence[Planned], corpus: Corpus, folder: Path, budget: str
 ) -> list[Record | None]:
-    """Return the record of each run, None where it has none.
-
-    Raises:
-        ValueError: a record file of these experiments is corrupt or has a record of another text,
-            or one of these runs was made with another configuration; the message names it.
-    """
+    """Return the record of each run, None where it has none; those of another text are refused."""
     stored = {name: read_records(folder / f"{name}.jsonl") for name, *_ in wanted}
     for name, earlier in stored.items():
         for record in earlier:

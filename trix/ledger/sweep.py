@@ -19,21 +19,15 @@ MEASURED = ("seeds", METRIC, "spread", "runs", "parameters", "seconds")
 
 
 def sweep_runs(points: Sequence[Point], seeds: int) -> list[Planned]:
-    """Return the runs of a sweep, for `run_missing`.
-
-    Args:
-        points: see `grid`.
-        seeds: runs of each point, with seeds 0, 1, ….
-    """
+    """Return the runs of a sweep, for `run_missing`."""
     return planned(NAME, {point.name: point.arm for point in points}, seeds)
 
 
 def summarize(points: Sequence[Point], records: Sequence[Record]) -> list[dict[str, Any]]:
     """Return a row for each point that has records.
 
-    In each stand the settings, how many `seeds` were run, the mean `val_nats` and its `spread`, the
-    standard deviation (None for one seed), the `runs` of which they are, `parameters`, and the mean
-    `seconds` of a training.
+    In each stand the settings and what `MEASURED` names: the mean `val_nats` and its `spread`, the
+    standard deviation (None for one seed), are over all `runs`, as are the mean `seconds`.
     """
     rows = []
     for point in points:
@@ -41,14 +35,9 @@ def summarize(points: Sequence[Point], records: Sequence[Record]) -> list[dict[s
         if not mine:
             continue
         runs = [record.metrics[METRIC] for record in mine]
-        measured = (
-            len(runs),
-            statistics.fmean(runs),
-            statistics.stdev(runs) if len(runs) > 1 else None,
-            runs,
-            mine[0].parameters,
-            statistics.fmean(record.seconds for record in mine),
-        )
+        spread = statistics.stdev(runs) if len(runs) > 1 else None
+        seconds = statistics.fmean(record.seconds for record in mine)
+        measured = (len(runs), statistics.fmean(runs), spread, runs, mine[0].parameters, seconds)
         rows.append({**point.values, **dict(zip(MEASURED, measured, strict=True))})
     return rows
 

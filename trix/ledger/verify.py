@@ -1,14 +1,9 @@
 """Verification: stored quick runs are run again, and have to come out as they did.
 
-The stored records are runs of a few steps on `plays`, which needs no network. They settle no claim:
-they say what this code did, so that a change of code, of a package or of the machine shows.
-
-How near is near enough? Where the machine is the same, a run with the same seed ends in the same
-bits. On another one sums are added up in another order, and training carries the difference on: by
-less than a millionth of a loss where we let the same CPU do without vector instructions, by more
-where a GPU computes in bfloat16. It should not come further than another seed would, so the spread
-between seeds is the measure: a metric may differ from the record of its own seed by half the width
-of a 95 % prediction interval of the other seeds,
+On the same machine a run with the same seed ends in the same bits. On another one sums are added up
+in another order, and training carries the difference on, but it should not come further than
+another seed would: a metric may differ from the record of its own seed by half the width of a 95 %
+prediction interval of the other seeds,
 
     t(0.975, m − 1) · s · √(1 + 1/m),
 
@@ -27,6 +22,7 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
+from trix.checks import positive
 from trix.experiments.table import EXPERIMENTS
 from trix.lab.corpus import Corpus
 from trix.ledger.records import Record, find_record
@@ -72,22 +68,13 @@ def store(
 ) -> list[Record]:
     """Run what is missing of the verified arms at the quick budget; return all their records.
 
-    Args:
-        corpus: the text.
-        folder: of the record files.
-        work: folder for checkpoints; a run's own is removed when its record is written.
-        seeds: runs of each trained arm.
-        runner: `jobs` and `backend` of `run_missing`, which says what is raised.
+    `jobs` and `backend` are those of `run_missing`, as in `verify`.
     """
     return run_missing(_wanted(seeds), corpus, folder, work, "quick", **runner).records
 
 
 def stored_runs(corpus: Corpus, folder: Path, seeds: int = SEEDS) -> list[Record]:
-    """Return the stored records of the verified arms, which have to be complete.
-
-    Raises:
-        ValueError: one is missing, or is of another text or configuration than would be run now.
-    """
+    """Return the stored records of the verified arms, which have to be complete."""
     wanted = _wanted(seeds)
     found = recorded(wanted, corpus, folder, "quick")
     if missing := [run for run, record in zip(wanted, found, strict=True) if record is None]:
@@ -99,60 +86,35 @@ def stored_runs(corpus: Corpus, folder: Path, seeds: int = SEEDS) -> list[Record
 
 
 def choose(records: list[Record], count: int, seed: int) -> list[Record]:
-    """Return `count` of the records by chance; no arm twice before every arm was taken once.
-
-    Args:
-        records: stored runs.
-        count: how many to take; all where there are fewer.
-        seed: decides which.
-
-    Raises:
-        ValueError: a count less than 1.
-    """
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
-    shuffled = random.Random(seed).sample(records, len(records))
+    """Return `count` of the records by chance; no arm twice before every arm was taken once."""
+    positive("count", count)
     taken: Counter[tuple[str, str]] = Counter()
     turns = []
-    for record in shuffled:
-        turns.append(taken[record.experiment, record.arm])
+    for record in random.Random(seed).sample(records, len(records)):
+        turns.append((taken[record.experiment, record.arm], record))
         taken[record.experiment, record.arm] += 1
-    order = sorted(range(len(shuffled)), key=turns.__getitem__)  # stable: ties stay shuffled
-    return [shuffled[i] for i in order[:count]]
+    turns.sort(key=lambda turn: turn[0])  # stable: ties stay shuffled
+    return [record for _, record in turns[:count]]
 
 
 def verify(
     corpus: Corpus, chosen: Sequence[Record], stored: Sequence[Record], **runner: Any
 ) -> list[Check]:
-    """Run the chosen records' runs again and compare every metric that is not a time.
-
-    Args:
-        corpus: the text.
-        chosen: the runs to repeat.
-        stored: the records of all seeds of their arms, for the spread.
-        runner: `jobs` and `backend` of `run_missing`.
-    """
-    wanted = [
-        Planned(r.experiment, r.arm, EXPERIMENTS[r.experiment][r.arm], r.seed) for r in chosen
-    ]
+    """Run the chosen records' runs again and compare every metric that is not a time."""
+    keys = [(r.experiment, r.arm, r.seed) for r in chosen]
+    wanted = [Planned(name, arm, EXPERIMENTS[name][arm], seed) for name, arm, seed in keys]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         again, _ = run_missing(wanted, corpus, place / "records", place / "work", "quick", **runner)
     checks = []
-    for record in chosen:
-        now = find_record(again, record.experiment, record.arm, record.seed)
+    for record, key in zip(chosen, keys, strict=True):
+        now = find_record(again, *key)
         checks += compare(record, _values(now) if now else {}, stored)  # one that diverged has none
     return checks
 
 
 def compare(record: Record, received: dict[str, float], stored: Sequence[Record]) -> list[Check]:
-    """Return a check for each metric of a record or a run, times left out.
-
-    Args:
-        record: the run as it is stored.
-        received: the metrics, and the number of parameters, of the same run now.
-        stored: the records of all seeds of the arm, for the spread.
-    """
+    """Return a check for each metric of a record or a run, times left out."""
     key = (record.experiment, record.arm)
     others = [_values(r) for r in stored if (r.experiment, r.arm) == key and r.seed != record.seed]
     expected = _values(record)
@@ -173,12 +135,7 @@ def compare(record: Record, received: dict[str, float], stored: Sequence[Record]
 
 
 def tolerance(value: float, others: list[float]) -> float:
-    """Return by how much a metric may differ from its stored value.
-
-    Args:
-        value: as it is stored.
-        others: the same metric with other seeds; fewer than two have no spread.
-    """
+    """Return by how much a metric may differ from its stored value."""
     floor = FLOOR * abs(value)
     count = len(others)
     if count < 2:
