@@ -75,35 +75,37 @@ def odd() -> tuple[Odd, ipywidgets.IntSlider]:
 def test_state_arrives_whole_and_two_views_share_one_model(chromium, tmp_path):
     widget, friend = odd()
     state = dependency_state([widget, friend], drop_defaults=False)
+    expected = {"direct": 255, "nested": 6, "markup": widget.markup, "started": 1, "friend": 42}
     with visit(chromium, tmp_path, widget, widget, friend, state=state) as opened:
         views = opened.page.locator(".trix-widget")
-        expected = {
-            "direct": 255,
-            "nested": 6,
-            "markup": widget.markup,
-            "started": 1,
-            "friend": 42,
-            "clicks": 0,
-        }
-        for view in (0, 1):
-            assert json.loads(views.nth(view).text_content() or "") == expected
-        views.nth(1).click()
-        views.nth(0).click()
-        for view in (0, 1):
-            assert json.loads(views.nth(view).text_content() or "")["clicks"] == 2
+        for clicks in (0, 2):
+            for view in (0, 1):
+                told = json.loads(views.nth(view).text_content() or "")
+                assert told == {**expected, "clicks": clicks}
+            views.nth(1).click()
+            views.nth(0).click()
         assert opened.page.locator("style[data-widget]").count() == 1
         opened.expect_quiet()
 
 
-def test_it_works_from_a_file_in_a_subfolder(chromium, tmp_path):
+@pytest.mark.parametrize("broken", [False, True])
+def test_it_works_from_a_file_in_a_subfolder_and_broken_state_is_told(chromium, tmp_path, broken):
     folder = tmp_path / "a folder" / "é"
     folder.mkdir(parents=True)
     page = write_page(folder, plane())
+    if broken:
+        begin = '"version_major": 2, "version_minor": 0, "state"'
+        page.write_text(page.read_text().replace(begin, "!"))
     with open_page(chromium) as opened:
         opened.page.goto(page.as_uri())
         opened.page.wait_for_selector("html[data-widgets=ready]")
-        assert shares(opened) == ["75\u00a0%", "25\u00a0%"]
-        opened.expect_quiet()
+        if broken:
+            said = opened.page.get_by_role("alert").text_content() or ""
+            assert said.startswith("This widget cannot be shown: ")
+            assert "JSON" in said
+        else:
+            assert shares(opened) == ["75\u00a0%", "25\u00a0%"]
+            opened.expect_quiet()
 
 
 def test_a_widget_that_cannot_be_shown_says_so_and_the_rest_lives(chromium, tmp_path):
@@ -127,19 +129,6 @@ def test_a_widget_that_cannot_be_shown_says_so_and_the_rest_lives(chromium, tmp_
         assert said == [f"This widget cannot be shown: {reason}" for reason in reasons]
         assert shares(opened) == ["75\u00a0%", "25\u00a0%"]
         opened.expect_quiet()
-
-
-def test_a_page_whose_state_is_broken_says_so(chromium, tmp_path):
-    page = write_page(tmp_path, plane())
-    page.write_text(
-        page.read_text().replace('"version_major": 2, "version_minor": 0, "state"', "!")
-    )
-    with open_page(chromium) as opened:
-        opened.page.goto(page.as_uri())
-        opened.page.wait_for_selector("html[data-widgets=ready]")
-        said = opened.page.get_by_role("alert").text_content() or ""
-        assert said.startswith("This widget cannot be shown: ")
-        assert "JSON" in said
 
 
 def test_a_control_that_needs_a_kernel_is_off_and_says_why(chromium, tmp_path):

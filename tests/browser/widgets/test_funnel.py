@@ -234,9 +234,8 @@ def test_a_funnel_without_scores_and_exact_outputs(chromium, tmp_path):
         assert opened.page.locator(".trix-fn-output .trix-fn-outline").get_attribute("d") == ""
         assert "rounding" not in opened.said(".trix-fn-output")
         assert opened.page.get_by_text("Tokens a tile reads:").is_visible()
-        assert (str(TILE[2]), str(int((TILE[2] == TILE).sum())), True) in [
-            (row[0], row[2], row[3]) for row in rows_of(opened, "tile")
-        ]
+        rows = [(row[0], row[2], row[3]) for row in rows_of(opened, "tile")]
+        assert (str(TILE[2]), str((TILE[2] == TILE).sum()), True) in rows
         opened.expect_quiet()
 
 

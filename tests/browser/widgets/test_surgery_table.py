@@ -105,7 +105,7 @@ def test_claims_are_those_of_flat_route(chromium, tmp_path):
         opened.expect_quiet()
 
 
-def test_of_equal_scores_the_lower_tile_wins(chromium, tmp_path):
+def test_of_equal_scores_the_lower_tile_wins_and_one_tile_is_enough(chromium, tmp_path):
     tokens = RANDOM.integers(-1, 2, size=(N, DIM)) * 0.5
     signatures = np.concatenate([SIGNATURES[:3], SIGNATURES[:3]])
     best = np.sort(tokens @ signatures[:3].T, axis=1)
@@ -117,6 +117,13 @@ def test_of_equal_scores_the_lower_tile_wins(chromium, tmp_path):
         opened.page.locator(f".trix-st-char[data-at='{at}']").click()
         level = f"level with tile {shown(opened)[at] + 3}, and the lower number wins."
         assert outcome(opened).endswith(level)
+    made = table(signatures=SIGNATURES[:1], classes=None, designs=None, frozen=())
+    with visit(chromium, tmp_path, made) as opened:
+        assert shown(opened) == [0] * N
+        assert re.fullmatch(r"Tile 0 claims it with [−.\d]+\.", outcome(opened))
+        assert not opened.page.locator(".trix-st-rates").is_visible()
+        assert opened.page.get_by_label("Design").count() == 0
+        opened.expect_quiet()
 
 
 def test_a_click_turns_a_cell_and_the_text_follows(chromium, tmp_path):
@@ -320,17 +327,6 @@ def test_scores_of_the_character_under_the_pointer_or_the_focus(chromium, tmp_pa
         check(14)
         heading = opened.page.locator(".trix-st-scores .trix-st-heading").text_content()
         assert heading == "Scores of line break at place 15"
-
-
-def test_one_tile_and_nothing_else(chromium, tmp_path):
-    made = table(signatures=SIGNATURES[:1], classes=None, designs=None, frozen=())
-    with visit(chromium, tmp_path, made) as opened:
-        assert shown(opened) == [0] * N
-        assert re.fullmatch(r"Tile 0 claims it with [−.\d]+\.", outcome(opened))
-        assert not opened.page.locator(".trix-st-rates").is_visible()
-        assert opened.page.get_by_label("Design").count() == 0
-        assert opened.page.get_by_role("group", name="Six tiles.").count() == 1
-        opened.expect_quiet()
 
 
 def test_the_table_scrolls_and_the_page_does_not(chromium, tmp_path):
