@@ -1,8 +1,8 @@
 r"""Context memory: the last 0, 1, 2, … characters are an address, at every length at once.
 
-A longer address is a finer cell of the same hierarchy. What stands at an address of :math:`n`
-characters is a distribution over the next one, by modified Kneser–Ney smoothing (Chen and Goodman
-1999): with :math:`c(hx)` for how often :math:`x` came after the address :math:`h`,
+What stands at an address of :math:`n` characters is a distribution over the next one, by modified
+Kneser–Ney smoothing (Chen and Goodman 1999): with :math:`c(hx)` for how often :math:`x` came after
+the address :math:`h`,
 
 .. math:: p_n(x \mid h) = \frac{c(hx) - D_{c(hx)}}{c(h)} + \lambda(h)\, p_{n-1}(x \mid h'), \qquad
           p_{-1}(x) = 1 / V
@@ -115,10 +115,7 @@ class ContextMemory(CountRows):
                 code = table.key * self.vocab_size + table.character
                 # a longer n-gram without its oldest character
                 shorter = longer.key % self.vocab_size**n * self.vocab_size + longer.character
-                weight = _sums(after > 0, np.searchsorted(code, shorter), len(code))
+                place = np.searchsorted(code, shorter)
+                sums = (np.bincount(place, known, minlength=len(code)) for known in (after > 0).T)
+                weight = np.stack([column.astype(np.int32) for column in sums], axis=1)
             yield weight, seen
-
-
-def _sums(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
-    columns = (np.bincount(group, weights=column, minlength=groups) for column in values.T)
-    return np.stack([column.astype(np.int32) for column in columns], axis=1)

@@ -75,7 +75,8 @@ def echoes(
     """
     check_batch(tokens, vocab_size)
     codes = context_codes(tokens, max(LENGTHS) + 1, vocab_size)
-    pieces = []
+    nothing = tokens.new_zeros(len(tokens), 0, len(LENGTHS))
+    pieces = [[nothing, nothing.new_zeros(*nothing.shape, vocab_size).to(dtype)]]
     for begin in range(first, tokens.shape[1], _PIECE):
         end = min(begin + _PIECE, tokens.shape[1])
         low = max(0, begin - REACH + min(LENGTHS))
@@ -93,16 +94,9 @@ def echoes(
             # autocast may count in bfloat16, which has every integer up to 256: none is larger
             both.append((latest, (match.to(dtype) @ after).to(dtype)))
         pieces.append([torch.stack(parts, dim=2) for parts in zip(*both, strict=True)])
-    if not pieces:
-        nothing = tokens.new_zeros(len(tokens), 0, len(LENGTHS))
-        return Echo(nothing, _found(nothing.new_zeros(*nothing.shape, vocab_size).to(dtype)))
     place, count = (torch.cat(parts, dim=1) for parts in zip(*pieces, strict=True))
-    return Echo(place, _found(count))
-
-
-def _found(count: Tensor) -> Found:
     total, different = count.sum(dim=-1), (count > 0).sum(dim=-1).to(count.dtype)
     share = (count - DISCOUNT).clamp(min=0) / total.clamp(min=1).unsqueeze(-1)
     backoff_mass = torch.where(total > 0, DISCOUNT * different / total.clamp(min=1), 1.0)
     evidence = torch.stack([total, different, count.amax(dim=-1)], dim=-1).log1p()
-    return Found(share, backoff_mass, evidence)
+    return Echo(place, Found(share, backoff_mass, evidence))

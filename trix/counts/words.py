@@ -66,7 +66,7 @@ def word_keys(tokens: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
     at = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     letter = letters[tokens]
     inside = letter > 0
-    power, inverse = (p.to(tokens.device) for p in _powers(tokens.shape[1]))
+    power, inverse = (_powers(b, tokens) for b in (BASE, pow(BASE, -1, 2**64)))
     total = (letter.clamp(min=0) * power).cumsum(dim=1)
     # the latest place outside a word: what stands after it is the word so far
     gap = _latest(~inside, at)
@@ -191,11 +191,8 @@ def _from(places: Tensor, at: Tensor) -> Tensor:
     return torch.where(at >= 0, places.gather(1, at.clamp(min=0)), -1)
 
 
-def _powers(length: int) -> tuple[Tensor, Tensor]:
-    # of the base and of its inverse; integers of 64 bits wrap around, which is the modulus
-    found = []
-    for base in (BASE, pow(BASE, -1, 2**64)):
-        steps = np.full(length, base, dtype=np.uint64)
-        steps[:1] = 1
-        found.append(torch.from_numpy(np.cumprod(steps, dtype=np.uint64).view(np.int64)))
-    return found[0], found[1]
+def _powers(base: int, tokens: Tensor) -> Tensor:
+    # one per place; integers of 64 bits wrap around, which is the modulus
+    steps = np.full(tokens.shape[1], base, dtype=np.uint64)
+    steps[:1] = 1
+    return torch.from_numpy(np.cumprod(steps, dtype=np.uint64).view(np.int64)).to(tokens.device)

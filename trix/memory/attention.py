@@ -95,9 +95,8 @@ class WindowAttention(Mixer):
 
     The slope :math:`m` of a head tells it how long ago a token was, as in ALiBi (Press et al.
     2022), but learned. Nothing else knows a position, so a text may have any length. Tokens are
-    computed in blocks of a window, each of which reads itself and the block before: the cost is
-    `time · window` products. Queries, keys and values are initialized with a standard deviation of
-    1/√dim, as those of `RoutedMemory`; the slopes as in ALiBi, from 2^(−8 / heads) down to 2^−8.
+    computed in blocks of a window, each of which reads itself and the block before. Queries, keys
+    and values are initialized as those of `RoutedMemory`, the slopes as in ALiBi.
 
     Args:
         dim: features.

@@ -22,10 +22,9 @@ class NoState(NamedTuple):
 class StaticMemory(Mixer):
     """Slots with learned contents in place of attention: every token reads, and none writes.
 
-    A head looks at a token through a query and reads the slots whose ternary signatures match it
-    best. What it reads was learned and is the same for every text, so no token ever sees another: a
-    model of such layers predicts from the present character alone (and from its position, where it
-    has position embeddings). Source: the routed memory of the P0 summary.
+    A head reads the slots whose ternary signatures match its query best. What it reads was learned
+    and is the same for every text: a model of such layers predicts from the present character alone
+    (and its position, where there are embeddings). Source: the routed memory of the P0 summary.
 
     Args:
         dim: features, a multiple of `heads`.
@@ -161,16 +160,14 @@ class HybridHeads(Mixer):
 class HybridMixer(Convolved):
     """Heads of a `RoutedMemory` and of a `WindowAttention`, side by side.
 
-    All see the tokens through one short convolution, and a head is as wide as in a layer of one
-    kind. What the two kinds read is added up, which is one projection of all heads.
+    All see the tokens through one short convolution; a head is as wide as in a layer of one kind.
 
     Args:
         dim: features, a multiple of `heads`.
         heads: of both kinds together.
         routed: heads of the memory, at least one and less than all.
         slots: of each routed head.
-        window: tokens that the other heads read. With half as many as there are slots, all heads
-            keep a state of the same size, up to a token.
+        window: tokens that the other heads read.
         top_k: see `RoutedMemory`.
         parts: of the memory, see `RoutedMemory`; the convolution is there anyway.
 
@@ -200,6 +197,5 @@ class HybridMixer(Convolved):
             raise ValueError(f"routed must be less than the {heads} heads, got {routed}")
         parts = [part for part in parts if part != "convolution"]
         memory = RoutedMemory(dim, routed, slots, top_k, parts, width)
-        super().__init__(
-            dim, HybridHeads(memory, WindowAttention(dim, heads - routed, window, width))
-        )
+        attention = WindowAttention(dim, heads - routed, window, width)
+        super().__init__(dim, HybridHeads(memory, attention))

@@ -1,13 +1,11 @@
 r"""How slots change as tokens write to them, and what tokens read: in chunks, or step by step.
 
-A memory of :math:`M` slots is a matrix :math:`S` with one row per slot. At each token it decays,
-the token writes to it, and reads:
+Slots are the rows of a matrix :math:`S`. At each token they decay, the token writes, and reads:
 
 .. math:: S_t = \mathrm{diag}(a_t)\, S_{t-1} + w_t v_t^\top, \qquad y_t = S_t^\top r_t
 
-With addresses :math:`w, r` for its feature map this is gated linear attention (Katharopoulos et al.
-2020; Yang et al. 2024). Within a chunk all tokens are computed at once, by products of matrices;
-from chunk to chunk only :math:`S` is carried on.
+This is gated linear attention (Katharopoulos et al. 2020; Yang et al. 2024). Within a chunk tokens
+are computed at once, by products of matrices; from chunk to chunk :math:`S` is carried on.
 """
 
 import torch

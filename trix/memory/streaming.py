@@ -74,11 +74,9 @@ def check_part(name: str, given: Tensor, expected: list[int], dtype: torch.dtype
 
 
 def not_finite(x: Tensor) -> Tensor:
-    """Return 0 for finite tokens of `[batch, time, dim]`, NaN for others, `[batch, time, 1]`.
-
-    A masked product would carry what is not finite to earlier tokens. So mixers take such tokens
-    out, and add these marks, which have no gradient, to the outputs that should be NaN.
-    """
+    """Return 0 for finite tokens of `[batch, time, dim]`, NaN for others, `[batch, time, 1]`."""
+    # A masked product would carry what is not finite to earlier tokens. So mixers take such tokens
+    # out, and add these marks, which have no gradient, to the outputs that should be NaN.
     return 0 * x.detach().sum(dim=-1, keepdim=True)
 
 
