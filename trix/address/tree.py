@@ -41,7 +41,6 @@ class TreeRouter(nn.Module):
     of k-means is the search of Muja and Lowe (2014).
 
     Args:
-        tiles: how many tiles.
         dim: input features.
         branching: the most children of a node at each level, from the top. Siblings' subtrees
             differ by at most one tile.

@@ -187,7 +187,6 @@ class TriXFFN(RoutedFFN):
 
     Args:
         dim: input and output features.
-        tiles: how many tiles.
         hidden: hidden units of each tile; `4 * dim / tiles`, at least 1, when not given, so that
             all tiles together weigh as much as a dense layer.
         top_k: tiles that each token reads.

@@ -33,7 +33,6 @@ class SparseLookupFFN(KeyedFFN):
 
     Args:
         dim: input and output features.
-        tiles: how many tiles.
         tiles_per_cluster: tiles that share a cluster, see `NestedRouter`; None for flat routing.
         cells: of each tile's activation, initially the GELU; None keeps the GELU itself.
         top_k: tiles that each token reads, of those that it reaches.

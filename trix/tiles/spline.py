@@ -205,9 +205,6 @@ class CellSpline(LineSpline):
     coefficients: nn.Parameter
 
 
-SCALES = ("cell", "tile", "layer")
-
-
 class TernarySpline(LineSpline):
     r"""A `CellSpline` with ternary coefficients, and scales that they share.
 
@@ -245,7 +242,8 @@ class TernarySpline(LineSpline):
         per_tile: int = 1,
     ) -> None:
         super().__init__(splines, cells, dims, low, high)
-        self.scale, self.per_tile = one_of("scale", scale, SCALES), positive("per_tile", per_tile)
+        self.scale = one_of("scale", scale, ("cell", "tile", "layer"))
+        self.per_tile = positive("per_tile", per_tile)
         if splines % per_tile:
             raise ValueError(f"splines must be a multiple of per_tile={per_tile}, got {splines}")
 

@@ -21,8 +21,6 @@ class Quantizer:
 
     Args:
         levels: how many, at least two: 16 are 4 bits, 256 are 8.
-        low: the first level.
-        high: the last.
 
     Raises:
         TypeError: `levels` is not an integer, or a tensor's dtype is wrong.

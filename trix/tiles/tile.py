@@ -191,10 +191,8 @@ class SplineBodies(nn.Module):
         return weight_signatures(self.bottleneck)
 
     def forward(self, x: Tensor, tile: Tensor) -> Tensor:
-        def activation(units: Tensor, tile: Tensor, token: Tensor) -> Tensor:
-            return self.activation(units, tile)
-
-        return through_tiles(x, tile, self.bottleneck, activation, self.down)
+        activation = self.activation
+        return through_tiles(x, tile, self.bottleneck, lambda u, t, _: activation(u, t), self.down)
 
 
 def scaled_ternary(weights: Tensor) -> Tensor:

@@ -62,7 +62,6 @@ class TiledFFN(KeyedFFN):
 
     Args:
         dim: input and output features.
-        tiles: how many tiles.
         hidden: hidden units of each tile, `4 * dim / tiles` when not given; the bottleneck has a
             quarter as many rows.
         top_k: tiles that each token reads.

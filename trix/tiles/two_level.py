@@ -45,7 +45,6 @@ class HierarchicalTriXFFN(TwoLevelFFN):
 
     Args:
         dim: input and output features.
-        tiles: how many tiles.
         tiles_per_cluster: tiles that share a cluster.
         hidden: hidden units of a tile; `4 * dim / tiles`, at least 1, when not given, so that all
             tiles together weigh as much as a dense layer.
@@ -74,7 +73,6 @@ class HybridKANFFN(TwoLevelFFN):
 
     Args:
         dim: input and output features.
-        tiles: how many tiles.
         tiles_per_cluster: tiles that share a cluster.
         bottleneck: directions that a tile looks at; `4 * dim / tiles`, at least 1, when not given.
         cells: of each spline.
@@ -160,7 +158,6 @@ class AdaptiveKANFFN(TwoLevelFFN):
 
     Args:
         dim: input and output features.
-        tiles: how many tiles.
         tiles_per_cluster: tiles that share a cluster, at least two.
         coarse: cells where routing is sure.
         fine: cells where it is not.
