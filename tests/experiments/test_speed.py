@@ -142,15 +142,15 @@ def test_what_is_built_the_same_has_one_arm_and_is_found_again():
     arms = speed_arms(experiments)
     assert list(arms) == ["one-long", "two-codebook", "two-codebook-compiled", "two-table"]
     timed = {name: arm.config(CORPUS, "full") for name, arm in arms.items()}
-    for experiment, name, wanted in (
-        ("one", "long", "one-long"),
-        ("one", "other", "one-long"),
-        ("two", "gain", "one-long"),
-        ("two", "codebook", "two-codebook"),
-        ("two", "table", "two-table"),
-    ):
+    found = {
+        ("one", "long"): "one-long",
+        ("one", "other"): "one-long",
+        ("two", "gain"): "one-long",
+        ("two", "codebook"): "two-codebook",
+        ("two", "table"): "two-table",
+    }
+    for (experiment, name), wanted in found.items():
         key = built(experiments[experiment][name].config(CORPUS, "full"))
-        assert key == timed[wanted]["built"]
         assert next(n for n in timed if timed[n]["built"] == key) == wanted
     for experiment, name in (("one", "shuffled"), ("two", "add-one")):
         key = built(experiments[experiment][name].config(CORPUS, "full"))

@@ -187,7 +187,7 @@ class Training:
     changes: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     after: str = ""
-    start: Callable[[CharLM], None] | None = None
+    start: Callable[[CharLM], object] | None = None
     shared: str = ""
 
     def __post_init__(self) -> None:

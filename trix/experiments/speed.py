@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trix.checks import instance
 from trix.counts.ngram import CountTables
-from trix.experiments.arm import AFTER, Arm, Run, Training, threads
+from trix.experiments.arm import AFTER, Arm, Recipe, Run, Training, threads
 from trix.experiments.counts import Counting
 from trix.experiments.lookup import LookupTraining
 from trix.lab.corpus import Corpus
@@ -96,13 +96,10 @@ def speed_arms(experiments: Mapping[str, Mapping[str, Arm]]) -> dict[str, Arm]:
     known: list[Any] = []
     for experiment, members in experiments.items():
         for name, arm in members.items():
-            recipe = arm.recipe
-            if not isinstance(recipe, Writer) or _unfit(recipe):
-                continue
+            recipe, key = arm.recipe, _key(arm.recipe)
             # what is special about an arm with settings is not in its recipe
-            if arm.settings and not isinstance(recipe, LookupTraining):
-                continue
-            if (key := _key(recipe)) in known:
+            special = arm.settings and not isinstance(recipe, LookupTraining)
+            if not isinstance(recipe, Writer) or special or key is None or key in known:
                 continue
             known.append(key)
             arms[f"{experiment}-{name}"] = _speed_arm(recipe)
@@ -111,20 +108,15 @@ def speed_arms(experiments: Mapping[str, Mapping[str, Arm]]) -> dict[str, Arm]:
     return arms
 
 
-def _unfit(recipe: Writer) -> bool:
-    if isinstance(recipe, Counting):
-        return recipe.smoothing != "witten-bell"  # the other kind reads the same tables
+def _key(recipe: Recipe | None) -> Any:
+    # what decides the speed; None for what is not timed
+    if isinstance(recipe, Counting):  # another smoothing reads the same tables
+        return recipe.order if recipe.smoothing == "witten-bell" else None
     if isinstance(recipe, LookupTraining):
-        return recipe.without is not None
-    return recipe.protocol not in PROTOCOLS or recipe.after == "shuffle"
-
-
-def _key(recipe: Writer) -> Any:
-    if isinstance(recipe, Counting):
-        return recipe.order
-    if isinstance(recipe, LookupTraining):
-        return recipe.preset, recipe.changes
-    return recipe.changes, recipe.after  # the protocols have one model
+        return (recipe.preset, recipe.changes) if recipe.without is None else None
+    if isinstance(recipe, Training) and recipe.protocol in PROTOCOLS and recipe.after != "shuffle":
+        return recipe.changes, recipe.after  # the protocols have one model
+    return None
 
 
 def _sizes(budget: str) -> tuple[int, int]:

@@ -42,7 +42,6 @@ VERIFIED: dict[str, tuple[str, ...]] = {
 
 SEEDS = 5
 FLOOR = 1e-5
-CONFIDENCE = 0.95
 
 
 class Check(NamedTuple):
@@ -136,11 +135,10 @@ def compare(record: Record, received: dict[str, float], stored: Sequence[Record]
 
 def tolerance(value: float, others: list[float]) -> float:
     """Return by how much a metric may differ from its stored value."""
-    floor = FLOOR * abs(value)
-    count = len(others)
+    count, floor = len(others), FLOOR * abs(value)
     if count < 2:
         return floor
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+    quantile = float(stats.t.ppf(0.975, count - 1))
     return quantile * statistics.stdev(others) * (1 + 1 / count) ** 0.5 + floor
 
 
