@@ -82,41 +82,33 @@ def test_an_arm_is_judged_before_and_after(tmp_path):
         trained("tiny", after="melt")
 
 
-def test_shuffling_gives_every_tile_the_address_of_another():
+def test_what_is_done_after_training_swaps_all_addresses_or_reads_the_best_tile_alone():
     model, tokens = _model(), CORPUS.val[:60].view(10, BLOCK)
-    rows = [layer.signatures for layer in model.routed_layers()]
-    before = model(tokens)
+    rows, before = [layer.signatures for layer in model.routed_layers()], model(tokens)
     AFTER["shuffle"](model, 3)
     for old, layer in zip(rows, model.routed_layers(), strict=True):
         order = layer.source.order  # pyright: ignore[reportAttributeAccessIssue]
         assert torch.equal(layer.signatures, old[order])
         assert (order != torch.arange(4)).all()
     assert not torch.allclose(model(tokens), before)
-
-
-def test_hardening_reads_the_best_tile_alone():
-    model, hard = _model(top_k=4), _model(top_k=1)
-    tokens = CORPUS.val[:60].view(10, BLOCK)
-    assert not torch.allclose(model(tokens), hard(tokens))
-    AFTER["harden"](model, 0)
-    torch.testing.assert_close(model(tokens), hard(tokens))
-    dense = trix.lab.CharLM(protocol("tiny").model)
+    soft, hard = _model(top_k=4), _model(top_k=1)
+    assert not torch.allclose(soft(tokens), hard(tokens))
+    AFTER["harden"](soft, 0)
+    torch.testing.assert_close(soft(tokens), hard(tokens))
     with pytest.raises(ValueError, match="tiled feed-forwards, got ffn='dense'"):
-        AFTER["harden"](dense, 0)
+        AFTER["harden"](trix.lab.CharLM(protocol("tiny").model), 0)
 
 
 def test_route_metrics_are_means_over_layers_of_what_the_observers_say():
     model, text = _model(top_k=2), CORPUS.val
-    got = route_metrics(model, text, BLOCK)
     tokens = text[: len(text) // BLOCK * BLOCK].view(-1, BLOCK)
     routes = model.routed(tokens).routes
     shares = [trix.lab.usage(route, 4) for route in routes]
     entropy = sum(trix.lab.normalized_entropy(s) for s in shares) / 2
     told = sum(trix.lab.mutual_information(r, tokens, 4) for r in routes) / 2
     active = sum((s > 0).double().mean().item() for s in shares) / 2
-    assert got["route_entropy"] == pytest.approx(entropy)
-    assert got["route_information"] == pytest.approx(told)
-    assert got["route_active"] == pytest.approx(active)
+    expected = {"route_entropy": entropy, "route_active": active, "route_information": told}
+    assert route_metrics(model, text, BLOCK) == pytest.approx(expected)
     assert route_metrics(trix.lab.CharLM(protocol("tiny").model), text, BLOCK) == {}
 
 

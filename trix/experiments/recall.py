@@ -107,16 +107,16 @@ MIXERS: dict[str, dict[str, Any]] = {
     "routed": {"mixer": "routed-memory", "mixer_options": {"slots": 64}},
     "routed-16": {"mixer": "routed-memory", "mixer_options": {"slots": 16}},
     "routed-4": {"mixer": "routed-memory", "mixer_options": {"slots": 4}},
+    # its tokens add to what their address holds; where the others have it, the delta rule replaces
+    "routed-adding": {"mixer": "routed-memory", "mixer_options": {"slots": 64}},
 }
-ADDING = {"routed-adding": MIXERS["routed"]}
-"""The memory whose tokens add to what their address holds; elsewhere the delta rule replaces it."""
 
 
-def _model(mixer: dict[str, Any], dim: int, heads: int, parts: tuple[str, ...]) -> dict[str, Any]:
-    options = {**mixer.get("mixer_options", {}), "heads": heads}
-    if mixer["mixer"] == "routed-memory":
-        options["parts"] = parts
-    return {"layers": 2, "ffn": "none", "dim": dim, **mixer, "mixer_options": options}
+def _model(name: str, dim: int, heads: int, *parts: str) -> dict[str, Any]:
+    options = {**MIXERS[name].get("mixer_options", {}), "heads": heads}
+    if MIXERS[name]["mixer"] == "routed-memory":
+        options["parts"] = tuple(p for p in parts if (name, p) != ("routed-adding", "delta"))
+    return {"layers": 2, "ffn": "none", "dim": dim, **MIXERS[name], "mixer_options": options}
 
 
 def _training(steps: int, batch: int, lr: float = 1e-2) -> dict[str, Any]:
@@ -125,42 +125,36 @@ def _training(steps: int, batch: int, lr: float = 1e-2) -> dict[str, Any]:
 
 
 def _mqar(name: str) -> TaskTraining:
-    # nothing need be forgotten here
-    parts = ("convolution", "gate") if name in ADDING else ("convolution", "gate", "delta")
-    model = _model({**MIXERS, **ADDING}[name], 128, 4, parts)
+    model = _model(name, 128, 4, "convolution", "gate", "delta")  # nothing need be forgotten here
     return TaskTraining(Task("mqar", 256, {"pairs": 4}), (64,), 16, model, _training(1000, 16))
 
 
 def _large(name: str, length: int, pairs: int) -> TaskTraining:
-    model = _model(MIXERS[name], 128, 4, ("convolution", "gate", "delta"))
+    model = _model(name, 128, 4, "convolution", "gate", "delta")
     task = Task("mqar", 8192, {"pairs": pairs})
     return TaskTraining(task, (length,), 4 * pairs, model, _training(20_000, 64, lr=3e-3))
 
 
 def _induction(name: str) -> TaskTraining:
-    model = _model(MIXERS[name], 64, 2, ("convolution", "decay", "gate"))
+    model = _model(name, 64, 2, "convolution", "decay", "gate")
     return TaskTraining(Task("induction", 16), (64, 256), 8, model, _training(300, 32))
 
 
 def _copying(name: str) -> TaskTraining:
-    parts = ("convolution", "decay", "gate")
-    parts = parts if name in ADDING else (*parts, "delta")
-    model = _model({**MIXERS, **ADDING}[name], 64, 2, parts)
+    model = _model(name, 64, 2, "convolution", "decay", "gate", "delta")
     task = Task("selective-copying", 16, {"kept": 4})
     return TaskTraining(task, (64, 256), 8, model, _training(1200, 32))
 
 
+_THREE = ("attention", "window", "routed")
 _RECIPES = {
     "recall": {
-        **{
-            f"mqar-{name}": _mqar(name)
-            for name in (*MIXERS, *ADDING)
-            if name != "attention-positions"  # of use only where lengths differ
-        },
-        **{f"induction-{name}": _induction(name) for name in ("attention", "window", "routed")},
+        # learned positions are of use only where lengths differ
+        **{f"mqar-{name}": _mqar(name) for name in MIXERS if name != "attention-positions"},
+        **{f"induction-{name}": _induction(name) for name in _THREE},
         **{
             f"copying-{name}": _copying(name)
-            for name in ("attention", "window", "routed", *ADDING, "attention-positions")
+            for name in (*_THREE, "routed-adding", "attention-positions")
         },
     },
     "recall-large": {
