@@ -26,8 +26,7 @@ from trix.models.packing import load_packed, save_packed, ternary_names
 from trix.tiles.tiled import TiledFFN
 from trix.tiles.two_level import AdaptiveKANFFN
 
-QUICK_STEPS = 60
-"""The most optimizer steps of a training at the quick budget."""
+QUICK_STEPS = 60  # the most optimizer steps of a training at the quick budget
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,7 @@ class Recipe(Protocol):
 
 
 Measure = Callable[[Run], dict[str, float]]
-Settings = Callable[[Corpus, str], Mapping[str, Any]]
-"""Returns settings, given text and budget."""
+Settings = Callable[[Corpus, str], Mapping[str, Any]]  # returns settings, given text and budget
 
 
 @dataclass(frozen=True)
@@ -271,8 +269,7 @@ def _packed(run: Run) -> dict[str, float]:
     return metrics
 
 
-ROUTE_BLOCKS = 200
-"""Blocks from the start of the validation text that `route_metrics` looks at."""
+ROUTE_BLOCKS = 200  # blocks from the start of the validation text that `route_metrics` looks at
 
 
 @torch.no_grad()

@@ -29,8 +29,7 @@ from trix.memory.attention import AttentionState
 
 TILES, QUICK_TILES = (64, 256, 1024, 4096, 16384), (16, 64, 256)
 TOKENS, QUICK_TOKENS = 4096, 256
-BEAM = 4
-"""Nodes that a tree keeps at each level."""
+BEAM = 4  # nodes that a tree keeps at each level
 
 ROUTERS: dict[str, Callable[[int, int], TreeRouter]] = {
     "flat": lambda tiles, dim: TreeRouter(tiles, dim, (tiles,), BEAM),
@@ -75,8 +74,7 @@ def _routing_cost_arm(router: str) -> Arm:
 
 
 LENGTHS, QUICK_LENGTHS = (256, 1024, 4096, 16384, 65536), (256, 1024, 2048)
-LONG = 1024
-"""Below it, what a call costs in itself hides what its tokens cost."""
+LONG = 1024  # below it, what a call costs in itself hides what its tokens cost
 LONGEST_TRAINED = {"attention": 16384, "routed-memory": 65536}
 """At 65,536 tokens a training step of attention takes about a minute."""
 

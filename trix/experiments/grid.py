@@ -17,8 +17,7 @@ from trix.lab.optimize import TrainConfig
 from trix.lab.recipes import Protocol, protocol
 from trix.models.charlm import FFNS, MIXERS, CharLM, LMConfig
 
-Settings = dict[str, list[Any]]
-"""The values to try of each setting, by its name."""
+Settings = dict[str, list[Any]]  # the values to try of each setting, by its name
 
 MODEL = {f.name for f in dataclasses.fields(LMConfig)} - {"vocab_size"}  # which the text decides
 TRAINING = {f.name for f in dataclasses.fields(TrainConfig)}

@@ -23,8 +23,7 @@ from trix.models.generate import characters
 from trix.models.lookup import BlockDraw, LookupConfig, LookupLM, Memories, count
 from trix.models.storage import pack
 
-_TIMED = 200
-"""Characters that are generated to time one."""
+_TIMED = 200  # characters that are generated to time one
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from trix.lab.recipes import routed_memory
 from trix.memory.controls import StaticMemory
 from trix.models.charlm import CharLM, LMState
 
-LOOKED = 200
-"""Blocks from the start of the validation text on which slots are counted."""
+LOOKED = 200  # blocks from the start of the validation text on which slots are counted
 
 
 def static_memory(run: Run, past: bool) -> dict[str, float]:

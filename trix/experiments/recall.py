@@ -15,8 +15,7 @@ from trix.lab.optimize import TrainConfig
 from trix.lab.tasks import NOTHING, Task, Varied
 from trix.models.charlm import CharLM, LMConfig
 
-JUDGED = 1000
-"""Texts that a trained model is judged on, at each length."""
+JUDGED = 1000  # texts that a trained model is judged on, at each length
 _JUDGE_SEED = 2**40  # far from the seeds of training
 
 

@@ -28,8 +28,7 @@ COMPILED = {"lookup": PackedLookup, "codebook": CodebookTable}
 """Feed-forwards that have a form for inference alone."""
 
 Writer = Training | LookupTraining | Counting
-Write = Callable[..., object]
-"""Writes so many characters, called as `write(length=8)`."""
+Write = Callable[..., object]  # writes so many characters, called as `write(length=8)`
 
 
 def speed(run: Run, recipe: Writer, compiled: bool) -> dict[str, float]:

@@ -130,12 +130,9 @@ def _losses(model: CharLM, text: Tensor, block: int, wanted: Tensor) -> tuple[fl
     return on, off
 
 
-COMMON = 20
-"""How many characters get a tile of their own before dispatch is compiled."""
-THRESHOLD = 0.5
-"""Share of a class that one tile must get for the class to be tabled."""
-TRACKED = 400_000
-"""Characters of the training text whose tiles are counted."""
+COMMON = 20  # how many characters get a tile of their own before dispatch is compiled
+THRESHOLD = 0.5  # share of a class that one tile must get for the class to be tabled
+TRACKED = 400_000  # characters of the training text whose tiles are counted
 
 
 def dispatch(run: Run, designed: bool, trained_on: bool) -> dict[str, float]:

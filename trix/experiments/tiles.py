@@ -50,8 +50,7 @@ def _transplanted(routing: str, reading: str) -> Arm:
 
 CELLS = (2, 16, 128)
 """How many cells a spline is tried with, where tiles and cells share the same bytes."""
-GRID_PARAMETERS = 2**17
-"""Of a layer, however many tiles and cells it has."""
+GRID_PARAMETERS = 2**17  # of a layer, however many tiles and cells it has
 
 
 def best_cells(run: Run, recipes: dict[int, Training]) -> dict[str, float]:

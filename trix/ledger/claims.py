@@ -15,8 +15,7 @@ from trix.experiments.table import EXPERIMENTS
 from trix.ledger.records import Record, read_all_records
 from trix.ledger.rule import DEVIATION, Interval, Rule, gain, measured, rule_from_dict, verdict
 
-MOST_SEEDS = 100
-"""As many runs of an arm as anybody is asked for."""
+MOST_SEEDS = 100  # as many runs of an arm as anybody is asked for
 
 
 @dataclass(frozen=True)

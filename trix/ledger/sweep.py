@@ -11,8 +11,7 @@ from trix.files import atomic_path
 from trix.ledger.records import Record
 from trix.ledger.run import Planned, planned
 
-NAME = "sweep"
-"""The records' experiment, and so the name of their file."""
+NAME = "sweep"  # the records' experiment, and so the name of their file
 
 METRIC = "val_nats"
 MEASURED = ("seeds", METRIC, "spread", "runs", "parameters", "seconds")

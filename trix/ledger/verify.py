@@ -28,8 +28,7 @@ from trix.lab.corpus import Corpus
 from trix.ledger.records import Record, find_record
 from trix.ledger.run import Planned, planned, recorded, run_missing
 
-CORPUS = "plays"
-"""The text of the stored runs: it is read from an installed package."""
+CORPUS = "plays"  # the text of the stored runs: it is read from an installed package
 
 VERIFIED: dict[str, tuple[str, ...]] = {
     "attention-nano": ("attention",),
