@@ -1,7 +1,6 @@
 """Every experiment: its arms say what the records say, its models stand, its arms run."""
 
 import math
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 
 import trix.experiments.arm
 from tests.experiments.small import CORPUS, TINY
-from trix.experiments.arm import Arm
 from trix.experiments.table import EXPERIMENTS
 from trix.experiments.tiles import SOURCES, TILES
 from trix.lab.recipes import PROTOCOLS
@@ -67,16 +65,8 @@ def test_what_measures_time_runs_alone():
 # Arms about tiles, at full size and at a tiny one
 
 
-def _recipes(arm: Arm) -> list[Any]:
-    if arm.recipe is not None:
-        return [arm.recipe]
-    (measure,) = arm.measures
-    assert isinstance(measure, partial)
-    return list(measure.keywords.get("recipes", {}).values())
-
-
 def _ffn(experiment, name) -> Any:
-    (recipe,) = _recipes(EXPERIMENTS[experiment][name])
+    recipe: Any = EXPERIMENTS[experiment][name].recipe
     config = recipe.model_config(CORPUS)
     make: Any = FFNS[config.ffn]
     return make(config.dim, **config.ffn_options)
