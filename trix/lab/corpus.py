@@ -70,14 +70,17 @@ class Corpus:
 
     @property
     def vocab_size(self) -> int:
+        """How many different characters there are."""
         return len(self.alphabet)
 
     @property
     def train_text(self) -> str:
+        """The first nine tenths of the text."""
         return self.text[: self.boundary]
 
     @property
     def val_text(self) -> str:
+        """The last tenth of the text."""
         return self.text[self.boundary :]
 
     @functools.cached_property
