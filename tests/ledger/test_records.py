@@ -2,6 +2,9 @@ import dataclasses
 import hashlib
 import json
 import math
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from trix.ledger.records import (
     read_all_records,
     read_records,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def _record(arm="one", seed: int | None = 0, experiment="trial", **metrics):
@@ -142,3 +147,35 @@ def test_a_file_is_read_and_written_under_a_lock_and_what_was_left_goes(tmp_path
     add_record(tmp_path, _record("two", 1))
     assert held == ["read_records", "write_text"]
     assert {p.name for p in tmp_path.iterdir()} == {"trial.jsonl", ".other.jsonl.abc"}
+
+
+def _process(code: str, *arguments: str) -> subprocess.Popen:
+    top = "import os, signal, sys\nfrom pathlib import Path\n"
+    top += "from tests.ledger.test_records import _record, add_record\n"
+    return subprocess.Popen([sys.executable, "-c", top + code, *arguments], cwd=ROOT)
+
+
+@pytest.mark.slow  # every process imports torch
+def test_writers_at_the_same_time_and_killed_ones_lose_nothing(tmp_path):
+    code = "[add_record(Path(sys.argv[1]), _record(sys.argv[2], s)) for s in range(15)]"
+    writers = [_process(code, str(tmp_path), arm) for arm in "012"]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    runs = [(r.arm, r.seed) for r in read_records(_file(tmp_path))]
+    assert sorted(runs) == [(arm, s) for arm in "012" for s in range(15)]
+
+    # killed right before, and right after, the file is put in its place
+    for moment, counted in (("before", []), ("after", ["killed"])):
+        add_record(tmp_path / moment, _record("first"))
+        code = (
+            "rename, before = Path.replace, sys.argv[2] == 'before'\n"
+            "def replace(self, target):\n"
+            "    before or rename(self, target)\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+            "Path.replace = replace\n"
+            "add_record(Path(sys.argv[1]) / sys.argv[2], _record('killed'))"
+        )
+        assert _process(code, str(tmp_path), moment).wait() == -signal.SIGKILL
+        add_record(tmp_path / moment, _record("next"))
+        found = [r.arm for r in read_records(_file(tmp_path / moment))]
+        assert found == ["first", *counted, "next"]
+        assert [p.name for p in (tmp_path / moment).iterdir()] == ["trial.jsonl"]
