@@ -39,12 +39,9 @@ class AddressPlane(base.Widget):
 
     points = traitlets.Bytes().tag(sync=True)
     signatures = traitlets.List().tag(sync=True)
-    soft = traitlets.Bool().tag(sync=True)
+    soft, ternary = base.synced(traitlets.Bool, 2)
     temperature = traitlets.Float().tag(sync=True)
-    ternary = traitlets.Bool().tag(sync=True)
-    labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    palette = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    labels, classes, palette = base.synced(lambda: traitlets.List(traitlets.Unicode()), 3)
     start = traitlets.Dict().tag(sync=True)
 
     def __init__(

@@ -78,6 +78,11 @@ class Widget(anywidget.AnyWidget):
         return f"{type(self).__name__}: {self.alt}"
 
 
+def synced(kind: Callable[[], Any], count: int) -> list[Any]:
+    """Return traits of one kind that the page shares, for as many names."""
+    return [kind().tag(sync=True) for _ in range(count)]
+
+
 def checked(trait: str, check: Callable[..., Any], *bounds: Any) -> Any:
     """Let `check(trait, value, *bounds)` return a trait's new value or refuse it.
 

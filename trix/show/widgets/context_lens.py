@@ -48,16 +48,9 @@ class ContextLens(base.Widget):
     _esm = base.script("context_lens", "passage")
     _css = base.style("context_lens", "passage")
 
-    passage = traitlets.Unicode().tag(sync=True)
-    alphabet = traitlets.Unicode().tag(sync=True)
-    order = traitlets.Int().tag(sync=True)
-    position = traitlets.Int().tag(sync=True)
-    orders = traitlets.Int().tag(sync=True)
-    costs = traitlets.Bytes().tag(sync=True)
-    likeliest = traitlets.Bytes().tag(sync=True)
-    shares = traitlets.Bytes().tag(sync=True)
-    totals = traitlets.Bytes().tag(sync=True)
-    distincts = traitlets.Bytes().tag(sync=True)
+    passage, alphabet = base.synced(traitlets.Unicode, 2)
+    order, position, orders = base.synced(traitlets.Int, 3)
+    costs, likeliest, shares, totals, distincts = base.synced(traitlets.Bytes, 5)
     colours = traitlets.Dict().tag(sync=True)
 
     def __init__(

@@ -73,17 +73,12 @@ class Funnel(base.Widget):
     _esm = base.script("funnel")
     _css = base.style("funnel")
 
-    position = traitlets.Int().tag(sync=True)
+    position, levels = base.synced(traitlets.Int, 2)
     tiles_on = traitlets.Bool(True).tag(sync=True)
-    text = traitlets.Unicode().tag(sync=True)
-    levels = traitlets.Int().tag(sync=True)
+    text, measure, inputs = base.synced(traitlets.Unicode, 3)
     tile = traitlets.List(traitlets.Int()).tag(sync=True)
     best = traitlets.List().tag(sync=True)
-    measure = traitlets.Unicode().tag(sync=True)
-    inputs = traitlets.Unicode().tag(sync=True)
-    views = traitlets.Dict().tag(sync=True)
-    largest = traitlets.Dict().tag(sync=True)
-    colours = traitlets.Dict().tag(sync=True)
+    views, largest, colours = base.synced(traitlets.Dict, 3)
 
     def __init__(
         self,

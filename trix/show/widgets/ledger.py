@@ -54,15 +54,11 @@ class Ledger(base.Widget):
     _css = base.style("ledger")
 
     verdicts = traitlets.List(traitlets.Enum(VERDICTS)).tag(sync=True)
-    part = traitlets.Unicode().tag(sync=True)
+    part, query = base.synced(traitlets.Unicode, 2)
     order = traitlets.Enum(tuple(ORDERS), "id").tag(sync=True)
-    query = traitlets.Unicode().tag(sync=True)
     opened = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    rows = traitlets.List().tag(sync=True)
-    # pairs: a notebook's file would sort the names of a mapping
-    parts = traitlets.List().tag(sync=True)
-    orders = traitlets.List().tag(sync=True)
-    marks = traitlets.List().tag(sync=True)
+    # parts, orders and marks as pairs: a notebook's file would sort the names of a mapping
+    rows, parts, orders, marks = base.synced(traitlets.List, 4)
     places = traitlets.Dict().tag(sync=True)
 
     def __init__(self, rows: Sequence[Settled], *, alt: str) -> None:

@@ -56,18 +56,11 @@ class MemoryReader(base.Widget):
     _esm = base.script("memory_reader", "passage")
     _css = base.style("memory_reader", "passage")
 
-    position = traitlets.Int().tag(sync=True)
-    layer = traitlets.Int().tag(sync=True)
-    head = traitlets.Int().tag(sync=True)
+    position, layer, head, heads, slots = base.synced(traitlets.Int, 5)
     text = traitlets.Unicode().tag(sync=True)
     layers = traitlets.List(traitlets.Int()).tag(sync=True)
-    heads = traitlets.Int().tag(sync=True)
-    slots = traitlets.Int().tag(sync=True)
-    back = traitlets.Bytes().tag(sync=True)
-    written = traitlets.Bytes().tag(sync=True)
-    read = traitlets.Bytes().tag(sync=True)
-    largest = traitlets.Dict().tag(sync=True)
-    colours = traitlets.Dict().tag(sync=True)
+    back, written, read = base.synced(traitlets.Bytes, 3)
+    largest, colours = base.synced(traitlets.Dict, 2)
 
     def __init__(
         self,

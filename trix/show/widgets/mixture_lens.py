@@ -55,17 +55,12 @@ class MixtureLens(base.Widget):
     _esm = base.script("mixture_lens", "passage")
     _css = base.style("mixture_lens", "passage")
 
-    line = traitlets.Int().tag(sync=True)
+    line, orders = base.synced(traitlets.Int, 2)
     position = traitlets.Int(1).tag(sync=True)
-    typed = traitlets.Unicode().tag(sync=True)
+    typed, alphabet, refused, hail, heard = base.synced(traitlets.Unicode, 5)
     lines = traitlets.List(traitlets.Dict()).tag(sync=True)
-    alphabet = traitlets.Unicode().tag(sync=True)
-    orders = traitlets.Int().tag(sync=True)
     words = traitlets.List(traitlets.Unicode()).tag(sync=True)
     network = traitlets.Bool().tag(sync=True)
-    refused = traitlets.Unicode().tag(sync=True)
-    hail = traitlets.Unicode().tag(sync=True)
-    heard = traitlets.Unicode().tag(sync=True)
     colours = traitlets.Dict().tag(sync=True)
 
     def __init__(self, model: LookupLM, alphabet: str, lines: Sequence[str], *, alt: str) -> None:

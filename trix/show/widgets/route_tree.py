@@ -54,18 +54,12 @@ class RouteTree(base.Widget):
     _esm = base.script("route_tree", "route_search", "route_drawing")
     _css = base.style("route_tree")
 
-    input = traitlets.Int().tag(sync=True)
-    beam = traitlets.Int().tag(sync=True)
-    depth = traitlets.Int().tag(sync=True)
+    input, beam, depth, most_beam = base.synced(traitlets.Int, 4)
     depths = traitlets.List(traitlets.Int()).tag(sync=True)
     nodes = traitlets.List().tag(sync=True)
-    parents = traitlets.Bytes().tag(sync=True)
-    group_scores = traitlets.Bytes().tag(sync=True)
-    scores = traitlets.Bytes().tag(sync=True)
+    parents, group_scores, scores = base.synced(traitlets.Bytes, 3)
     labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    most_beam = traitlets.Int().tag(sync=True)
-    colours = traitlets.Dict().tag(sync=True)
-    start = traitlets.Dict().tag(sync=True)
+    colours, start = base.synced(traitlets.Dict, 2)
 
     def __init__(
         self,

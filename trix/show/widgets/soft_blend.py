@@ -48,12 +48,10 @@ class SoftBlend(base.Widget):
 
     temperature = traitlets.Float(1.0).tag(sync=True)
     top_k = traitlets.Int(1).tag(sync=True)
-    signatures = traitlets.List().tag(sync=True)
-    answers = traitlets.List().tag(sync=True)
+    signatures, answers = base.synced(traitlets.List, 2)
     target = traitlets.List(traitlets.Float()).tag(sync=True)
-    bounds = traitlets.Dict().tag(sync=True)
+    bounds, start = base.synced(traitlets.Dict, 2)
     palette = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    start = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,

@@ -71,14 +71,10 @@ class SplineExplorer(base.Widget):
     scale = traitlets.Unicode(SCALES[0]).tag(sync=True)
     levels = traitlets.Int(LEVELS[0]).tag(sync=True)
     x = traitlets.Float().tag(sync=True)
-    lines = traitlets.List().tag(sync=True)
+    lines, curves, bounds = base.synced(traitlets.List, 3)
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    curves = traitlets.List().tag(sync=True)
-    bounds = traitlets.List().tag(sync=True)
-    choices = traitlets.Dict().tag(sync=True)
+    choices, colours, start = base.synced(traitlets.Dict, 3)
     steps = traitlets.Int().tag(sync=True)
-    colours = traitlets.Dict().tag(sync=True)
-    start = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,

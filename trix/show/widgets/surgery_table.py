@@ -46,16 +46,11 @@ class SurgeryTable(base.Widget):
     _esm = base.script("surgery_table", "claims")
     _css = base.style("surgery_table")
 
-    signatures = traitlets.List().tag(sync=True)
-    frozen = traitlets.List().tag(sync=True)
-    selected = traitlets.Int().tag(sync=True)
-    position = traitlets.Int().tag(sync=True)
-    history = traitlets.List().tag(sync=True)
+    # classes and designs as pairs: a notebook's file would sort the names of a mapping
+    signatures, frozen, history, classes, designs = base.synced(traitlets.List, 5)
+    selected, position = base.synced(traitlets.Int, 2)
     text = traitlets.Unicode().tag(sync=True)
     tokens = traitlets.Bytes().tag(sync=True)
-    # pairs of name and values: a notebook's file would sort the names of a mapping
-    classes = traitlets.List().tag(sync=True)
-    designs = traitlets.List().tag(sync=True)
     palette = traitlets.List(traitlets.Unicode()).tag(sync=True)
     start = traitlets.Dict().tag(sync=True)
 
