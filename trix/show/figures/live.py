@@ -16,31 +16,18 @@ _NO_KERNEL = (
 
 
 def live(
-    function: Callable[[Any], Any],
-    *,
-    value: float,
-    low: float,
-    high: float,
-    step: float,
-    label: str,
+    function: Callable[..., Any], *, value: float, low: float, high: float, step: float, label: str
 ) -> ipywidgets.VBox:
     """A slider that asks `function` for an answer at every value, where there is a kernel.
 
     On a page with no kernel the slider is switched off, a note says so, and the answer to `value`
-    still stands there.
+    still stands there. The slider, of which `label` says what is being changed, starts at `value`
+    and goes from `low` to `high` in steps of `step`: a ValueError unless low <= value <= high,
+    low < high and step > 0, and there is a label.
 
-    Args:
-        function: takes the slider's value: an int where all four numbers are ints, else a float.
-            What it returns is shown as HTML if it can show itself so (`_repr_html_`), else as the
-            plain text of `str`. What it raises for a later value than the first is shown too.
-        value: where the slider starts.
-        low: its least value.
-        high: its greatest.
-        step: between neighbouring values.
-        label: what is being changed.
-
-    Raises:
-        ValueError: unless low <= value <= high and step > 0, and there is a label.
+    `function` takes the slider's value: an int where all four numbers are ints, else a float. What
+    it returns is shown as HTML if it can show itself so (`_repr_html_`), else as the plain text of
+    `str`. What it raises for a later value than the first is shown too.
     """
     if not low <= value <= high or low == high:
         raise ValueError(f"expected low <= value <= high, received {low}, {value}, {high}")

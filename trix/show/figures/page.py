@@ -46,14 +46,9 @@ def glue(name: str, value: Any) -> None:
 def provenance(*, corpus: Corpus | None, seeds: Sequence[int], budget: str, started: float) -> HTML:
     """A box that says how the numbers of a notebook came about; display it in the last cell.
 
-    Args:
-        corpus: the text that was used, or None where there was none.
-        seeds: every seed that was used.
-        budget: "quick" or "full".
-        started: `time.perf_counter()`, read in the first cell.
-
-    Raises:
-        ValueError: if there is no seed, the budget is unknown, or `started` lies in the future.
+    `corpus` is the text that was used, or None where there was none, `seeds` every seed, `budget`
+    "quick" or "full", and `started` is `time.perf_counter()`, read in the first cell. A ValueError
+    if there is no seed, the budget is unknown, or `started` lies in the future.
     """
     if budget not in ("quick", "full"):
         raise ValueError(f"budget: expected 'quick' or 'full', received {budget!r}")
@@ -61,16 +56,12 @@ def provenance(*, corpus: Corpus | None, seeds: Sequence[int], budget: str, star
         raise ValueError("seeds: expected at least one seed, received none")
     seconds = time.perf_counter() - started
     if seconds < 0:
-        raise ValueError(
-            f"started: expected an earlier reading of time.perf_counter(), received {started!r}"
-        )
-    text = "none"
-    if corpus is not None:
-        text = f"{corpus.name} (SHA-256 {corpus.sha256[:8]}…), from {corpus.source}"
+        raise ValueError(f"started: expected an earlier reading of the clock, received {started!r}")
+    text = corpus and f"{corpus.name} (SHA-256 {corpus.sha256[:8]}…), from {corpus.source}"
     facts = {
         "budget": budget,
         "seeds": ", ".join(map(str, seeds)),
-        "corpus": text,
+        "corpus": text or "none",
         "versions": (
             f"trix {importlib.metadata.version('trix-routing')}, "
             f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"

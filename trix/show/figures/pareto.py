@@ -89,7 +89,8 @@ def everything_built(records: Sequence[Record]) -> list[Built]:
     for name in dict.fromkeys((r.experiment, r.arm) for r in records):
         runs = [r for r in records if (r.experiment, r.arm) == name and "val_nats" in r.metrics]
         losses = tuple(r.metrics["val_nats"] for r in runs)
-        known = losses and math.fsum(losses) / len(losses) <= _GUESS
+        # what knows less than nothing is no point of a figure
+        known = losses and math.fsum(losses) / len(losses) <= math.log(65)
         if known and losses not in seen and _comparable(runs[0]):
             seen.append(losses)
             found += _forms("/".join(name), runs, timed)
@@ -120,14 +121,8 @@ def _forms(name: str, runs: list[Record], timed: list[Record]) -> list[Built]:
                 size = record.metrics.get("bytes", size)
     if math.isnan(speeds[False]):
         speeds[False] = _mean(runs, "us_per_character")
-    plain = Built(
-        name=name,
-        family=_family(config),
-        protocol=config.get("protocol", ""),
-        nats=_mean(runs, "val_nats"),
-        size=_size(runs, size),
-        microseconds=speeds[False],
-    )
+    about = (name, _family(config), config.get("protocol", ""))
+    plain = Built(*about, _mean(runs, "val_nats"), _size(runs, size), speeds[False])
     forms = [plain]
     if "bytes_file" in first.metrics:
         packed = {"nats": _mean(runs, "val_nats_packed"), "size": _mean(runs, "bytes_file")}
@@ -170,7 +165,6 @@ def _family(config: Mapping[str, Any]) -> str:
     return "a soft address" if model.get("ffn") == "tiled" and reads_all else "a hard address"
 
 
-_GUESS = math.log(65)  # what knows less than nothing is no point of a figure
 TELLS = 0.001  # losses that lie closer, in nats, count as the same
 
 
@@ -188,11 +182,10 @@ def front(points: Sequence[Built], cost: str) -> list[Built]:
     return best
 
 
-PAINTS = (("violet", "s"), ("orange", "o"), ("teal", "^"), ("crimson", "D"))
-FAMILY_MARKS = {f: Mark(NAMED[c], m) for f, (c, m) in zip(FAMILIES, PAINTS, strict=True)}
+_PAINTED = zip(FAMILIES, ("violet", "orange", "teal", "crimson"), "so^D", strict=True)
+FAMILY_MARKS = {family: Mark(NAMED[colour], marker) for family, colour, marker in _PAINTED}
 
-HIGHEST = 2.6
-"""The largest loss that `pareto` has room for, in nats: the rest is worse than counting pairs."""
+HIGHEST = 2.6  # nats, the largest loss in `pareto`: the rest is worse than counting pairs
 
 
 def pareto(ax: Axes, points: Sequence[Built], cost: str, named: Sequence[str] = ()) -> None:
@@ -237,8 +230,6 @@ def family_legend(fig: Figure) -> None:
 
 
 Place = tuple[float, float]
-Box = tuple[float, float, float, float]
-SHIFT = {"left": 0.0, "center": 0.5, "right": 1.0}
 
 
 def _along(line: Sequence[Place]) -> list[Place]:
@@ -269,13 +260,16 @@ def _write_names(ax: Axes, names: Mapping[Place, str], marks: Sequence[Place]) -
         for distance in (8, 16, 26, 38):
             for angle in np.deg2rad(np.arange(0, 360, 30)):
                 x, y = distance * np.cos(angle), distance * np.sin(angle)
-                side = "left" if x > 1 else "right" if x < -1 else "center"
-                left = at[0] + x * pixels - SHIFT[side] * size.width
+                side, shift = ("left", 0) if x > 1 else ("right", 1) if x < -1 else ("center", 0.5)
+                left = at[0] + x * pixels - shift * size.width
                 low = at[1] + y * pixels - size.height / 2
                 box = (left, low, left + size.width, low + size.height)
-                whole = inside.x0 <= left and box[2] <= inside.x1
-                whole = whole and inside.y0 <= low and box[3] <= inside.y1
-                hidden = _overlapping(box, np.array(taken)) + 10 * (not whole)
+                out = (
+                    left < inside.x0 or inside.x1 < box[2] or low < inside.y0 or inside.y1 < box[3]
+                )
+                lefts, lows, rights, highs = np.array(taken).T
+                apart = (rights < left) | (lefts > box[2]) | (highs < low) | (lows > box[3])
+                hidden = int((~apart).sum()) + 10 * out
                 ways.append((hidden + distance / 60, side, (x, y), box))
         _, side, offset, box = min(ways, key=lambda way: way[0])
         text.set(ha=side, position=offset)
@@ -283,9 +277,3 @@ def _write_names(ax: Axes, names: Mapping[Place, str], marks: Sequence[Place]) -
         if math.hypot(*offset) > 10:
             end = ax.transData.inverted().transform(at + np.array(offset) * pixels)
             ax.plot([place[0], end[0]], [place[1], end[1]], color=INK, linewidth=0.5, alpha=0.6)
-
-
-def _overlapping(box: Box, others: np.ndarray) -> int:
-    left, low, right, high = others.T
-    apart = (left > box[2]) | (right < box[0]) | (low > box[3]) | (high < box[1])
-    return int((~apart).sum())

@@ -1,8 +1,4 @@
-"""Matplotlib figures that take on the page they stand on.
-
-Black, which is matplotlib's ink, becomes `currentColor`, the background becomes transparent, and
-text stays text in the page's own typeface.
-"""
+"""Matplotlib figures that take on the ink, the ground and the typeface of the page."""
 
 from __future__ import annotations
 
@@ -28,15 +24,10 @@ ET.register_namespace("xlink", _XLINK)
 
 
 def show(figure: Figure, *, alt: str) -> None:
-    """Display a figure as SVG that follows the page, and close it.
+    """Display a matplotlib figure as SVG that follows the page, and close it.
 
-    Args:
-        figure: any matplotlib figure. Whatever is pure black in it takes the page's ink.
-        alt: what the figure shows, in a sentence or two, for whoever cannot see it.
-
-    Raises:
-        TypeError: if `figure` is no matplotlib figure.
-        ValueError: if `alt` says nothing.
+    What is pure black in it takes the page's ink; `alt` says in a sentence or two what it shows,
+    for whoever cannot see it. No figure is a TypeError, an `alt` that says nothing a ValueError.
     """
     html = figure_html(figure, alt=alt)
     plt.close(figure)
@@ -58,18 +49,10 @@ def figure_html(figure: Figure, *, alt: str) -> str:
     _hand_over_ink_and_type(svg)
     _make_ids_unique(svg)
     width, height = (PIXELS_PER_POINT * float(svg.attrib[k][:-2]) for k in ("width", "height"))
-    svg.attrib.update(
-        {
-            "width": f"{width:.0f}",
-            "height": f"{height:.0f}",
-            "role": "img",
-            "aria-label": " ".join(alt.split()),
-            "style": (
-                "display:block;margin:0 auto;max-width:100%;height:auto;"
-                f"min-width:{SMALLEST_SCALE * width:.0f}px"
-            ),
-        }
-    )
+    svg.attrib.update(width=f"{width:.0f}", height=f"{height:.0f}", role="img")
+    svg.set("aria-label", " ".join(alt.split()))
+    look = "display:block;margin:0 auto;max-width:100%;height:auto"
+    svg.set("style", f"{look};min-width:{SMALLEST_SCALE * width:.0f}px")
     drawing = ET.tostring(svg, encoding="unicode", short_empty_elements=True)
     return f'<div class="trix-figure" style="max-width:100%;overflow-x:auto">{drawing}</div>'
 
@@ -90,13 +73,11 @@ def _hand_over_ink_and_type(svg: ET.Element) -> None:
     # Matplotlib leaves out a fill that is black, which is what SVG fills with by itself.
     svg.set("fill", "currentColor")
     for element in svg.iter():
-        style = element.get("style")
-        if style is None:
-            continue
-        style = re.sub(r"#000000\b", "currentColor", style)
-        # Only the face that stands for "any sans-serif" goes; a chosen one, say monospace, stays.
-        style = re.sub(r"font-family: 'DejaVu Sans'(,[^;]*)?(; )?", "", style)
-        element.set("style", style)
+        if style := element.get("style"):
+            style = re.sub(r"#000000\b", "currentColor", style)
+            # Only the face that stands for "any sans-serif" goes; a chosen one stays.
+            style = re.sub(r"font-family: 'DejaVu Sans'(,[^;]*)?(; )?", "", style)
+            element.set("style", style)
 
 
 def _make_ids_unique(svg: ET.Element) -> None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from trix.experiments.grid import text_of
 from trix.ledger.sweep import MEASURED, METRIC
 
-if TYPE_CHECKING:
-    import matplotlib.figure
 
-
-def plot(rows: list[dict[str, Any]]) -> matplotlib.figure.Figure:
+def plot(rows: list[dict[str, Any]]) -> Figure:
     """Draw what `summarize` returned: a dot for each seed, and a bar at their mean.
 
     One setting that varies goes along the axis, one that has numbers before one that has words;
     the values of the others are series, told apart by colour and shape.
     """
-    from matplotlib.figure import Figure
-
     settings = [key for key in rows[0] if key not in MEASURED]
     values = {key: list(dict.fromkeys(text_of(row[key]) for row in rows)) for key in settings}
     varied = [key for key in settings if len(values[key]) > 1] or settings[:1]
@@ -36,9 +33,8 @@ def plot(rows: list[dict[str, Any]]) -> matplotlib.figure.Figure:
         places = [values[along].index(text_of(row[along])) + aside for row in mine]
         colour, marker = f"C{number}", "os^Dv<>P"[number % 8]
         for place, row in zip(places, mine, strict=True):
-            axes.plot(
-                [place] * len(row["runs"]), row["runs"], marker, color=colour, alpha=0.6, ms=5
-            )
+            runs = row["runs"]
+            axes.plot([place] * len(runs), runs, marker, color=colour, alpha=0.6, ms=5)
         means = [row[METRIC] for row in mine]
         axes.plot(places, means, "_", color=colour, ms=18, mew=2)
         if _numbers(rows, along):

@@ -29,9 +29,8 @@ class AddressPlane(base.Widget):
         signatures: `[tiles, 2]`, as many as there are colours or fewer.
         labels: a character a token, drawn in place of its mark.
         classes: a class name a token, at most `MOST_CLASSES` different ones.
-        soft: start with soft routing.
+        soft, ternary: start with soft routing, with signatures cut to -1, 0 and 1.
         temperature: of soft routing, between 0.05 and 10.
-        ternary: start with signatures cut to -1, 0 and 1.
     """
 
     _esm = base.script("address_plane", "plane")
@@ -89,7 +88,5 @@ def _classes(classes: Sequence[str], tokens: int) -> list[str]:
         raise ValueError(f"classes: expected none or {tokens}, received {len(classes)}")
     names = list(dict.fromkeys(classes))
     if len(names) > MOST_CLASSES:
-        raise ValueError(
-            f"classes: expected at most {MOST_CLASSES} different ones, received {names}"
-        )
+        raise ValueError(f"classes: expected at most {MOST_CLASSES} different, received {names}")
     return [base.named("classes", name) for name in classes]

@@ -1,13 +1,8 @@
 """What all widgets share: how their code is put together, their one trait, and their checks.
 
-A widget is one anywidget with a self-contained module: `script` puts the texts in `kit/` before the
-widget's own in `scripts/`, and `style` does the same with style sheets. Python checks and packs
-what a page needs; everything that the reader does is handled in JavaScript, so a widget works the
-same in a notebook and on a page with no kernel. Where there is a kernel, what the reader chose
-comes back in the traits.
-
-A check raises a TypeError or ValueError that names the argument, what was expected and what was
-received.
+Python checks and packs what a page needs; what the reader does is handled in JavaScript, so a
+widget works the same with a kernel and with none. A check raises a TypeError or ValueError that
+names the argument, what was expected and what was received.
 """
 
 from __future__ import annotations
@@ -152,30 +147,22 @@ def array(
     wanted = ", ".join(f"{a[0]} … {a[-1]}" if isinstance(a, range) else str(a) for a in axes)
     try:
         found = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name}: expected numbers of shape [{wanted}], received {error}"
-        ) from error
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"{name}: expected numbers of shape [{wanted}], received {e}") from e
     lengths = zip(found.shape, axes, strict=False)
-    fits = [isinstance(axis, str) or n == axis or n in _among(axis) for n, axis in lengths]
+    fits = [n in a if isinstance(a, range) else isinstance(a, str) or n == a for n, a in lengths]
     if found.ndim != len(axes) or not all(fits):
         raise ValueError(f"{name}: expected shape [{wanted}], received {list(found.shape)}")
-    good = np.isfinite(found) & (found >= low) & (found <= high)
-    if not good.all():
+    wrong = found[~(np.isfinite(found) & (found >= low) & (found <= high))]
+    if wrong.size:
         bounds = f" from {low:g} to {high:g}" if low > -_FLOAT32 else ""
-        raise ValueError(
-            f"{name}: expected finite numbers{bounds}, received {found[~good].ravel()[:5]}"
-        )
+        raise ValueError(f"{name}: expected finite numbers{bounds}, received {wrong[:5]}")
     return found
 
 
 def floats(name: str, values: Numbers, axes: Sequence[Axis]) -> np.ndarray:
     """Ask for numbers that fit float32, in an array with these axes; little-endian float32."""
     return array(name, values, axes, -_FLOAT32, _FLOAT32).astype("<f4")
-
-
-def _among(axis: Axis) -> range:
-    return axis if isinstance(axis, range) else range(0)
 
 
 def integers(name: str, values: Numbers, axes: Sequence[Axis], allowed: Sequence[int]) -> list[Any]:

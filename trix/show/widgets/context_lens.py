@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import traitlets
 from torch import Tensor
@@ -40,9 +38,8 @@ class ContextLens(base.Widget):
         likeliest: the `SHOWN` likeliest next characters (fewer where the alphabet has fewer), as
             places in the alphabet, uint16 `[orders, characters, shown]`, in bytes.
         shares: their probabilities, float32 of the same shape, in bytes.
-        totals: how often a character followed the address of n characters, uint32
-            `[characters, orders]` with n from 0, in bytes.
-        distincts: how many different characters did, likewise.
+        totals, distincts: how often a character followed the address of n characters, and how many
+            different ones did, uint32 `[characters, orders]` with n from 0, in bytes.
     """
 
     _esm = base.script("context_lens", "passage")
@@ -58,18 +55,19 @@ class ContextLens(base.Widget):
     ) -> None:
         if not isinstance(tables, CountTables):
             raise TypeError(f"tables: expected CountTables, received {type(tables).__name__}")
-        read = _read(tables, encoded(passage, alphabet, tables.vocab_size))
+        tokens = encoded(passage, alphabet, tables.vocab_size)
+        costs, likeliest, shares, totals, distincts = _read(tables, tokens)
         super().__init__(
             passage=passage,
             alphabet=alphabet,
             order=base.whole("order", order, range(1, tables.order + 1)),
             position=len(passage) // 2,
             orders=tables.order,
-            costs=base.packed(read.costs),
-            likeliest=base.packed(read.likeliest, "<u2"),
-            shares=base.packed(read.shares),
-            totals=base.packed(read.totals, "<u4"),
-            distincts=base.packed(read.distincts, "<u4"),
+            costs=base.packed(costs),
+            likeliest=base.packed(likeliest, "<u2"),
+            shares=base.packed(shares),
+            totals=base.packed(totals, "<u4"),
+            distincts=base.packed(distincts, "<u4"),
             colours={"surprise": NAMED["orange"], "read": NAMED["teal"]},
             alt=alt,
         )
@@ -78,17 +76,8 @@ class ContextLens(base.Widget):
     _position = base.index("position", "passage")
 
 
-class _Reading(NamedTuple):
-    """What the tables say of a passage; see `ContextLens` for the shapes."""
-
-    costs: Tensor
-    likeliest: Tensor
-    shares: Tensor
-    totals: Tensor
-    distincts: Tensor
-
-
-def _read(tables: CountTables, tokens: Tensor) -> _Reading:
+def _read(tables: CountTables, tokens: Tensor) -> list[Tensor]:
+    """Costs, likeliest, shares, totals and distincts, as `ContextLens` has them."""
     # The tables speak of what comes after a position; the first character comes after nothing,
     # where all that is known is how frequent each character is.
     before = tokens[None, :-1]
@@ -104,7 +93,7 @@ def _read(tables: CountTables, tokens: Tensor) -> _Reading:
     evidence = []
     for first, rest in zip(tables.evidence(tokens[None, :1]), tables.evidence(before), strict=True):
         evidence.append(torch.cat([first[0].masked_fill(no_address, 0), rest[0]]))
-    return _Reading(*map(torch.stack, (costs, likeliest, shares)), *evidence)
+    return [*map(torch.stack, (costs, likeliest, shares)), *evidence]
 
 
 def encoded(passage: str, alphabet: str, vocab_size: int) -> Tensor:
@@ -119,9 +108,7 @@ def encoded(passage: str, alphabet: str, vocab_size: int) -> Tensor:
     if vocab_size > MOST_LETTERS:
         raise ValueError(f"alphabet: expected at most {MOST_LETTERS}, received {vocab_size}")
     base.text("passage", passage, 1, MOST_CHARACTERS)
-    for character in passage:
-        if character not in place:
-            raise ValueError(
-                f"passage: expected characters of the alphabet, received {character!r}"
-            )
+    for c in passage:
+        if c not in place:
+            raise ValueError(f"passage: expected characters of the alphabet, received {c!r}")
     return torch.tensor([place[character] for character in passage], dtype=torch.int64)

@@ -11,9 +11,7 @@ import traitlets
 from trix.show.figures.style import NAMED
 from trix.show.widgets import base
 
-MOST_TOKENS, MOST_DIM = 400, 128
-"""More tokens are not taken in at a glance; more bars are too thin to be told apart."""
-
+MOST_TOKENS, MOST_DIM = 400, 128  # more cannot be taken in at a glance, or be told apart
 MOST_LEVELS = 32  # a finer grid has cells smaller than a dot
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+"
@@ -58,8 +56,8 @@ class Funnel(base.Widget):
         scores: `[n, tiles]`; without them the figure lists how many tokens each tile reads.
 
     Attributes:
-        position: of the chosen token, from 0; the one in the middle at first.
-        tiles_on: whether the funnel with tiles is looked at.
+        position, tiles_on: of the chosen token, from 0, the one in the middle at first; whether the
+            funnel with tiles is looked at.
         best: `[tile, number]` of the `BARS` largest numbers of each token (fewer where there are
             fewer tiles), its own tile being among them.
         measure: what these numbers are, "score" or "tokens".
@@ -96,10 +94,8 @@ class Funnel(base.Widget):
         taken = base.array("inputs", inputs, (tokens, range(1, MOST_DIM + 1)))
         dim = taken.shape[1]
         read_by = _tiles(tile, tokens)
-        made = {
-            "on": _squeezed("tiled", tiled, tokens, dim),
-            "off": _squeezed("free", free, tokens, dim),
-        }
+        two = {"on": ("tiled", tiled), "off": ("free", free)}
+        made = {view: _squeezed(*one, tokens, dim) for view, one in two.items()}
         tallest_in = np.abs(taken).max(axis=1)
         given = [one for each in made.values() for one in each[1:] if one is not None]
         tallest_out = np.abs(np.stack(given)).max(axis=(0, 2))
@@ -151,11 +147,9 @@ def _best(tile: np.ndarray, scores: base.Numbers | None) -> list[list[list[float
     else:
         numbers = base.array("scores", scores, (len(tile), "tiles"))
         names, own = np.arange(numbers.shape[1]), tile
-        if tile.max() >= len(names):
-            raise ValueError(
-                f"scores: expected more than {tile.max()}, the last tile that is read, "
-                f"received {len(names)} a token"
-            )
+        if (last := tile.max()) >= len(names):
+            wanted = f"more than {last}, the last tile that is read"
+            raise ValueError(f"scores: expected {wanted}, received {len(names)} a token")
     order = np.argsort(-numbers, axis=1, kind="stable")[:, :BARS]
     left_out = (order != own[:, None]).all(axis=1)
     order[left_out, -1] = own[left_out]

@@ -9,9 +9,7 @@ import traitlets
 from trix.show.figures.style import PALETTE
 from trix.show.widgets import base
 
-MOST_POINTS = 2000
-"""More points than this make the sliders stutter: each is looked at in every step."""
-
+MOST_POINTS = 2000  # more make the sliders stutter: each is looked at in every step
 LOSSES = ("ternary pull", "sparsity", "diversity")  # what the weights are of, in their order
 SEEDS = 2**32  # seeds are below this, which is all that the generator takes in
 
@@ -82,7 +80,6 @@ def _weights(values: Sequence[float]) -> list[float]:
     """One number from 0 to 1 a loss, or an error."""
     weights = list(values)
     if len(weights) != len(LOSSES):
-        raise ValueError(
-            f"weights: expected {len(LOSSES)}, of {', '.join(LOSSES)}, received {len(weights)}"
-        )
+        wanted = f"{len(LOSSES)}, of {', '.join(LOSSES)}"
+        raise ValueError(f"weights: expected {wanted}, received {len(weights)}")
     return [base.number("weights", weight, 0, 1) for weight in weights]

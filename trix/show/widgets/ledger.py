@@ -23,7 +23,6 @@ PLACES = {
     "notebook": {"chapter": "{}.ipynb", "records": "../book/claims/records/{}"},
 }
 
-
 # what is sent as it is, of a claim and of what was settled
 CLAIM = ("id", "statement", "seed", "source", "protocol", "control", "chapter")
 SETTLED = ("verdict", "ours", "reason", "command", "records")
@@ -40,13 +39,10 @@ class Ledger(base.Widget):
 
     Attributes:
         verdicts: those that are shown, all where empty.
-        part: the letter of the claims that are shown, "" for all.
-        order: a name in `ORDERS`.
-        query: words that a claim must hold.
-        opened: ids of the rows that are open.
-        parts: pairs of letter and name, in the ledger's order.
+        part, query: the letter of the claims that are shown, "" for all; words they must hold.
+        order, opened: a name in `ORDERS`; ids of the rows that are open.
+        parts, marks: pairs of letter and name, in the ledger's order; of verdict and its drawing.
         orders: pairs of a name in `ORDERS` and what the page calls it.
-        marks: pairs of verdict and how it is drawn.
         places: where chapters and records lie, see `PLACES`.
     """
 
@@ -77,22 +73,20 @@ class Ledger(base.Widget):
 
     @traitlets.validate("part")
     def _check_part(self, proposal: Any) -> str:
-        letters = [letter for letter, _ in self.parts]
-        if proposal["value"] not in ("", *letters):
-            raise ValueError(
-                f"part: expected '' or one of {letters}, received {proposal['value']!r}"
-            )
-        return proposal["value"]
+        letters, value = [letter for letter, _ in self.parts], proposal["value"]
+        if value not in ("", *letters):
+            raise ValueError(f"part: expected '' or one of {letters}, received {value!r}")
+        return value
 
 
 def _row(row: Settled) -> dict[str, Any]:
-    claim = row.claim
+    claim, gain, margin = row.claim, row.compared[0].gain, row.claim.rule.margin
     return {
         **{name: getattr(claim, name) for name in CLAIM},
         **{name: getattr(row, name) for name in SETTLED},
         "arm": claim.rule.claimed,
         "gains": [_gain(claim.rule, one) for one in row.compared],
-        "size": _size(claim.rule, row.compared[0]),
+        "size": gain.mean / margin if gain and not math.isclose(margin, 0) else None,
     }
 
 
@@ -110,10 +104,3 @@ def _gain(rule: Rule, one: Compared) -> dict[str, Any]:
         "interval": None if found is None else [found.low, found.mean, found.high],
         "lines": lines(rule, one.role),
     }
-
-
-def _size(rule: Rule, baseline: Compared) -> float | None:
-    """The mean gain over the baseline in margins; None without one, or without a margin."""
-    if baseline.gain is None or math.isclose(rule.margin, 0):
-        return None
-    return baseline.gain.mean / rule.margin

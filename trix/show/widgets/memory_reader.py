@@ -40,10 +40,8 @@ class MemoryReader(base.Widget):
 
     Attributes:
         position: of the character that reads, from 0; the one in the middle at first.
-        layer: the layer that is looked at, from 0.
-        head: the head, from 0.
-        heads: of each layer.
-        slots: of each head.
+        layer, head: that are looked at, from 0.
+        heads, slots: of each layer, of each head.
         back: uint8 `[layers, heads, n (n + 1) / 2]`: for each character those up to itself, in
             steps of 1 / `TINTS` of their largest.
         written, read: `[layers, heads, n, slots]` in steps of 1 / `CELL_TINTS` of the largest (none
@@ -79,10 +77,8 @@ class MemoryReader(base.Widget):
             for name, values in (("write", write), ("read", read))
         )
         if taken.shape != written.shape:
-            raise ValueError(
-                f"read: expected the shape of write, {list(written.shape)}, "
-                f"received {list(taken.shape)}"
-            )
+            shapes = f"{list(written.shape)}, received {list(taken.shape)}"
+            raise ValueError(f"read: expected the shape of write, {shapes}")
         depth, heads, _, slots = written.shape
         if depth * heads * slots > MOST_SLOTS:
             raise ValueError(
@@ -111,25 +107,18 @@ class MemoryReader(base.Widget):
     @classmethod
     @torch.no_grad()
     def from_model(cls, model: CharLM, tokens: torch.Tensor, text: str, *, alt: str) -> Self:
-        """Show every routed memory of a model.
+        """Show every routed memory of a model, as many heads and slots in each.
 
-        Args:
-            model: its memories must have as many heads and slots as one another.
-            tokens: the numbers of the characters, `[n]`.
-            text: the characters.
-            alt: what the figure shows, in a sentence or two.
-
-        Raises:
-            TypeError: if `model` is no `CharLM`.
-            IndexError: if a token is none of its characters.
-            ValueError: if it has no routed memory, or anything else is not as described.
+        `tokens`, `[n]`, are the numbers of the characters of `text`. A TypeError if `model` is no
+        `CharLM`, an IndexError if a token is none of its characters, a ValueError if it has no
+        routed memory, or anything else is not as described.
         """
         if not isinstance(model, CharLM):
             raise TypeError(f"model: expected a CharLM, received {type(model).__name__}")
         if tokens.shape != (len(text),):
+            count, received = len(text), list(tokens.shape)
             raise ValueError(
-                f"tokens: expected shape [{len(text)}], one a character, "
-                f"received {list(tokens.shape)}"
+                f"tokens: expected shape [{count}], one a character, received {received}"
             )
         base.text("text", text, 1, MOST_CHARACTERS)
         training = model.training

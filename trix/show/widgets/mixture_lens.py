@@ -22,6 +22,7 @@ from trix.show.widgets.context_lens import encoded
 MOST_LINES = 12  # more lines make the page heavy
 MOST_CHARACTERS = 300  # a longer line is not taken in at a glance
 SHOWN = 5  # how many of the likeliest characters are listed
+COLOURS = {"orders": "teal", "words": "periwinkle", "network": "orange"}
 
 
 class MixtureLens(base.Widget):
@@ -41,15 +42,13 @@ class MixtureLens(base.Widget):
         lines: 1 to `MOST_LINES` of them, of 2 to `MOST_CHARACTERS` characters.
 
     Attributes:
-        line: that is looked at, from 0.
-        position: of the character to be predicted, from 1.
+        line, position: that is looked at, from 0; of the character to be predicted, from 1.
         typed: the line that the reader typed last; it is read and stands last in `lines`.
-        orders: how many of the tables are orders.
-        words: the names of the others.
+        orders, words: how many of the tables are orders; the names of the others.
         network: whether the last place is a network's.
         refused: why the typed line was not read; empty where it was.
-        hail: a word by which a page asks whether anybody reads what is typed.
-        heard: the same word, from whoever does.
+        hail, heard: a word by which a page asks whether anybody reads what is typed; from whoever
+            does, the same word.
     """
 
     _esm = base.script("mixture_lens", "passage")
@@ -79,11 +78,7 @@ class MixtureLens(base.Widget):
             orders=model.config.order,
             words=list(model.config.tables[model.config.order :]),
             network=model.network is not None,
-            colours={
-                "orders": NAMED["teal"],
-                "words": NAMED["periwinkle"],
-                "network": NAMED["orange"],
-            },
+            colours={place: NAMED[colour] for place, colour in COLOURS.items()},
             alt=alt,
         )
 

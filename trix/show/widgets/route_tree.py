@@ -16,8 +16,6 @@ MOST_LEVELS = 6  # more levels than this do not fit one screen
 MOST_BEAM = 8  # the widest beam that the slider offers
 MOST_LETTERS = 60  # a longer label does not fit its list
 
-_DIMS = range(1, 2**16)
-
 
 class RouteTree(base.Widget):
     """A tree of signatures with the tiles at its bottom, and the way that one input takes down it.
@@ -36,12 +34,10 @@ class RouteTree(base.Widget):
             node above the last level has children. The last level is the tiles, at most
             `MOST_TILES`, the same in every tree. A tree of one level is flat routing.
         labels: a text of 1 to `MOST_LETTERS` characters an input; without them they are numbered.
-        beam: to start with, from 1 to `MOST_BEAM`.
-        depth: to start with, one of the trees' depths; the deepest if not given.
+        beam, depth: to start with, from 1 to `MOST_BEAM`; a tree's, the deepest if not given.
 
     Attributes:
-        input: the one that is routed, from 0.
-        depths: the levels of each tree, ascending.
+        input, depths: the one that is routed, from 0; the levels of each tree, ascending.
         nodes: how many nodes each level of each tree has, from top to tiles.
         parents: of every node, its parent's place in the level above (0 on the top level), uint16,
             one tree and one level after the other, in bytes.
@@ -71,10 +67,9 @@ class RouteTree(base.Widget):
         beam: int = 1,
         depth: int | None = None,
     ) -> None:
-        given = base.floats("inputs", inputs, (range(1, MOST_INPUTS + 1), _DIMS))
+        given = base.floats("inputs", inputs, (range(1, MOST_INPUTS + 1), range(1, 2**16)))
         forest = _forest(trees, dim=given.shape[1])
         depths = [len(tree) for tree in forest]
-        tiles = forest[0][-1][1]
         choices = {
             "input": 0,
             "beam": base.whole("beam", beam, range(1, MOST_BEAM + 1)),
@@ -86,7 +81,7 @@ class RouteTree(base.Widget):
             nodes=[[len(parent) for parent, _ in tree] for tree in forest],
             parents=b"".join(base.packed(parent, "<u2") for tree in forest for parent, _ in tree),
             group_scores=b"".join(groups),
-            scores=_scores(given, tiles),
+            scores=_scores(given, forest[0][-1][1]),
             labels=base.labels(labels, len(given), MOST_LETTERS)
             or [f"input {i}" for i in range(len(given))],
             most_beam=MOST_BEAM,
@@ -113,17 +108,13 @@ def _forest(trees: Iterable[Sequence[_Given]], dim: int) -> list[list[_Level]]:
         raise ValueError("trees: expected at least one, received none")
     tiles = forest[0][-1][1]
     for i, tree in enumerate(forest):
-        if len(tree[-1][1]) != len(tiles):
-            raise ValueError(
-                f"trees[{i}]: expected {len(tiles)} tiles, as trees[0] has, "
-                f"received {len(tree[-1][1])}"
-            )
-        if not np.array_equal(tree[-1][1], tiles):
-            at = int((tree[-1][1] != tiles).any(axis=1).argmax())
-            raise ValueError(
-                f"trees[{i}]: expected the tiles of trees[0], received another signature "
-                f"for tile {at}"
-            )
+        mine, wanted = tree[-1][1], f"trees[{i}]: expected"
+        if len(mine) != len(tiles):
+            received = len(mine)
+            raise ValueError(f"{wanted} {len(tiles)} tiles, as trees[0] has, received {received}")
+        if not np.array_equal(mine, tiles):
+            found = f"another signature for tile {(mine != tiles).any(axis=1).argmax()}"
+            raise ValueError(f"{wanted} the tiles of trees[0], received {found}")
     forest.sort(key=len)
     depths = [len(tree) for tree in forest]
     if len(set(depths)) != len(depths):
@@ -139,11 +130,9 @@ def _tree(name: str, levels: Sequence[tuple[base.Numbers, base.Numbers]], dim: i
         here = f"{name}[{depth}]"
         if not isinstance(level, Sequence) or len(level) != 2:
             raise ValueError(f"{here}: expected a pair (parent, signatures), received {level!r}")
-        axes = (range(1, MOST_TILES + 1), dim)
-        signatures = base.floats(f"{here} signatures", level[1], axes)
+        signatures = base.floats(f"{here} signatures", level[1], (range(1, MOST_TILES + 1), dim))
         above = len(tree[-1][0]) if tree else 1
-        axes = (len(signatures),)
-        parent = base.integers(f"{here} parent", level[0], axes, range(above))
+        parent = base.integers(f"{here} parent", level[0], (len(signatures),), range(above))
         childless = np.setdiff1d(np.arange(above), parent)
         if childless.size:
             raise ValueError(

@@ -14,9 +14,7 @@ from trix.show.widgets import base
 LOW, HIGH = -3.0, 3.0  # the smallest and the largest input
 INPUTS = 121  # how many inputs the loss is a mean of, evenly spread from `LOW` to `HIGH`
 
-LEAST_TILES, MOST_TILES = 2, 6
-"""Fewer have nothing to blend; more bands of equal weight are too low to be told apart."""
-
+LEAST_TILES, MOST_TILES = 2, 6  # fewer have nothing to blend; more bands are too low to tell apart
 COLDEST, HOTTEST = 0.02, 20.0  # the ends of the temperature's slider
 MOST = 1000.0  # a larger number in a line is a slip, and would not fit its plot
 
@@ -67,13 +65,13 @@ class SoftBlend(base.Widget):
             base.array(name, lines, (range(LEAST_TILES, MOST_TILES + 1), 2), -MOST, MOST)
             for name, lines in (("signatures", signatures), ("answers", answers))
         )
-        if len(answered) != len(scored):
+        tiles = len(scored)
+        if len(answered) != tiles:
             raise ValueError(
-                f"answers: expected {len(scored)}, one a signature, received {len(answered)}"
+                f"answers: expected {tiles}, one a signature, received {len(answered)}"
             )
         if callable(target):
             target = [target(x) for x in np.linspace(LOW, HIGH, INPUTS).tolist()]
-        tiles = len(scored)
         choices = {
             "temperature": base.number("temperature", temperature, COLDEST, HOTTEST),
             "top_k": base.whole("top_k", tiles if top_k is None else top_k, range(1, tiles + 1)),

@@ -13,14 +13,11 @@ from trix.show.widgets import base
 CELLS = (2, 4, 8, 16)  # how many cells a spline may have
 KINDS = ("float", "ternary", "table")  # how a spline may be stored
 
-SCALES = ("cell", "all")
-"""What may share one scale in a ternary spline: the two numbers of a cell, or all of them."""
-
+SCALES = ("cell", "all")  # what shares one scale in a ternary spline: a cell's two numbers, or all
 LEVELS = (16, 256)  # how many entries a table may have
 STEPS = 400  # inputs are chosen in this many steps from the lowest to the highest
 MOST = 1000.0  # a larger height is a slip, and would not fit its axis
 MOST_POINTS = 4096  # more points make the page heavy and dragging slow
-
 _ALT = "A curve, and over it a spline of straight cells whose ends can be moved."
 
 
@@ -43,10 +40,8 @@ class SplineExplorer(base.Widget):
 
     Args:
         targets: name → heights at `linspace(low, high, n)`, n from 2 to `MOST_POINTS` for all.
-        low: the lowest input.
-        high: the highest input.
-        cells: to start with, one of `CELLS`.
-        kind: to start with, one of `KINDS`.
+        low, high: the lowest and the highest input.
+        cells, kind: to start with, one of `CELLS` and one of `KINDS`.
 
     Attributes:
         target: the name of the curve that is shown, the first to start with.
@@ -55,11 +50,8 @@ class SplineExplorer(base.Widget):
         x: the input whose reading is shown, taken to the nearest of `STEPS` steps.
         lines: `[base, slope]` of each cell as moved by hand; anything but one a cell stands for
             the least-squares lines.
-        names: of the curves.
-        curves: their heights.
-        bounds: the lowest and the highest input.
-        choices: what each choice is among.
-        steps: of the input.
+        names, curves: of the curves, and their heights.
+        bounds, steps, choices: of the input; what each other choice is among.
     """
 
     _esm = base.script("spline_explorer", "plot", "spline")

@@ -37,8 +37,7 @@ class SurgeryTable(base.Widget):
         frozen: tiles that start locked.
 
     Attributes:
-        selected: the tile that is looked at, from 0.
-        position: the character whose scores are shown, from 0.
+        selected, position: the tile looked at and the character whose scores are shown, from 0.
         history: what undo goes back through, the last edit last: of each edit the rows that it
             changed, as `[tile, signature before, whether it was locked]`.
     """
@@ -108,10 +107,8 @@ def _members(name: str, values: base.Numbers, count: int) -> list[bool]:
         values = values.detach().cpu().numpy()
     array = np.asarray(values)
     if array.dtype != np.bool_ or array.shape != (count,):
-        raise ValueError(
-            f"classes[{name!r}]: expected {count} bools, received {array.dtype} of shape "
-            f"{list(array.shape)}"
-        )
+        received = f"{array.dtype} of shape {list(array.shape)}"
+        raise ValueError(f"classes[{name!r}]: expected {count} bools, received {received}")
     return array.tolist()
 
 
