@@ -1,8 +1,4 @@
-"""Guards of arguments, and old names of parameters, shared by the whole library.
-
-A guard raises unless the argument is what it should be; its message names the argument, what was
-expected and what was received. Guards of one value return it.
-"""
+"""Guards of arguments, whose errors name what was expected and received, and old names."""
 
 import math
 from collections.abc import Collection
@@ -109,11 +105,7 @@ def integers(name: str, x: Tensor) -> None:
 
 
 def shape(name: str, x: Tensor, *axes: int | str) -> None:
-    """Ask for a tensor with these axes: `ValueError`.
-
-    An axis is its length, or a name where every length will do, such as `"time"`; `"time >= 2"`
-    asks for a shortest length.
-    """
+    """Ask for these axes: `ValueError`; each is a length, any, `"time"`, or one, `"time >= 2"`."""
     fits = x.ndim == len(axes)
     for length, axis in zip(x.shape, axes, strict=False):
         least = int(axis.partition(" >= ")[2] or 0) if isinstance(axis, str) else axis
@@ -150,12 +142,7 @@ def indices(name: str, x: Tensor, count: int, error: type[Exception] = IndexErro
 
 
 def renamed(module: nn.Module, names: dict[str, str]) -> None:
-    """Let a module load a `state_dict` that was saved when its parameters had other names.
-
-    Args:
-        module: it gets a hook.
-        names: the first component of each old name, and the new one.
-    """
+    """Let a module load a `state_dict` of old names; `names` maps the first part of each."""
 
     def rename(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
         for key in [key for key in state if key.startswith(prefix)]:

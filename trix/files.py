@@ -13,10 +13,7 @@ from typing import Any
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`, and rename it into place if the block succeeds.
-
-    The folder is made if needed.
-    """
+    """Yield a temporary path beside `target`, renamed into place if the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
@@ -39,10 +36,7 @@ def write_text(target: Path, text: str) -> None:
 def locked(folder: Path, wait: bool = True) -> Iterator[None]:
     """Keep `folder`, made if needed, from all other processes that ask for the lock.
 
-    The lock goes when the process ends.
-
-    Raises:
-        BlockingIOError: another process has it, and it was not wanted to `wait` for that.
+    The lock goes when the process ends; `BlockingIOError` if another has it and none shall `wait`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)

@@ -29,16 +29,12 @@ class ScoreGate(nn.Module):
 
     At initialization it is the logistic function. Beyond the outer knots the outer lines go on.
 
+    >>> ScoreGate(dim=64)(torch.tensor([-8.0, 0.0, 8.0])).shape
+    torch.Size([3])
+
     Args:
         dim: features of the token; scores grow with its square root.
-        knots: how many, at least two.
-
-    Raises:
-        ValueError: a count is too small.
-
-    Example:
-        >>> ScoreGate(dim=64)(torch.tensor([-8.0, 0.0, 8.0])).shape
-        torch.Size([3])
+        knots: how many, at least two, else `ValueError`.
     """
 
     def __init__(self, dim: int, knots: int = 9) -> None:

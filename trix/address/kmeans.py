@@ -17,12 +17,10 @@ def balanced_kmeans(
 ) -> Tensor:
     """Split groups of points `[points, dim]` into clusters of given sizes, always the same way.
 
-    Lloyd's rounds, with one change: a full cluster takes no more. Each point asks for the nearest
-    centre that has room, and a centre asked by too many takes those that would lose most by going
-    elsewhere. (Malinen and Fränti 2014 solve this exactly, at a cost cubic in the points.)
-
-    The points stand group after group; `sizes` are those of each group's clusters, and `weights`
-    `[points]` say how much a point counts. Each point's cluster is numbered through all groups.
+    Lloyd's rounds, but a full cluster takes no more: a centre asked by too many takes those that
+    would lose most elsewhere. (Malinen and Fränti 2014 solve this exactly, at a cubic cost.) Points
+    stand group after group; `sizes` are those of each group's clusters, numbered through all
+    groups, and `weights` `[points]` say how much a point counts.
     """
     room = torch.tensor([size for row in sizes for size in row], device=points.device)
     if not sizes or not all(sizes) or room.min() < 1:
@@ -71,13 +69,11 @@ def _nearness(points: Tensor, centres: Tensor, sizes: list[list[int]]) -> Tensor
 
 def _assign(nearness: Tensor, group: Tensor, sizes: list[list[int]], room: Tensor) -> Tensor:
     # the cluster of each point: all ask for the nearest with room, the neediest are served first
-    device = nearness.device
-    width = nearness.shape[1]
+    device, width = nearness.device, nearness.shape[1]
     counts = torch.tensor([len(row) for row in sizes], device=device)
     first = (counts.cumsum(0) - counts)[:, None]
     cluster = first + torch.arange(width, device=device).minimum(counts[:, None] - 1)
-    label = torch.full_like(group, -1)
-    left = room.clone()
+    label, left = torch.full_like(group, -1), room.clone()
     waiting = torch.arange(len(group), device=device)
     # each round fills a cluster or places all of a group, so there are at most `width` rounds
     while len(waiting):

@@ -23,13 +23,11 @@ def load_balance(route: Route, tiles: int) -> Tensor:
     · pᵢ: the loss of Switch Transformers (Fedus et al. 2022) less its value at even use, computed
     from the chosen tiles alone. The counts fᵢ have no gradient, the standings have.
 
-    Raises:
-        ValueError: no token, or an index that is not among `tiles`.
+    >>> from trix.address.route import flat_route
+    >>> load_balance(flat_route(torch.eye(3), torch.eye(3)), tiles=3).item()
+    0.0
 
-    Example:
-        >>> from trix.address.route import flat_route
-        >>> load_balance(flat_route(torch.eye(3), torch.eye(3)), tiles=3).item()
-        0.0
+    `ValueError` for no token, or an index that is not among `tiles`.
     """
     index = route.index.flatten()
     if index.numel() == 0:
@@ -51,9 +49,8 @@ def diversity(signatures: Tensor) -> Tensor:
     direction to part in: there the gradient is that of rows that were nudged a little, each its
     own way, always the same. It needs at least two rows.
 
-    Example:
-        >>> diversity(torch.tensor([[1.0, 0.0], [0.0, -1.0]])).item()
-        0.0
+    >>> diversity(torch.tensor([[1.0, 0.0], [0.0, -1.0]])).item()
+    0.0
     """
     check_signatures(signatures, "tiles >= 2")
     generator = torch.Generator().manual_seed(0)
@@ -73,9 +70,8 @@ def ternary_pull(signatures: Tensor) -> Tensor:
 
     For signatures `[tiles, dim]` that are real numbers, before any cut; of ternary ones it is 0.
 
-    Example:
-        >>> ternary_pull(torch.tensor([[0.5, -1.0, 0.0, 2.0]])).item()
-        0.3125
+    >>> ternary_pull(torch.tensor([[0.5, -1.0, 0.0, 2.0]])).item()
+    0.3125
     """
     check_signatures(signatures)
     nearest = signatures.detach().round().clamp(-1, 1)
@@ -89,9 +85,8 @@ def sparsity(signatures: Tensor) -> Tensor:
     not depend on the row's scale: a loss that shrank all entries alike would change no cut that
     is relative to their mean. For signatures `[tiles, dim]` of real numbers, before any cut.
 
-    Example:
-        >>> sparsity(torch.tensor([[0.0, 0.0, -7.0, 0.0]])).item()
-        0.5
+    >>> sparsity(torch.tensor([[0.0, 0.0, -7.0, 0.0]])).item()
+    0.5
     """
     check_signatures(signatures)
     size = signatures.square().mean(dim=-1).sqrt()
@@ -101,13 +96,10 @@ def sparsity(signatures: Tensor) -> Tensor:
 def annealed(start: float, end: float, progress: float) -> float:
     """Return the temperature at `progress`, falling by equal factors from `start` to `end`.
 
-    Raises:
-        ValueError: a temperature is not positive and finite, or progress, the share of the schedule
-            that is done, is not in 0 … 1.
+    >>> [annealed(4.0, 1.0, progress) for progress in (0.0, 0.5, 1.0)]
+    [4.0, 2.0, 1.0]
 
-    Example:
-        >>> [annealed(4.0, 1.0, progress) for progress in (0.0, 0.5, 1.0)]
-        [4.0, 2.0, 1.0]
+    `ValueError` unless temperatures are positive and finite and progress is in 0 … 1.
     """
     magnitude("start", start)
     magnitude("end", end)

@@ -17,16 +17,14 @@ FEW = 256
 class NestedRouter(TreeRouter):
     """A `TreeRouter` whose groups are fixed and whose inner signatures are never out of date.
 
-    Neighbouring tiles share a cluster, neighbouring clusters a larger one. The signature of a
-    cluster is the mean of its tiles' as they are at that moment: the notes' "signature from cluster
-    aggregate". So nothing is rebuilt or saved, and a layer can train through it from the first
-    step: the tiles of a cluster grow alike because they are read together. A `TreeRouter` fitted to
+    Neighbouring tiles share a cluster, neighbouring clusters a larger one, whose signature is the
+    mean of its tiles' as they are then (the notes' "signature from cluster aggregate"). Nothing is
+    rebuilt or saved, and a layer can train through it from the first step; a `TreeRouter` fitted to
     a trained layer is the better index. Arguments and errors are those of `TreeRouter`.
 
-    Example:
-        >>> router = NestedRouter(tiles=6, dim=8, branching=(2, 3))
-        >>> router(torch.randn(5, 8), torch.randn(6, 8)).path.shape
-        torch.Size([5, 1, 2])
+    >>> router = NestedRouter(tiles=6, dim=8, branching=(2, 3))
+    >>> router(torch.randn(5, 8), torch.randn(6, 8)).path.shape
+    torch.Size([5, 1, 2])
     """
 
     def __init__(self, tiles: int, dim: int, branching: Sequence[int], beam: int = 1) -> None:
@@ -61,11 +59,10 @@ class NestedRouter(TreeRouter):
         with torch.no_grad():
             index = self._choose(scores.detach(), top_k)
             path = torch.cat([self.ancestors[index], index.unsqueeze(-1)], dim=-1)
-        lead = x.shape[:-1]
-        score = scores.gather(1, index).view(*lead, top_k)
+        chosen = (*x.shape[:-1], top_k)
+        score, path = scores.gather(1, index).view(chosen), path.view(*chosen, -1)
         weight = blend_weights(score, temperature)
-        path = path.view(*lead, top_k, len(self.branching))
-        return Route(index.view(*lead, top_k), weight, score, path, x.detach())
+        return Route(index.view(chosen), weight, score, path, x.detach())
 
     def _choose(self, scores: Tensor, top_k: int) -> Tensor:
         # what descending the tree would reach, from the scores of all tiles [tokens, tiles]

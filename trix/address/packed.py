@@ -1,10 +1,8 @@
 r"""Packed ternary values: two bits per weight, and a product that reads them as they lie.
 
-Four values share a byte, the first in its lowest bits: 0 is `00`, 1 is `01` and −1 is `11`. A
-product with one vector spends its time on fetching the matrix, so it gets faster too (BitNet b1.58,
-Ma et al. 2024; bitnet.cpp, Wang et al. 2025). Nothing is looked up: a pair of bits that is shifted
-to the top of a machine word *is* a floating number, sign and highest bit of the exponent: `00`
-reads 0, `01` reads 2 and `11` reads −2.
+Four values share a byte, the first in its lowest bits: 0 is `00`, 1 is `01` and −1 is `11` (BitNet
+b1.58, Ma et al. 2024; bitnet.cpp, Wang et al. 2025). Nothing is looked up: two bits shifted to the
+top of a machine word *are* a floating number: `00` reads 0, `01` reads 2 and `11` reads −2.
 """
 
 import functools
@@ -27,13 +25,12 @@ def pack(ternary: Tensor) -> Tensor:
 
     The unused bits of a last byte are 0.
 
+    >>> pack(torch.tensor([1, 0, -1, 0, 1])).tolist()
+    [49, 1]
+
     Raises:
         TypeError: the dtype is neither floating, nor uint8, nor a signed integer.
         ValueError: no axis, or another value.
-
-    Example:
-        >>> pack(torch.tensor([1, 0, -1, 0, 1])).tolist()
-        [49, 1]
     """
     if not (ternary.is_floating_point() or ternary.dtype in (torch.uint8, *_INTEGERS)):
         raise TypeError(f"ternary must be a floating or integer tensor, got {ternary.dtype}")
@@ -52,13 +49,12 @@ def pack(ternary: Tensor) -> Tensor:
 def unpack(packed: Tensor, length: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the `[..., length]` that `pack` packed, in any floating dtype or a signed integer one.
 
+    >>> unpack(torch.tensor([49, 1], dtype=torch.uint8), 5, torch.int8).tolist()
+    [1, 0, -1, 0, 1]
+
     Raises:
         TypeError: `packed` is not uint8, or `dtype` cannot hold −1.
         ValueError: the number of bytes does not fit the length, or they hold other codes.
-
-    Example:
-        >>> unpack(torch.tensor([49, 1], dtype=torch.uint8), 5, torch.int8).tolist()
-        [1, 0, -1, 0, 1]
     """
     if not (dtype.is_floating_point or dtype in _INTEGERS):
         raise TypeError(f"dtype must be floating or a signed integer, got {dtype}")
@@ -67,7 +63,6 @@ def unpack(packed: Tensor, length: int, dtype: torch.dtype = torch.float32) -> T
 
 
 def _check(packed: Tensor, length: int) -> None:
-    # raise unless `packed` is what `pack` makes of rows of `length` values
     typed("packed", packed, torch.uint8)
     last_dim("packed", packed, -(-at_least("length", length, 0) // 4))
     bad = packed & ~(packed << 1) & 0b10101010  # a high bit whose low bit is missing
@@ -99,8 +94,7 @@ def kernel(dtype: torch.dtype) -> Callable[..., Any] | None:
     high = word(3) << top
 
     # Sums may be taken in another order and products fused, or nothing becomes a vector
-    # instruction. NaN and infinity keep their meaning: 0 * NaN is computed, not assumed to be 0.
-    # Nothing is cached on disk: compiling is quick, and a stale file would be a riddle.
+    # instruction; NaN and infinity keep their meaning. Nothing is cached on disk: it is quick.
     @numba.njit(
         f"{name}[:, ::1](uint8[:, ::1], {name}[:, ::1], {name}[:, ::1])",
         fastmath={"reassoc", "contract"},
@@ -111,8 +105,7 @@ def kernel(dtype: torch.dtype) -> Callable[..., Any] | None:
         y = np.empty((batch, rows), real)
         turned = np.zeros((4, size), real)
         for t in range(batch):
-            # What meets the same two bits of neighbouring bytes lies side by side, so that one
-            # vector instruction serves many bytes. Halved, because the codes read as 2 and −2.
+            # side by side: what meets the same bits of neighbouring bytes; codes read 2 and −2
             for i in range(dim):
                 turned[i % 4, i // 4] = real(0.5) * x[t, i]
             for r in range(rows):
@@ -134,18 +127,16 @@ class PackedTernary(nn.Module):
     Its state is two buffers: `packed [rows, ceil(dim / 4)]`, uint8, and `scale [rows, 1]`. Nothing
     is derived from them and kept, so whatever changes them is seen by the next product.
 
+    >>> layer = PackedTernary.from_weights(torch.tensor([[2.0, 0.1, -4.0]]))
+    >>> layer(torch.tensor([1.0, 1.0, 0.0])).tolist()
+    [3.0]
+
     Args:
-        ternary: `[rows, dim]`, every value −1, 0 or 1.
-        scale: finite floating `[rows, 1]`; ones if not given.
+        ternary, scale: `[rows, dim]` of −1, 0 and 1; finite floating `[rows, 1]`, ones by default.
 
     Raises:
         TypeError: `ternary` has a dtype that `pack` refuses, or `scale` or `x` is not floating.
         ValueError: a shape or a value is not as said; in `load_state_dict` too.
-
-    Example:
-        >>> layer = PackedTernary.from_weights(torch.tensor([[2.0, 0.1, -4.0]]))
-        >>> layer(torch.tensor([1.0, 1.0, 0.0])).tolist()
-        [3.0]
     """
 
     packed: Tensor

@@ -11,6 +11,10 @@ from trix.checks import at_most, finite, last_dim, magnitude, shape
 class Route(NamedTuple):
     """Where each token went. All tensors share the token shape `[...]`.
 
+    >>> route = flat_route(torch.tensor([[3.0, 2.0]]), torch.eye(2), top_k=2)
+    >>> route.index.tolist(), route.score.tolist()
+    ([[0, 1]], [[3.0, 2.0]])
+
     Attributes:
         index: chosen tiles, best first, `[..., k]`, int64.
         weight: blend weight of each chosen tile, `[..., k]`.
@@ -19,11 +23,6 @@ class Route(NamedTuple):
             last entry is the tile itself.
         token: what was routed, `[..., dim]`, outside the gradient: what watches a layer or updates
             it needs no other way to its inputs. None where a router does not pass it on.
-
-    Example:
-        >>> route = flat_route(torch.tensor([[3.0, 2.0]]), torch.eye(2), top_k=2)
-        >>> route.index.tolist(), route.score.tolist()
-        ([[0, 1]], [[3.0, 2.0]])
     """
 
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -36,9 +35,8 @@ class Route(NamedTuple):
 class Routed(NamedTuple):
     """What a layer read, `[..., dim]`, and where.
 
-    Example:
-        >>> Routed(torch.zeros(1, 2), flat_route(torch.ones(1, 2), torch.eye(2))).output.shape
-        torch.Size([1, 2])
+    >>> Routed(torch.zeros(1, 2), flat_route(torch.ones(1, 2), torch.eye(2))).output.shape
+    torch.Size([1, 2])
     """
 
     output: Tensor
@@ -95,20 +93,11 @@ def flat_route(
 ) -> Route:
     """Send each token to the `top_k` tiles whose signatures match it best.
 
-    Every token is compared with every signature: `tokens × tiles × dim` multiplications. Among
-    equal scores the lower tile wins, so that a route is the same on every run. A token with a NaN
-    gets NaN scores and weights, and some valid index; its neighbours are untouched.
-
-    Args:
-        x: tokens, `[..., dim]`.
-        signatures: finite, `[tiles, dim]`.
-        top_k: how many tiles each token reads.
-        temperature: of the blend among the chosen tiles, a number or a tensor, positive and finite.
-        bias: added to the scores for the choice alone, `[tiles]`: loss-free balancing.
-
-    Raises:
-        TypeError: `top_k` is not an integer.
-        ValueError: anything else is not as said.
+    Every token `[..., dim]` is compared with every signature, finite `[tiles, dim]`. Among equal
+    scores the lower tile wins. A token with a NaN gets NaN scores and weights, and some valid
+    index; its neighbours are untouched. The temperature of the blend, a number or a tensor, is
+    positive and finite; a bias `[tiles]` counts for the choice alone: loss-free balancing. What is
+    not as said is a `ValueError`, and a `top_k` that is no integer a `TypeError`.
     """
     check_signatures(signatures)
     tiles, dim = signatures.shape

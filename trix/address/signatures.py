@@ -15,9 +15,13 @@ class SignatureRows(nn.Module):
     """A table of ternary signatures that is learned, and edited row by row.
 
     A row is the ternary cut of a trained row of real numbers, normal at initialization with
-    standard deviation 1/√dim. A frozen row is kept in a buffer and chosen by `torch.where`: no
-    gradient, momentum or weight decay can reach it, and it is bit-identical after training and
-    after loading. Every edit is written down, can be undone, and is saved with the rows.
+    standard deviation 1/√dim. No gradient, momentum or weight decay can reach a frozen row: it is
+    bit-identical after training and loading. Every edit is written down, saved, and can be undone.
+
+    >>> rows = SignatureRows(tiles=4, dim=3)
+    >>> rows.insert(2, torch.tensor([1, 0, -1]), freeze=True)
+    >>> rows()[2].tolist()
+    [1.0, 0.0, -1.0]
 
     Attributes:
         tags: the names that edited rows were given, by tile.
@@ -26,12 +30,6 @@ class SignatureRows(nn.Module):
         IndexError: a method is asked for a tile that is not there.
         TypeError: a count or a tile is not an integer.
         ValueError: a count below 1, and as `EditableSignatures` says.
-
-    Example:
-        >>> rows = SignatureRows(tiles=4, dim=3)
-        >>> rows.insert(2, torch.tensor([1, 0, -1]), freeze=True)
-        >>> rows()[2].tolist()
-        [1.0, 0.0, -1.0]
     """
 
     raw: nn.Parameter
@@ -156,8 +154,7 @@ def _told(edit: dict[str, Any]) -> dict[str, Any]:
 class EditableSignatures:
     """What a layer can do whose signatures are rows of their own: edit them, one by one.
 
-    A tile's row is replaced, frozen or thawed; what the tile reads is untouched. A fitted
-    `TreeRouter` is to be rebuilt afterwards; a `NestedRouter` follows by itself. Source: the
+    What a tile reads is untouched. A fitted `TreeRouter` is to be rebuilt afterwards. Source: the
     surgery of the P0 summary, whose names these are.
 
     Raises:

@@ -14,14 +14,11 @@ from trix.checks import at_most, fraction, integers, positive, shape
 
 
 class TileParts(NamedTuple):
-    """What a tile of `TiledFFN` is made of, for a source to read.
+    """What a tile of `TiledFFN` is made of, for a source to read."""
 
-    `bottleneck [tiles, rank, dim]`, `mix [tiles, hidden, rank]`, `spline [tiles, hidden, knots]`.
-    """
-
-    bottleneck: Tensor
-    mix: Tensor
-    spline: Tensor
+    bottleneck: Tensor  # [tiles, rank, dim]
+    mix: Tensor  # [tiles, hidden, rank]
+    spline: Tensor  # [tiles, hidden, knots]
 
 
 class Source(nn.Module):
@@ -69,8 +66,7 @@ class SplineSource(Source):
 
     def rows(self, parts: TileParts) -> Tensor:
         rise = parts.spline[..., -1] - parts.spline[..., 0]
-        votes = ternarize(parts.mix @ parts.bottleneck)
-        tally = (rise.unsqueeze(-1) * votes).mean(dim=-2)
+        tally = (rise.unsqueeze(-1) * ternarize(parts.mix @ parts.bottleneck)).mean(dim=-2)
         return straight_through(tally.sign(), tally)
 
 
@@ -190,8 +186,7 @@ class LinearRouter(_OwnRows):
         scores = x @ rows.to(x.dtype).T
         top = scores.detach().amax(dim=-1, keepdim=True)
         total = ((scores - top) / temperature).logsumexp(-1, keepdim=True)
-        weight = torch.exp((route.score - top) / temperature - total)
-        return route._replace(weight=weight)
+        return route._replace(weight=torch.exp((route.score - top) / temperature - total))
 
 
 class _Hashed(_OwnRows):

@@ -11,29 +11,25 @@ from trix.checks import floating, magnitude, shape
 
 
 def straight_through(value: Tensor, proxy: Tensor) -> Tensor:
-    """Return exactly `value`, with the gradient of `proxy`, which has the same shape.
-
-    The term that carries the gradient is exactly zero; `proxy + (value - proxy)` would round.
-    """
+    """Return exactly `value`, with the gradient of `proxy`, which has the same shape."""
+    # the term that carries the gradient is exactly zero; `proxy + (value - proxy)` would round
     return value.detach() + (proxy - proxy.detach())
 
 
 def ternarize(x: Tensor, threshold: float = 0.5, relative: bool = True) -> Tensor:
     """Cut every number of `[..., dim]` to −1, 0 or 1; the gradient passes straight through.
 
+    >>> ternarize(torch.tensor([[0.2, -3.0, 1.0]])).tolist()
+    [[0.0, -1.0, 1.0]]
+
     Args:
         x: floating numbers.
         threshold: numbers no larger in size than this become 0.
-        relative: whether the threshold is in units of the row's mean absolute value (one half is
-            BitNet's rounding).
+        relative: whether it is in units of the row's mean size (one half is BitNet's rounding).
 
     Raises:
         TypeError: `x` is not floating.
         ValueError: the threshold is negative or not finite.
-
-    Example:
-        >>> ternarize(torch.tensor([[0.2, -3.0, 1.0]])).tolist()
-        [[0.0, -1.0, 1.0]]
     """
     floating("x", x)
     magnitude("threshold", threshold, zero=True)
@@ -53,9 +49,8 @@ def row_scale(x: Tensor, ternary: Tensor) -> Tensor:
 def ternary_fraction(x: Tensor, tolerance: float = 0.0) -> float:
     """Return the share of entries within `tolerance` of −1, 0 or 1 (1.0 for no entries).
 
-    Example:
-        >>> ternary_fraction(torch.tensor([0.0, 1.0, -0.9, 0.5]), tolerance=0.2)
-        0.75
+    >>> ternary_fraction(torch.tensor([0.0, 1.0, -0.9, 0.5]), tolerance=0.2)
+    0.75
     """
     if x.numel() == 0:
         return 1.0
@@ -71,9 +66,8 @@ def weight_signatures(weights: Tensor, threshold: float = 0.5) -> Tensor:
     address follows the function wherever training takes it (source: the notes on emergent routing).
     The gradient passes straight through to the mean of the column.
 
-    Example:
-        >>> weight_signatures(torch.tensor([[[2.0, -1.0, 0.1], [1.0, -2.0, 0.1]]])).tolist()
-        [[1.0, -1.0, 0.0]]
+    >>> weight_signatures(torch.tensor([[[2.0, -1.0, 0.1], [1.0, -2.0, 0.1]]])).tolist()
+    [[1.0, -1.0, 0.0]]
     """
     shape("weights", weights, "tiles", "hidden", "dim")
     votes = ternarize(weights, threshold).mean(dim=-2)

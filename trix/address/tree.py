@@ -30,9 +30,8 @@ class TreeRouter(nn.Module):
     """Finds the best tile by descending a tree, in far fewer comparisons than there are tiles.
 
     At each level a token is compared with the children of the nodes it has reached, and goes on
-    from the `beam` best of them: the rule of `flat_route`, level after level. A node's signature is
-    the mean of its children's, weighed by the tiles below them, so a node scores what its tiles
-    would score on average. A narrow beam may miss the best tile; one as wide as the tree cannot.
+    from the `beam` best of them. A node's signature is the mean of its tiles', so it scores what
+    they would on average. A narrow beam may miss the best tile; one as wide as the tree cannot.
 
     `rebuild` makes the tree, which then stays: signatures may move, and the tiles that a token
     reaches are compared as they are now, the nodes above them as they were. The constructor alone
@@ -40,11 +39,14 @@ class TreeRouter(nn.Module):
     and fractal routing. Two levels are the inverted file of Jégou et al. (2011); a beam down a tree
     of k-means is the search of Muja and Lowe (2014).
 
+    >>> router, signatures = TreeRouter(tiles=6, dim=8, branching=(2, 3)), torch.randn(6, 8)
+    >>> router.rebuild(signatures)
+    >>> router(torch.randn(5, 8), signatures, top_k=2).path.shape
+    torch.Size([5, 2, 2])
+
     Args:
-        dim: input features.
-        branching: the most children of a node at each level, from the top. Siblings' subtrees
-            differ by at most one tile.
-        beam: nodes kept at each level.
+        dim, beam: input features; nodes kept at each level.
+        branching: the most children of a node at each level, from the top.
 
     Attributes:
         reached: how many tiles every token is sure to be compared with; `top_k` ends there.
@@ -54,12 +56,6 @@ class TreeRouter(nn.Module):
         TypeError: a number is not an integer, or tokens are not floating.
         ValueError: a number below 1, levels without room for all tiles, `top_k` above `reached`,
             and what `flat_route` refuses.
-
-    Example:
-        >>> router, signatures = TreeRouter(tiles=6, dim=8, branching=(2, 3)), torch.randn(6, 8)
-        >>> router.rebuild(signatures)
-        >>> router(torch.randn(5, 8), signatures, top_k=2).path.shape
-        torch.Size([5, 2, 2])
     """
 
     order: Tensor
@@ -113,10 +109,7 @@ class TreeRouter(nn.Module):
 
     @classmethod
     def fractal(cls, tiles: int, dim: int, levels: int = 3, beam: int = 4) -> "TreeRouter":
-        """Return a tree of `levels` levels, of the branching that needs fewest comparisons.
-
-        All levels but the top are equally wide. The top, which no beam multiplies, is wider.
-        """
+        """Return a tree of `levels` levels, of the branching that needs fewest comparisons."""
         below = positive("levels", levels) - 1
         positive("tiles", tiles)
         positive("beam", beam)
@@ -179,12 +172,10 @@ class TreeRouter(nn.Module):
     def forward(
         self, x: Tensor, signatures: Tensor, top_k: int = 1, temperature: float | Tensor = 1.0
     ) -> Route:
-        """Send each token to the best `top_k` tiles of those that it reaches.
+        """Send each token to the best `top_k` tiles of those that it reaches, as `flat_route`.
 
-        Arguments, and scores with their gradient, are those of `flat_route`; the way down lies
-        outside the gradient. Among equals the lower tile wins, and on the way down the lower node.
-        The `path` `[..., top_k, levels]` numbers nodes within their level. A call needs memory for
-        about twice the signatures and twice the tokens times the beam.
+        The way down lies outside the gradient; among equals the lower node wins. The `path` `[...,
+        top_k, levels]` numbers nodes within their level.
         """
         check_signatures(signatures, self.tiles, self.dim)
         tokens("x", x, self.dim)

@@ -31,10 +31,15 @@ from trix.counts.rows import ContextReading, CountRows, Counts, tally, without_e
 class ContextMemory(CountRows):
     """N-gram tables of every order up to the longest, read all at once.
 
+    >>> text = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    >>> memory = ContextMemory(text, order=3, vocab_size=3, folds=0)
+    >>> reading = memory.read(memory.addresses(text[None]))
+    >>> reading.probabilities[0, -1].argmax(dim=-1).tolist()  # after "1", "01"
+    [0, 2, 2]
+
     Args:
-        tokens: the text to count, int64 `[length]`, values below `vocab_size`.
+        tokens, vocab_size: the text to count, int64 `[length]`, values below `vocab_size`.
         order: the longest n-gram; addresses have 0 to `order - 1` characters.
-        vocab_size: number of distinct characters.
         folds: blocks of the text that can be left out, see `read`; 0 for none.
         dtype: of what is read.
 
@@ -42,13 +47,6 @@ class ContextMemory(CountRows):
         TypeError: tokens are not int64, or a size is not an integer.
         ValueError: the text is shorter than `order`, a token is out of range, `folds` is 1 or
             below 0, or numbers of `order` characters do not fit in 63 bits.
-
-    Example:
-        >>> text = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
-        >>> memory = ContextMemory(text, order=3, vocab_size=3, folds=0)
-        >>> reading = memory.read(memory.addresses(text[None]))
-        >>> reading.probabilities[0, -1].argmax(dim=-1).tolist()  # after "1", "01"
-        [0, 2, 2]
     """
 
     def __init__(

@@ -26,15 +26,11 @@ _FLOOR = 1e-9  # keeps logarithms finite where float32 rounds a probability to z
 
 
 class Blended(NamedTuple):
-    """What a gate made of several distributions: log-probabilities `[..., vocab_size]`.
+    """What a gate made of several distributions."""
 
-    The route is all places, best first, `[..., places]`, and the inverse temperature, `[...]`, the
-    power that their blend is raised to.
-    """
-
-    log_probabilities: Tensor
-    route: Route
-    inverse_temperature: Tensor
+    log_probabilities: Tensor  # [..., vocab_size]
+    route: Route  # all places, best first, [..., places]
+    inverse_temperature: Tensor  # [...], the power that their blend is raised to
 
 
 class ContextGate(nn.Module):
@@ -42,6 +38,11 @@ class ContextGate(nn.Module):
 
     It is initialized to blend the tables evenly, raised to the power one; the network's own
     distribution, where there is one, joins them with the power one as well.
+
+    >>> gate = ContextGate(tables=2, state_dim=4, network=False)
+    >>> sure = ContextReading(torch.tensor([[[0.5, 0.5], [0.9, 0.1]]]), torch.zeros(1, 2, 3))
+    >>> gate(sure, torch.zeros(1, 4)).log_probabilities.exp()
+    tensor([[0.7500, 0.2500]], grad_fn=<ExpBackward0>)
 
     Args:
         tables: places whose distributions are read.
@@ -55,12 +56,6 @@ class ContextGate(nn.Module):
         TypeError: a size or a place is not an integer.
         ValueError: a size below 1, the last place that is allowed is forbidden, shapes do not fit,
             or logits are given or missing against `network`.
-
-    Example:
-        >>> gate = ContextGate(tables=2, state_dim=4, network=False)
-        >>> sure = ContextReading(torch.tensor([[[0.5, 0.5], [0.9, 0.1]]]), torch.zeros(1, 2, 3))
-        >>> gate(sure, torch.zeros(1, 4)).log_probabilities.exp()
-        tensor([[0.7500, 0.2500]], grad_fn=<ExpBackward0>)
     """
 
     forbidden: Tensor
@@ -100,12 +95,9 @@ class ContextGate(nn.Module):
         self.forbidden[place] = False
 
     def forward(self, reading: ContextReading, state: Tensor, own: Tensor | None = None) -> Blended:
-        """Blend what a memory predicts with what a network does.
+        """Blend a reading `[..., tables, ...]`, by a state `[..., state_dim]`, with a network's.
 
-        Args:
-            reading: of the tables, `[..., tables, ...]`.
-            state: `[..., state_dim]`.
-            own: the network's logits `[..., vocab_size]`, if the gate has a place for them.
+        Its logits, `own` `[..., vocab_size]`, are given if the gate has a place for them.
         """
         if reading.evidence.shape[-2] != self.tables or state.shape[-1] != self.state_dim:
             raise ValueError(

@@ -24,16 +24,12 @@ from trix.counts.rows import Found
 
 ECHOES = ("echo", "refrain")
 """The addresses, in the order in which they are read."""
-
 LENGTHS = (2, 4)
 """Characters of each."""
-
 REACH = 256
 """Characters, with those of the address, that are looked through."""
-
 BELOW = 5
 """Order that the shorter echo backs off to: long enough to know words, short enough to be known."""
-
 DISCOUNT = 0.5
 """What a count loses, so that some mass is left for what was not seen."""
 
@@ -56,22 +52,14 @@ def echoes(
 ) -> Echo:
     """Return what echoes after every position from `first` on, as an `Echo`.
 
-    Args:
-        tokens: the text as far as it is known, int64 `[batch, time]`.
-        vocab_size: number of distinct characters.
-        first: the positions before are only looked through.
-        dtype: of what is found.
+    >>> echo = echoes(torch.tensor([[0, 1, 2, 3, 0, 1]]), vocab_size=4)
+    >>> echo.place[0, -1].tolist()  # the last two stood at 0 and 1, the last four not
+    [1, -1]
+    >>> echo.found.share[0, -1, 0].tolist()  # and 2 followed
+    [0.0, 0.0, 0.5, 0.0]
 
-    Raises:
-        TypeError: tokens are not int64.
-        ValueError: bad shape or token.
-
-    Example:
-        >>> echo = echoes(torch.tensor([[0, 1, 2, 3, 0, 1]]), vocab_size=4)
-        >>> echo.place[0, -1].tolist()  # the last two stood at 0 and 1, the last four not
-        [1, -1]
-        >>> echo.found.share[0, -1, 0].tolist()  # and 2 followed
-        [0.0, 0.0, 0.5, 0.0]
+    The text as far as it is known is int64 `[batch, time]`, below `vocab_size`: a `TypeError` or
+    `ValueError` else. Positions before `first` are only looked through.
     """
     check_batch(tokens, vocab_size)
     codes = context_codes(tokens, max(LENGTHS) + 1, vocab_size)

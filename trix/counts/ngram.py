@@ -39,20 +39,18 @@ class OrderTable(NamedTuple):
 class CountTables:
     """N-gram tables of orders 1 to `order`, read by address.
 
+    >>> tables = CountTables(torch.tensor([0, 1, 0, 2, 0, 1]), order=2, vocab_size=3)
+    >>> tables.probabilities(torch.tensor([[0]]), smoothing="add-one")
+    tensor([[[0.1667, 0.5000, 0.3333]]], dtype=torch.float64)
+
     Args:
-        tokens: the text to count, int64 `[length]`, values below `vocab_size`.
+        tokens, vocab_size: the text to count, int64 `[length]`, values below `vocab_size`.
         order: the longest n-gram; an address holds up to `order - 1` characters.
-        vocab_size: number of distinct characters.
 
     Raises:
         TypeError: tokens are not int64, or a size is not an integer.
         ValueError: the text is shorter than `order`, a token is out of range, `vocab_size` to the
             power `order` does not fit in 63 bits, or tokens, order or smoothing cannot be read.
-
-    Example:
-        >>> tables = CountTables(torch.tensor([0, 1, 0, 2, 0, 1]), order=2, vocab_size=3)
-        >>> tables.probabilities(torch.tensor([[0]]), smoothing="add-one")
-        tensor([[[0.1667, 0.5000, 0.3333]]], dtype=torch.float64)
     """
 
     def __init__(self, tokens: Tensor, order: int, vocab_size: int) -> None:
@@ -72,12 +70,8 @@ class CountTables:
     ) -> Tensor:
         """Return the distribution of the next character, float64 `[batch, time, vocab_size]`.
 
-        Nothing from before `tokens[:, 0]` is used: at the start of a row addresses are shorter.
-
-        Args:
-            tokens: int64 `[batch, time]`.
-            order: longest n-gram to use; all when not given.
-            smoothing: "witten-bell" or "add-one".
+        Nothing from before the tokens, int64 `[batch, time]`, is used: at the start of a row
+        addresses are shorter. The order is the longest n-gram to use; all when not given.
         """
         order = at_most("order", self.order if order is None else order, self.order, "orders")
         one_of("smoothing", smoothing, SMOOTHINGS)

@@ -20,25 +20,19 @@ from trix.counts.rows import ContextReading, CountRows, Counts, extended, tally
 
 ADDRESSES = ("word", "pair", "apart", "line")
 """The addresses, in the order in which they are read."""
-
 REACH = 80
 """Characters that an address reaches back at most: what started before them is not known."""
-
 STEP = 6
 """Characters of a line that count as one place on it."""
-
 BASE = 0x9E3779B97F4A7C15
 """What the polynomials are polynomials of: odd, so that it has an inverse."""
-
 FACTORS = tuple(
     factor - 2**64  # as a signed integer of 64 bits has them
     for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
 )
 """What keeps the parts of a key apart."""
-
 BITS = 60
 """Of a key; those above them are the number of the kind of address."""
-
 PIECE = 65_536
 """Characters whose keys are computed at a time when a text is counted."""
 
@@ -116,24 +110,22 @@ def backoff_place(address: str, order: int) -> int:
 class WordMemory(CountRows):
     """Counts under the addresses that words and lines are, read after those of a `ContextMemory`.
 
+    >>> import trix
+    >>> text = torch.tensor([[" abc".index(c) for c in " ab c ab c"]])
+    >>> grams = trix.ContextMemory(text[0], order=2, vocab_size=4, folds=0)
+    >>> words = WordMemory(text[0], letters_of(" abc"), folds=0)
+    >>> reading = words.read(words.addresses(text), grams.read(grams.addresses(text)))
+    >>> list(reading.probabilities.shape)  # two orders of n-grams and four more addresses
+    [1, 10, 6, 4]
+
     Args:
         tokens: the text to count, int64 `[length]`, at least two.
         letters: what each character is, from `letters_of`, int64 `[vocab_size]`.
-        folds: blocks of the text that can be left out, see `read`; 0 for none.
-        dtype: of what is read.
+        folds, dtype: blocks that can be left out, see `read`; 0 for none; of what is read.
 
     Raises:
         TypeError: tokens are not int64.
         ValueError: the text is too short, a token is out of range, or `folds` is 1 or below 0.
-
-    Example:
-        >>> import trix
-        >>> text = torch.tensor([[" abc".index(c) for c in " ab c ab c"]])
-        >>> grams = trix.ContextMemory(text[0], order=2, vocab_size=4, folds=0)
-        >>> words = WordMemory(text[0], letters_of(" abc"), folds=0)
-        >>> reading = words.read(words.addresses(text), grams.read(grams.addresses(text)))
-        >>> list(reading.probabilities.shape)  # two orders of n-grams and four more addresses
-        [1, 10, 6, 4]
     """
 
     def __init__(

@@ -12,35 +12,30 @@ from trix.memory.streaming import Mixer, head_width, not_finite
 
 
 class AttentionState(NamedTuple):
-    """All tokens so far, `[batch, heads, seen, dim / heads]`.
-
-    `broken`, `[batch, 1]`, is 0, or NaN once a token was not finite.
-    """
+    """All tokens so far, `[batch, heads, seen, dim / heads]`."""
 
     keys: Tensor
     values: Tensor
-    broken: Tensor
+    broken: Tensor  # `[batch, 1]`: 0, or NaN once a token was not finite
 
 
 class CausalAttention(Mixer):
     """Multi-head causal softmax attention (Vaswani et al. 2017) with a key/value cache.
 
+    >>> layer = CausalAttention(8, heads=2)
+    >>> y, state = layer(torch.zeros(1, 5, 8))
+    >>> y, state = layer(torch.zeros(1, 1, 8), state)
+    >>> list(y.shape), list(state.keys.shape)
+    ([1, 1, 8], [1, 2, 6, 4])
+
     Args:
         dim: features, a multiple of `heads`.
-        heads: independent attention heads.
-        bias: whether the projections have biases.
+        heads, bias: independent attention heads; whether the projections have biases.
         dropout: probability of dropping an attention weight in training.
 
     Raises:
         TypeError: a size is not an integer.
         ValueError: a size below 1, heads that do not divide `dim`, or a dropout outside [0, 1).
-
-    Example:
-        >>> layer = CausalAttention(8, heads=2)
-        >>> y, state = layer(torch.zeros(1, 5, 8))
-        >>> y, state = layer(torch.zeros(1, 1, 8), state)
-        >>> list(y.shape), list(state.keys.shape)
-        ([1, 1, 8], [1, 2, 6, 4])
     """
 
     def __init__(self, dim: int, heads: int = 4, bias: bool = False, dropout: float = 0.0) -> None:
@@ -77,14 +72,11 @@ class CausalAttention(Mixer):
 
 
 class WindowState(NamedTuple):
-    """The latest tokens, `[batch, heads, window - 1, width]`, and `marks`, `[batch, window - 1]`.
-
-    A mark is 0 for a token, −∞ before the first, NaN for one that was not finite.
-    """
+    """The latest tokens, `[batch, heads, window - 1, width]`."""
 
     keys: Tensor
     values: Tensor
-    marks: Tensor
+    marks: Tensor  # `[batch, window - 1]`: 0, −∞ before the first token, NaN if it is not finite
 
 
 class WindowAttention(Mixer):
@@ -98,21 +90,19 @@ class WindowAttention(Mixer):
     computed in blocks of a window, each of which reads itself and the block before. Queries, keys
     and values are initialized as those of `RoutedMemory`, the slopes as in ALiBi.
 
+    >>> layer = WindowAttention(8, heads=2, window=4)
+    >>> y, state = layer(torch.zeros(1, 9, 8))
+    >>> list(y.shape), list(state.keys.shape)
+    ([1, 9, 8], [1, 2, 3, 4])
+
     Args:
-        dim: features.
-        heads: independent attention heads.
+        dim, heads: features, and independent attention heads.
         window: tokens that are read, the present one included.
         width: features of a head, `dim / heads` when not given.
 
     Raises:
         TypeError: a size is not an integer.
         ValueError: a size below 1, or heads that do not divide `dim` where no width is given.
-
-    Example:
-        >>> layer = WindowAttention(8, heads=2, window=4)
-        >>> y, state = layer(torch.zeros(1, 9, 8))
-        >>> list(y.shape), list(state.keys.shape)
-        ([1, 9, 8], [1, 2, 3, 4])
     """
 
     def __init__(

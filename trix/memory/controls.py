@@ -26,22 +26,19 @@ class StaticMemory(Mixer):
     and is the same for every text: a model of such layers predicts from the present character alone
     (and its position, where there are embeddings). Source: the routed memory of the P0 summary.
 
+    >>> layer = StaticMemory(8, heads=2, slots=16)
+    >>> y, state = layer(torch.zeros(1, 5, 8))
+    >>> list(y.shape), len(state)
+    ([1, 5, 8], 0)
+
     Args:
-        dim: features, a multiple of `heads`.
-        heads: memories side by side.
-        slots: of each.
+        dim, heads, slots: features, a multiple of `heads`; memories side by side; slots of each.
         top_k: slots that a token reads, each with its share of the softmax over all.
         bias: whether the projections have biases.
 
     Raises:
         TypeError: a size is not an integer.
         ValueError: a size below 1, heads that do not divide `dim`, or `top_k` above `slots`.
-
-    Example:
-        >>> layer = StaticMemory(8, heads=2, slots=16)
-        >>> y, state = layer(torch.zeros(1, 5, 8))
-        >>> list(y.shape), len(state)
-        ([1, 5, 8], 0)
     """
 
     def __init__(
@@ -102,21 +99,16 @@ class Convolved(Mixer):
 
 
 class ConvolvedAttention(Convolved):
-    """Softmax attention behind a short convolution.
+    """Softmax attention behind a short convolution, initialized as `RoutedMemory` is.
 
-    Queries, keys and values are initialized with a standard deviation of 1/√dim, as those of
-    `RoutedMemory`.
+    >>> layer = ConvolvedAttention(8, heads=2)
+    >>> y, state = layer(torch.zeros(1, 5, 8))
+    >>> list(y.shape), list(state.past.shape)
+    ([1, 5, 8], [1, 3, 8])
 
     Args:
-        dim: features, a multiple of `heads`.
-        heads: of the attention.
+        dim, heads: features, a multiple of the attention's `heads`.
         width: tokens that the convolution sees; 1 for attention with this initialization alone.
-
-    Example:
-        >>> layer = ConvolvedAttention(8, heads=2)
-        >>> y, state = layer(torch.zeros(1, 5, 8))
-        >>> list(y.shape), list(state.past.shape)
-        ([1, 5, 8], [1, 3, 8])
     """
 
     def __init__(self, dim: int, heads: int = 4, width: int = WIDTH) -> None:
@@ -162,24 +154,20 @@ class HybridMixer(Convolved):
 
     All see the tokens through one short convolution; a head is as wide as in a layer of one kind.
 
+    >>> layer = HybridMixer(8, heads=2, routed=1, slots=16, window=4)
+    >>> y, state = layer(torch.zeros(1, 9, 8))
+    >>> list(y.shape), list(state.inner.memory.slots.shape)
+    ([1, 9, 8], [1, 1, 16, 4])
+
     Args:
-        dim: features, a multiple of `heads`.
-        heads: of both kinds together.
-        routed: heads of the memory, at least one and less than all.
-        slots: of each routed head.
+        dim, heads: features, a multiple of `heads`, of both kinds together.
+        routed, slots: heads of the memory, at least one and less than all, and slots of each.
         window: tokens that the other heads read.
-        top_k: see `RoutedMemory`.
-        parts: of the memory, see `RoutedMemory`; the convolution is there anyway.
+        top_k, parts: see `RoutedMemory`; the convolution is there anyway.
 
     Raises:
         TypeError: a size is not an integer.
         ValueError: as for `RoutedMemory` and `WindowAttention`, or `routed` leaves no other head.
-
-    Example:
-        >>> layer = HybridMixer(8, heads=2, routed=1, slots=16, window=4)
-        >>> y, state = layer(torch.zeros(1, 9, 8))
-        >>> list(y.shape), list(state.inner.memory.slots.shape)
-        ([1, 9, 8], [1, 1, 16, 4])
     """
 
     def __init__(

@@ -19,10 +19,7 @@ BASE = 10_000.0
 
 
 def slot_shares(score: Tensor, top_k: int | None = None) -> Tensor:
-    """Return the softmax over `[..., slots]`, of which the `top_k` largest shares stay, or all.
-
-    What stays is not scaled up, so that training can move the share of a single slot too.
-    """
+    """Return the softmax over `[..., slots]`, of which the `top_k` largest stay as they are."""
     share = torch.softmax(score, dim=-1)
     if top_k is None or top_k >= score.shape[-1]:
         return share

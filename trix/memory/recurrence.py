@@ -34,10 +34,7 @@ def slot_scan(
     features]`, and the slots before the first token `[batch, heads, slots, features]`. Decay is the
     log of the share that a slot keeps at each token before it is written to, from `-MAX_DECAY` to
     0: `[batch, heads, time, slots]`, or `[..., 1]` for all slots of a head alike. Returns what was
-    read, as values, and the slots after the last token.
-
-    Raises:
-        ValueError: shapes do not fit, or no token.
+    read, as values, and the slots after the last token; `ValueError` for shapes that do not fit.
     """
     *lead, time, slots = _checked(read, write, value, state)
     if decay is not None and list(decay.shape) not in ([*lead, time, 1], [*lead, time, slots]):

@@ -56,20 +56,20 @@ class RoutedMemory(Mixer):
     order, and both go on past any length. Queries and values are initialized with a standard
     deviation of 1/√dim.
 
-    Three more parts change how slots are written and read:
+    Three more parts: with rotation, pairs of slots turn with time, so that a read address can ask
+    how long ago; with delta, a token replaces what its address holds (the gated delta rule where
+    slots decay); with content, slots hold keys, and are read by those rather than by signatures.
 
-    - rotation: pairs of slots turn with time, so that a read address can ask how long ago;
-    - delta: a token replaces what its address holds rather than adding to it, by the gated delta
-      rule where slots decay;
-    - content: slots hold keys as well, and are read by those rather than by signatures.
+    >>> layer = RoutedMemory(8, heads=2, slots=16, top_k=2)
+    >>> y, state = layer(torch.zeros(1, 100, 8))
+    >>> list(y.shape), list(state.slots.shape)
+    ([1, 100, 8], [1, 2, 16, 4])
 
     Args:
         dim: features, a multiple of `heads` unless `width` is given.
-        heads: memories side by side.
-        slots: of each.
-        top_k: slots that a token writes to and reads, each with its share of the softmax over all;
-            the others are left exactly as they are, but for decay (and for turning in pairs). All
-            when not given.
+        heads, slots: memories side by side, and slots of each.
+        top_k: slots that a token writes to and reads, all when not given, each with its share of
+            the softmax over all; the others only decay (and turn in pairs).
         parts: which of `PARTS` and `MORE_PARTS` the memory has.
         width: features of a head, `dim / heads` when not given.
 
@@ -77,12 +77,6 @@ class RoutedMemory(Mixer):
         TypeError: a size is not an integer.
         ValueError: a size below 1, heads that do not divide `dim`, `top_k` above `slots`, an
             unknown part, parts that do not go together, or an odd number of slots to turn.
-
-    Example:
-        >>> layer = RoutedMemory(8, heads=2, slots=16, top_k=2)
-        >>> y, state = layer(torch.zeros(1, 100, 8))
-        >>> list(y.shape), list(state.slots.shape)
-        ([1, 100, 8], [1, 2, 16, 4])
     """
 
     def __init__(
@@ -106,8 +100,7 @@ class RoutedMemory(Mixer):
         self.query = nn.Parameter(torch.randn(inner, dim) / math.sqrt(dim))
         self.value = nn.Parameter(torch.randn(inner, dim) / math.sqrt(dim))
         self.write_rows = SignatureRows(heads * slots, width)
-        by_content = "content" in parts
-        if not by_content:
+        if not (by_content := "content" in parts):
             self.read_rows = SignatureRows(heads * slots, width)
         renamed(self, {"fading": "decay"})
         self.register_load_state_dict_pre_hook(_read_sharpness)
@@ -233,6 +226,11 @@ def memory_reading(layer: RoutedMemory, x: Tensor) -> MemoryReading:
     delta writes, what comes back is another sum, and a weight may be negative. To find them, every
     token writes a one in a place of its own.
 
+    >>> layer = RoutedMemory(8, heads=2, slots=16)
+    >>> back = memory_reading(layer, torch.zeros(1, 5, 8)).back
+    >>> list(back.shape), int(back.triu(1).count_nonzero())
+    ([1, 2, 5, 5], 0)
+
     Args:
         layer: the memory; its slots are empty before the first token.
         x: its tokens, `[batch, time >= 1, dim]`, as its `forward` takes them.
@@ -240,12 +238,6 @@ def memory_reading(layer: RoutedMemory, x: Tensor) -> MemoryReading:
     Raises:
         TypeError: `layer` is no `RoutedMemory`, or `x` is not floating.
         ValueError: `x` is not `[batch, time >= 1, dim]`.
-
-    Example:
-        >>> layer = RoutedMemory(8, heads=2, slots=16)
-        >>> back = memory_reading(layer, torch.zeros(1, 5, 8)).back
-        >>> list(back.shape), int(back.triu(1).count_nonzero())
-        ([1, 2, 5, 5], 0)
     """
     instance("layer", layer, RoutedMemory)
     check_tokens(x, layer.dim)

@@ -69,16 +69,13 @@ class LMConfig:
     4
 
     Attributes:
-        vocab_size: number of distinct characters.
-        dim: width of the model.
-        layers: number of blocks.
+        vocab_size, dim, layers: number of distinct characters, width, number of blocks.
         positions: learned position embeddings, and so the longest context; 0 for none.
         mixer: how tokens see earlier ones, a name in `MIXERS`.
         ffn: what each token reads by itself, a name in `FFNS`.
         mixer_options, ffn_options: keywords of these two beyond `dim`.
         dropout: probability of dropping an activation in training.
-        bias: whether the norms and the head have biases.
-        tied: whether the head shares the token embedding.
+        bias, tied: whether norms and head have biases, and the head is the token embedding.
         init: initial scales, "gpt2" or "torch"; see `init_weights`.
     """
 
@@ -214,10 +211,9 @@ class CharLM(nn.Module):
         routes, states = [], []
         for block, mixer_state in zip(self.blocks, mixers, strict=True):
             x, route, next_state = block(x, mixer_state, tokens)
+            routes.append(route)
             states.append(next_state)
-            if route is not None:
-                routes.append(route)
-        return self.norm(x), tuple(routes), LMState(end, tuple(states))
+        return self.norm(x), tuple(r for r in routes if r is not None), LMState(end, tuple(states))
 
     generate = generate
 
@@ -249,11 +245,9 @@ def init_weights(model: CharLM) -> None:
     kept |= {id(m.query) for m in model.modules() if isinstance(m, ProductKeyFFN)}
     kept |= {id(m.inner.qkv) for m in model.modules() if isinstance(m, ConvolvedAttention)}
     for name, module in model.named_modules():
-        if id(module) in kept:
-            continue
-        if isinstance(module, nn.Linear):
-            std = residual if name.endswith((".out", ".down")) else 0.02
-            nn.init.normal_(module.weight, std=std)
+        if isinstance(module, nn.Linear) and id(module) not in kept:
+            out = name.endswith((".out", ".down"))
+            nn.init.normal_(module.weight, std=residual if out else 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):

@@ -20,17 +20,13 @@ def visible(character: str) -> str:
 
 
 class Explained(NamedTuple):
-    """One character, and what foresaw it.
-
-    The leader is the heaviest place, an index of `Explanation.places`; see `passed_on` for weights.
-    The first character has nothing before it: its numbers are None and its tuples empty.
-    """
+    """One character, and what foresaw it: None and empty for the first, with nothing before it."""
 
     character: str
     probability: float | None
     likeliest: str | None
-    leader: int | None
-    weights: tuple[float, ...]  # of all places; their sum is one
+    leader: int | None  # the heaviest place, an index of `Explanation.places`
+    weights: tuple[float, ...]  # of all places, see `passed_on`; their sum is one
     tiles: tuple[int, ...]  # the best of each of the network's routed layers
     slots: tuple[int, ...]  # what each head of the last memory read most of
 
@@ -100,11 +96,7 @@ def explain(stored: Stored, text: str) -> Explanation:
 
 
 def passed_on(weights: Tensor, known: Tensor, config: LookupConfig) -> Tensor:
-    """Return weights `[characters, places]` as they come to bear.
-
-    A table that is not `known`, bool `[characters, tables]`, repeats the one that it asks, so its
-    weight counts as that one's.
-    """
+    """Return weights `[characters, places]`, those of tables not `known` given to what they ask."""
     weights = weights.clone()
     for place in range(len(config.tables) - 1, 0, -1):
         weights[:, config.lower(place)] += weights[:, place] * ~known[:, place]

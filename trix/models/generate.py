@@ -40,15 +40,9 @@ def generate(
     >>> generate(model, torch.tensor([[0, 3]]), 6).shape
     torch.Size([1, 8])
 
-    Args:
-        model: a `CharLM` or `LookupLM`; it stays in the mode that it was in.
-        prompt: int64 `[batch, time >= 1]`.
-        length: how many characters to write.
-        temperature: 0 always takes the likeliest character.
-        generator: source of randomness.
-
-    Raises:
-        ValueError: an empty prompt, a negative length or temperature.
+    The model, a `CharLM` or `LookupLM`, stays in its mode; a prompt is int64 `[batch, time >= 1]`;
+    temperature 0 always takes the likeliest character. `ValueError` for an empty prompt, or a
+    negative length or temperature.
     """
     training, more = model.training, characters(model, prompt, temperature, generator)
     more = itertools.islice(more, at_least("length", length, 0))
@@ -58,10 +52,9 @@ def generate(
 
 
 def written(
-    read: Read, prompt: Tensor, temperature: float, generator: torch.Generator | None
+    read: Read, fresh: Tensor, temperature: float, generator: torch.Generator | None
 ) -> Iterator[Tensor]:
-    """Yield what follows a prompt, each character from what was read so far; see `characters`."""
-    fresh = prompt
+    """Yield what follows `fresh`, each character from what was read so far; see `characters`."""
     while True:
         logits = read(fresh)
         if temperature == 0:

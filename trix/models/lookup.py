@@ -27,10 +27,8 @@ class LookupConfig:
     ('order 1', 'order 2', 'network')
 
     Attributes:
-        vocab_size: number of distinct characters.
-        order: longest n-gram of the memory.
-        folds: blocks of the training text that are left out in turn while the model learns; 0
-            shows it its own answers.
+        vocab_size, order: number of distinct characters, longest n-gram of the memory.
+        folds: blocks of the text left out in turn in training; 0 shows it its own answers.
         hidden: units of each of the gate's layers.
         gate: "routed", or "fixed": one learned blend for all positions.
         network: what computes beside the tables; None for tables and a gate alone.
@@ -159,8 +157,7 @@ class LookupLM(nn.Module):
     torch.Size([1, 7, 3])
 
     Args:
-        config: see `LookupConfig`.
-        memory: counted from the training text, with the config's order and alphabet.
+        config, memory: the memory is counted from the training text, with the config's order.
         words: counted from it as well, if the config has words.
 
     Raises:
@@ -192,13 +189,8 @@ class LookupLM(nn.Module):
         else:
             state_dim = _LATEST * _WIDTH
             self.latest = nn.Embedding(vocab + 1, _WIDTH)  # the last one is "none yet"
-        self.gate = ContextGate(
-            len(config.tables),
-            state_dim,
-            network=self.network is not None,
-            hidden=config.hidden,
-            fixed=config.gate == "fixed",
-        )
+        network, fixed = self.network is not None, config.gate == "fixed"
+        self.gate = ContextGate(len(config.tables), state_dim, network, config.hidden, fixed)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the next character's log-probabilities `[batch, time, vocab]`; see `routed`."""
@@ -224,15 +216,10 @@ class LookupLM(nn.Module):
             own = self.network.head(seen)
         else:
             seen = self._latest(known)[:, before:]
-        blended = self.gate(reading, seen, own)
+        log_p, route, inverse_temperature = self.gate(reading, seen, own)
         recent = known[:, max(0, known.shape[1] - self._reach()) :]
-        return LookupRouted(
-            blended.log_probabilities,
-            routes,
-            LookupState(state.seen + tokens.shape[1], recent, inner),
-            blended.route,
-            blended.inverse_temperature,
-        )
+        state = LookupState(state.seen + tokens.shape[1], recent, inner)
+        return LookupRouted(log_p, routes, state, route, inverse_temperature)
 
     def read(
         self, tokens: Tensor, left_out: Tensor | None = None, first: int = 0
@@ -244,8 +231,7 @@ class LookupLM(nn.Module):
         if self.words is not None:
             reading = self.words.read(found[..., self.config.order :], reading, block)
         if self.config.echoes:
-            places = range(len(self.config.tables))[-len(ECHOES) :]
-            asked = [self.config.lower(place) for place in places]
+            asked = [self.config.lower(self.config.tables.index(name)) for name in ECHOES]
             reading = extended(reading, self._echoes(tokens, first).found, asked)
         return reading
 

@@ -29,7 +29,8 @@ def save_packed(model: CharLM, path: Path) -> dict[str, int]:
 
     Weights and signatures that are only ever read through their ternary cut (`TERNARY`) are kept as
     two bits per weight and a scale per row, and lose what training alone needs; other floating
-    tensors become bfloat16, ternary splines too.
+    tensors become bfloat16, ternary splines too. Returns how many bytes `ternary`, `scales`,
+    `bfloat16` and `other` take, and the whole `file`.
 
     >>> from tempfile import TemporaryDirectory
     >>> from trix.lab import LMConfig
@@ -38,9 +39,6 @@ def save_packed(model: CharLM, path: Path) -> dict[str, int]:
     ...     save_packed(model, Path(name, "model"))["ternary"]
     ...     load_packed(model, Path(name, "model"))
     32768
-
-    Returns:
-        How many bytes `ternary`, `scales`, `bfloat16` and `other` take, and the whole `file`.
     """
     tensors: dict[str, Tensor] = {}
     bytes_of: dict[str, int] = dict.fromkeys(("ternary", "scales", "bfloat16", "other"), 0)

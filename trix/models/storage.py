@@ -21,7 +21,7 @@ from torch import Tensor
 from trix.counts.context import ContextMemory
 from trix.counts.rows import Counts
 from trix.counts.words import ADDRESSES, WordMemory, letters_of
-from trix.files import atomic_path, file_sha256, write_text
+from trix.files import atomic_path, file_sha256, json_sha256, write_text
 from trix.models.alphabet import decode, encode
 from trix.models.charlm import LMConfig
 from trix.models.lookup import LookupConfig, LookupLM
@@ -52,7 +52,8 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], values: dict[str, 
     name = f"tensors-{digest[:16]}.safetensors"
     with atomic_path(folder / name) as temporary:
         temporary.write_bytes(payload)
-    index = {"tensors": name, "sha256": digest, "values": values, "values_sha256": _sha256(values)}
+    index = {"tensors": name, "sha256": digest, "values": values}
+    index["values_sha256"] = json_sha256(values)
     write_text(folder / INDEX, json.dumps(index, indent=1))
     # older tensors, and what a killed process did not get to rename
     for pattern in ("tensors-*.safetensors", ".tensors-*", f".{INDEX}.*"):
@@ -73,22 +74,16 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint | None:
         tensors, expected = folder / index["tensors"], index["sha256"]
     except (ValueError, KeyError, TypeError) as error:  # no JSON, or another's
         raise ValueError(f"{corrupt} {error!r}") from error
-    if (received := _sha256(values)) != stated:
+    if (received := json_sha256(values)) != stated:
         raise ValueError(f"{corrupt} expected SHA-256 {stated} of its values, got {received}")
     if not tensors.exists():
         raise ValueError(f"corrupt checkpoint: {path} names {tensors.name}, which is missing")
-    if (received := file_sha256(tensors)) != expected:
-        raise ValueError(
-            f"corrupt checkpoint {tensors}: expected SHA-256 {expected}, got {received}"
-        )
+    if (got := file_sha256(tensors)) != expected:
+        raise ValueError(f"corrupt checkpoint {tensors}: expected SHA-256 {expected}, got {got}")
     try:
         return Checkpoint(load_file(tensors, device=device), values)
     except SafetensorError as error:
         raise ValueError(f"corrupt checkpoint {tensors}: {error}") from error
-
-
-def _sha256(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
@@ -135,27 +130,15 @@ class Stored(NamedTuple):
 def save_model(folder: Path, model: LookupLM, alphabet: str, about: dict[str, Any]) -> None:
     """Write a model and its tables to a folder, all of it or nothing; `load_model` has an example.
 
-    Args:
-        folder: made if needed; a model already there is replaced, but left if the disk is full.
-        model: on any device.
-        alphabet: its characters, in order.
-        about: JSON values to keep with it, as the text and the loss.
-
-    Raises:
-        ValueError: the alphabet is not as long as the model's.
+    The folder is made if needed; a model already there is replaced, but left if the disk is full.
+    The alphabet is the model's characters, in order, else `ValueError`; `about` are JSON values to
+    keep with it, as the text and the loss.
     """
-    if len(alphabet) != model.config.vocab_size:
-        raise ValueError(
-            f"alphabet must have {model.config.vocab_size} characters, got {len(alphabet)}"
-        )
+    if len(alphabet) != (vocab := model.config.vocab_size):
+        raise ValueError(f"alphabet must have {vocab} characters, got {len(alphabet)}")
     weights = {f"model.{name}": t for name, t in model.state_dict().items()}
-    values = {
-        "format": FORMAT,
-        "config": dataclasses.asdict(model.config),
-        "alphabet": alphabet,
-        "dropped": sorted(model.dropped),
-        "about": about,
-    }
+    values = {"format": FORMAT, "config": dataclasses.asdict(model.config), "alphabet": alphabet}
+    values |= {"dropped": sorted(model.dropped), "about": about}
     save_checkpoint(folder, weights | pack(model), values)
 
 
@@ -201,9 +184,8 @@ def load_model(folder: Path) -> Stored:
 
 def pack(model: LookupLM) -> dict[str, Tensor]:
     """Return the counts of a model's tables: `tables.<order>.<what>`, `words.<name>.<what>`."""
-    tables = pack_tables(model.memory)
     words = pack_words(model.words) if model.words is not None else {}
-    named = {"tables": tables, "words": words}
+    named = {"tables": pack_tables(model.memory), "words": words}
     return {f"{part}.{name}": t for part, packed in named.items() for name, t in packed.items()}
 
 

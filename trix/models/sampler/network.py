@@ -1,9 +1,8 @@
 """The network of a look-it-up model for one text, a character at a time, in NumPy.
 
-Torch takes longer to call the few hundred tiny operations of a step than to compute them. Here all
-that does not depend on the text is worked out beforehand: signatures are cut, scaled and multiplied
-with the queries that they match, the scales of norms go into the rows that read them, and the means
-that norms subtract are taken from all that writes to the stream instead.
+All that does not depend on the text is worked out beforehand: signatures are multiplied with the
+queries that they match, the scales of norms go into the rows that read them, and the means that
+norms subtract are taken from all that writes to the stream instead.
 """
 
 import math
@@ -24,10 +23,7 @@ _TINY = 1e-6  # the memory's, under its roots
 
 
 class NetworkStep:
-    """What the head of a `CharLM` reads after each character, before the last norm's scale.
-
-    `told` maps roots and evidence of the tables to the network's stream.
-    """
+    """What a `CharLM`'s head reads, unscaled; `told` maps roots and evidence to the stream."""
 
     def __init__(self, network: CharLM, told: nn.Linear) -> None:
         positions, biased = network.position is not None, network.config.bias
@@ -67,9 +63,8 @@ class LayerStep:
         query = mixer.query.double().view(self.heads, self.width, -1)
         inverse_temperature = (-mixer.log_temperature.double()).exp() / math.sqrt(self.width)
         rows = []
-        for table, power in zip(
-            (mixer.write_rows, mixer.read_rows), inverse_temperature, strict=True
-        ):
+        tables = (mixer.write_rows, mixer.read_rows)
+        for table, power in zip(tables, inverse_temperature, strict=True):
             signatures = table().double().view(self.heads, self.slot_count, -1)
             rows.append((signatures * power @ query).flatten(0, 1))
         self.addresses = 2 * self.heads * self.slot_count
@@ -194,10 +189,8 @@ class GateStep:
         by_state = weight[:, 4 * tables :]
         if model.network is not None:
             both = torch.cat([model.network.head.weight.double(), by_state])
-            self.by_stream = array(both * model.network.norm.weight.double())
-        self.latest: list[np.ndarray] = []
-        if model.network is None:
-            # a row for each character at each of the latest places
+            self.by_stream, self.latest = array(both * model.network.norm.weight.double()), []
+        else:  # a row for each character at each of the latest places
             latest = model.latest.weight.double()
             parts = by_state.split(latest.shape[1], dim=1)
             self.latest = [array(latest @ part.T) for part in parts]

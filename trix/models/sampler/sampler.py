@@ -14,12 +14,10 @@ class Sampler:
     """A trained `LookupLM` for inference on one text, at the speed of its arithmetic.
 
     What comes out is the model's up to float32's rounding; where two tiles match a token equally
-    well to within that, the other one may be read. The parameters are copied, with what was dropped
-    and forbidden at the time. NumPy's own threads only get in the way: `OMP_NUM_THREADS=1`.
-
-    The model is in float32 on the CPU, without a network, or with one of `RoutedMemory` (of the
-    parts in `PARTS`, all slots read) and flat `SparseLookupFFN`, without positions and biases; the
-    `ValueError` of another names what it has.
+    well to within that, the other one may be read. Parameters and what was dropped are copied.
+    NumPy's own threads only get in the way: `OMP_NUM_THREADS=1`. The model is in float32 on the
+    CPU, without a network, or with one of `RoutedMemory` (of `PARTS`, all slots read) and flat
+    `SparseLookupFFN`, without positions and biases; the `ValueError` of another names what it has.
     """
 
     def __init__(self, model: LookupLM) -> None:

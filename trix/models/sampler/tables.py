@@ -1,8 +1,7 @@
 """The tables of a look-it-up model for one text, a character at a time, in NumPy.
 
-Each step has a method `read(token, evidence, said)`, which reads the text's next character and sets
-the rows of its own tables in `evidence` `[tables, 3]` and in the distributions `said` `[tables,
-vocab]`, some of which are made of others that have been set before.
+`read(token, evidence, said)` reads the next character and sets the rows of a step's own tables in
+`evidence` `[tables, 3]` and `said` `[tables, vocab]`, some made of others that were set before.
 """
 
 from collections import Counter, deque
