@@ -73,7 +73,7 @@ REFUSED: list[tuple[Any, ...]] = [
     (lambda: FIXED(8, "kan").set_signatures(PAIRS), r"\[64, 8\], got \[4, 2\]"),
     (lambda: FIXED(8, "kan", "uniform").set_signatures(X8), "routing='signatures', got"),
     (lambda: trix.AdaptiveKANFFN(8, choose="luck"), "choose must be one of .*'luck'"),
-    (lambda: trix.AdaptiveKANFFN(8, 6, 1), "two tiles to compare, got 1 per cluster"),
+    (lambda: trix.AdaptiveKANFFN(8, 6, 1), "two tiles per cluster, got 1"),
     (lambda: trix.AdaptiveKANFFN(8, 6, 3, coarse=0), "cells must be at least 1, got 0"),
     (lambda: trix.AdaptiveKANFFN(8, 6, 3, fine=0), "fine must be at least 1, got 0"),
     (lambda: _without_tokens(trix.AdaptiveKANFFN(8, 6, 3)), "tokens, got token=None"),

@@ -32,12 +32,9 @@ class CodebookFFN(KeyedFFN):
     as its score in the first codebook tells.
 
     Args:
-        dim: input and output features.
-        entries: entries of each codebook.
+        entries, groups: of each codebook, and how many codebooks there are, whose entries add up.
         top_k: entries blended.
-        groups: codebooks whose entries add up.
-        learn: how signatures learn, "gradient", or "ema": as running means of the inputs that read
-            them, as in VQ-VAE, without a gradient.
+        learn: how signatures learn, "gradient", or, as in VQ-VAE, "ema": running means of inputs.
         temperature: of the softmax, in units of √dim.
 
     Example:
@@ -100,12 +97,12 @@ class CodebookFFN(KeyedFFN):
         counts = torch.bincount(firsts.flatten(), minlength=self.tiles).to(self.reads)
         self.reads.lerp_(counts / len(token), 1 - KEEP)
         if self.learn == "ema":
+            raw = self.keys.raw
             for column in firsts.T:
-                total = torch.zeros_like(self.keys.raw).index_add_(0, column, token)
+                total = torch.zeros_like(raw).index_add_(0, column, token)
                 seen = torch.bincount(column, minlength=self.tiles).unsqueeze(-1)
                 mean = total / seen.clamp(min=1) / math.sqrt(self.dim)
                 moved = (seen > 0) & ~self.keys.is_frozen.unsqueeze(-1)
-                raw = self.keys.raw
                 raw.copy_(torch.where(moved, raw.lerp(mean, 1 - KEEP), raw))
         self._revive(token, score[:, 0])
 
@@ -117,10 +114,9 @@ class CodebookFFN(KeyedFFN):
         worst = token[best(-score, some)]
         order = dead.to(torch.int8).argsort(descending=True, stable=True)[:some]
         take = dead[order].unsqueeze(-1)
-        rows = self.keys.raw[order]
-        self.keys.raw[order] = torch.where(take, worst / math.sqrt(self.dim), rows)
-        fresh = torch.full_like(self.reads[order], 1 / self.entries)
-        self.reads[order] = torch.where(take[:, 0], fresh, self.reads[order])
+        raw = self.keys.raw
+        raw[order] = torch.where(take, worst / math.sqrt(self.dim), raw[order])
+        self.reads[order] = torch.where(take[:, 0], 1 / self.entries, self.reads[order])
 
     def export_table(self) -> "CodebookTable":
         """Return the layer as a table, for inference: signatures to address it, entries to read."""

@@ -162,12 +162,8 @@ def width_of(name: str, width: int | None, dim: int, tiles: int) -> int:
 def read_entries(values: Tensor, route: Route) -> Tensor:
     """Add up the entries `[entries, dim]` that a route names, each by its weight: `[..., dim]`."""
     places = route.index.shape[-1]
-    read = F.embedding_bag(
-        route.index.reshape(-1, places),
-        values,
-        mode="sum",
-        per_sample_weights=route.weight.reshape(-1, places).to(values.dtype),
-    )
+    index, share = (t.reshape(-1, places) for t in (route.index, route.weight.to(values.dtype)))
+    read = F.embedding_bag(index, values, mode="sum", per_sample_weights=share)
     return read.view(*route.index.shape[:-1], values.shape[-1]).to(route.weight.dtype)
 
 
@@ -186,9 +182,7 @@ class TriXFFN(RoutedFFN):
     dense layer of the same size. Source: the notes on emergent routing; they use two levels.
 
     Args:
-        dim: input and output features.
-        hidden: hidden units of each tile; `4 * dim / tiles`, at least 1, when not given, so that
-            all tiles together weigh as much as a dense layer.
+        hidden: units of each tile; by default all tiles together weigh as much as a dense layer.
         top_k: tiles that each token reads.
 
     Example:
@@ -250,10 +244,8 @@ class ProductKeyFFN(RoutedFFN):
     @property
     def signatures(self) -> Tensor:
         """The full key of every value, `[sub_keys², dim]`, in the space of queries."""
-        first, second = self.halves
-        return torch.cat(
-            [first.repeat_interleave(self.sub_keys, 0), second.repeat(self.sub_keys, 1)], dim=-1
-        )
+        count, (first, second) = self.sub_keys, self.halves
+        return torch.cat([first.repeat_interleave(count, 0), second.repeat(count, 1)], dim=-1)
 
     def _routed(self, x: Tensor) -> Routed:
         query = self.query(x).unflatten(-1, (2, -1)).transpose(-1, -2)
@@ -265,6 +257,5 @@ class ProductKeyFFN(RoutedFFN):
         index = half[..., 0, :].gather(-1, won // self.top_k) * self.sub_keys
         index = index + half[..., 1, :].gather(-1, won % self.top_k)
         score = pairs.gather(-1, won)
-        weight = torch.softmax(score, dim=-1)
-        route = Route(index, weight, score, index.unsqueeze(-1), x.detach())
+        route = Route(index, score.softmax(dim=-1), score, index.unsqueeze(-1), x.detach())
         return Routed(read_entries(self.values, route).to(x.dtype), route)

@@ -29,7 +29,6 @@ class FractalFFN(ClusteredFFN):
     notes' fractal idea, where a cell's signature comes from the cell's coefficients.
 
     Args:
-        dim: input and output features.
         branching: children of a node at each level: clusters, tiles of each, cells of each.
         beam: nodes kept at each level.
 

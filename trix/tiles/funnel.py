@@ -13,6 +13,7 @@ from trix.address.signatures import SignatureRows
 from trix.address.ternary import straight_through
 from trix.checks import at_least, positive
 from trix.tiles.ffn import ClusteredFFN, KeyedFFN, clusters_of
+from trix.tiles.spline import grid
 from trix.tiles.table import Quantizer
 from trix.tiles.tile import through_tiles
 
@@ -48,7 +49,6 @@ class FunnelFFN(KeyedFFN, ClusteredFFN):
     table is nearly a plane: entries follow the point. Source: the notes' compression funnel.
 
     Args:
-        dim: input and output features.
         tiles: how many; 1 for a funnel without routing.
         tiles_per_cluster: tiles that share a cluster.
         levels: positions on each axis, at least 2.
@@ -77,10 +77,9 @@ class FunnelFFN(KeyedFFN, ClusteredFFN):
         self.router = clusters_of(tiles, dim, tiles_per_cluster)
         self.gate = ScoreGate(dim)
         self.project = nn.Parameter(0.5 * torch.randn(tiles, 2 * pairs, dim) / math.sqrt(dim))
-        at = torch.linspace(-1, 1, levels)
-        grid = torch.cartesian_prod(at, at)  # [levels², 2], row after row
+        points = grid(torch.linspace(-1, 1, levels), 2)
         planes = torch.randn(tiles, pairs, 2, width) / math.sqrt(pairs)
-        self.table = nn.Parameter(grid @ planes + 0.1 * torch.randn(tiles, pairs, 1, width))
+        self.table = nn.Parameter(points @ planes + 0.1 * torch.randn(tiles, pairs, 1, width))
         self.expand = nn.Parameter(0.02 * torch.randn(tiles, width, dim))
 
     @torch.no_grad()
@@ -113,12 +112,9 @@ class FunnelFFN(KeyedFFN, ClusteredFFN):
         # bilinear in each grid cell: the four entries around a point, by their nearness to it
         low, place = cell_of(points, self.levels, -1.0, 1.0)
         corners = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], device=low.device)
-        upper_left, upper_right, lower_left, lower_right = self._at(
-            tile, low.unsqueeze(-2) + corners
-        ).unbind(-2)
+        a, b, c, d = self._at(tile, low.unsqueeze(-2) + corners).unbind(-2)
         down, right = place[..., :1], place[..., 1:]
-        upper = upper_left * (1 - right) + upper_right * right
-        lower = lower_left * (1 - right) + lower_right * right
+        upper, lower = a * (1 - right) + b * right, c * (1 - right) + d * right
         return (upper * (1 - down) + lower * down).sum(dim=-2)
 
     def _at(self, tile: Tensor, cells: Tensor) -> Tensor:

@@ -32,15 +32,13 @@ class SparseLookupFFN(KeyedFFN):
     is Geva et al.'s (2021), memory layers (Lample et al. 2019; He 2024) read so few.
 
     Args:
-        dim: input and output features.
         tiles_per_cluster: tiles that share a cluster, see `NestedRouter`; None for flat routing.
         cells: of each tile's activation, initially the GELU; None keeps the GELU itself.
         top_k: tiles that each token reads, of those that it reaches.
         beam: clusters looked into.
 
-    Attributes:
-        router: what chooses tiles, or None where every token is compared with every key. For a
-            trained layer it may be replaced by a fitted `TreeRouter`.
+    `router` chooses tiles, and is None where every token is compared with every key; a fitted
+    `TreeRouter` may replace that of a trained layer.
 
     Example:
         >>> layer = SparseLookupFFN(8, tiles=12, tiles_per_cluster=4, top_k=2)
@@ -70,8 +68,8 @@ class SparseLookupFFN(KeyedFFN):
         self.router = None
         if tiles_per_cluster is not None:
             self.router = clusters_of(tiles, dim, tiles_per_cluster, beam)
-            reached = self.router.reached
-            at_most("top_k", top_k, reached, f"tiles that a token reaches through {beam} clusters")
+            of = f"tiles that a token reaches through {beam} clusters"
+            at_most("top_k", top_k, self.router.reached, of)
 
     def _routed(self, x: Tensor) -> Routed:
         route = self.route(x)
@@ -87,16 +85,13 @@ class SparseLookupFFN(KeyedFFN):
     def read(self, route: Route) -> Tensor:
         """Return what stands where a route of `top_k` tiles per token points, `[..., dim]`."""
         index = route.index.reshape(-1, self.top_k)
-        coefficients = self.coefficients(route).reshape(-1, self.top_k).to(self.values.dtype)
+        share = self.coefficients(route).reshape(-1, self.top_k).to(self.values.dtype)
         # Forward, fetching the chosen values is several times faster than a product with all of
         # them; but its gradient is not, once a token reads more than a few.
         if torch.is_grad_enabled() and index.numel() > self.tiles:
-            everywhere = coefficients.new_zeros(len(index), self.tiles)
-            output = everywhere.scatter(1, index, coefficients) @ self.values
+            output = share.new_zeros(len(index), self.tiles).scatter(1, index, share) @ self.values
         else:
-            output = F.embedding_bag(
-                index, self.values, mode="sum", per_sample_weights=coefficients
-            )
+            output = F.embedding_bag(index, self.values, mode="sum", per_sample_weights=share)
         return output.view(*route.index.shape[:-1], self.dim)
 
     def coefficients(self, route: Route) -> Tensor:

@@ -57,8 +57,7 @@ class PackedLookup(nn.Module):
             raise ValueError(f"router must be a NestedRouter, got {type(router).__name__}")
         self.dim, self.tiles, self.top_k = layer.dim, layer.tiles, layer.top_k
         self.beam = 1 if router is None else router.beam
-        self.keys = PackedTernary(signatures)
-        spline = layer.activation
+        self.keys, spline = PackedTernary(signatures), layer.activation
         parts = {
             "values": layer.values,
             "knots": signatures.new_zeros(0, 0) if spline is None else spline.knots,
@@ -93,12 +92,12 @@ class PackedLookup(nn.Module):
         fixed = [t.numpy() for t in (rows, self.first, self.count, self.knots, self.values)]
 
         def work(part: slice) -> None:
-            tokens, scores, nodes, target = (
-                array if len(array) == 0 else array[part] for array in per_token
-            )
+            tokens, scores, nodes, target = (a[part] if len(a) else a for a in per_token)
             read(tokens, scores, nodes, *fixed, self.top_k, target)
 
-        parts = _parts(len(flat), torch.get_num_threads())
+        count = max(1, min(torch.get_num_threads(), len(flat) // GRAIN))
+        edges = [len(flat) * i // count for i in range(count + 1)]
+        parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
         if len(parts) == 1:
             work(parts[0])
         else:
@@ -140,12 +139,6 @@ class PackedLookup(nn.Module):
         cell, place = cell_of(score, self.knots.shape[1], -REACH, REACH)
         low, high = self.knots[tile, cell], self.knots[tile, cell + 1]
         return low + (high - low) * place
-
-
-def _parts(size: int, threads: int) -> list[slice]:
-    count = max(1, min(threads, size // GRAIN))
-    edges = [size * i // count for i in range(count + 1)]
-    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 @functools.cache

@@ -1,7 +1,4 @@
-"""Splines: the address is the cell that an input falls in, the reading is a line.
-
-A bank holds many splines of one size, and each input says which of them it reads.
-"""
+"""Splines: the address is the cell that an input falls in, the reading is a line."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +20,7 @@ SAMPLES = 8
 
 
 class SplineBank(nn.Module):
-    """What the splines of a bank share: how many, their cells, and where an input falls.
+    """Many splines of one size; each input says which of them it reads.
 
     A subclass names its only parameter in `trained`, says how it is made of cells, and how it is
     read and fitted. Initially every spline is y = x, or x₀ + x₁.
@@ -32,8 +29,7 @@ class SplineBank(nn.Module):
         splines: how many.
         cells: along each axis.
         dims: inputs of each spline, 1 or 2.
-        low: where the first cell begins.
-        high: where the last one ends. Inputs outside `low … high` are read at the nearer end.
+        low, high: where cells begin and end; inputs outside are read at the nearer end.
 
     Raises:
         TypeError: a count is not an integer, or an input's dtype is wrong.
@@ -86,10 +82,8 @@ class SplineBank(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        return (
-            f"splines={self.splines}, cells={self.cells}, dims={self.dims}, low={self.low}, "
-            f"high={self.high}"
-        )
+        ends = f"low={self.low}, high={self.high}"
+        return f"splines={self.splines}, cells={self.cells}, dims={self.dims}, {ends}"
 
     def _numbers(self) -> tuple[int, ...]:
         # the shape of what is trained of one spline
@@ -299,10 +293,8 @@ class TernarySpline(LineSpline):
         raw = ternary * scales.to(self.raw).unsqueeze(1)
         wrong = (ternarize(raw) != ternary).any(dim=1)  # NaN differs, and an infinity cuts to 0
         if wrong.any():
-            raise ValueError(
-                "scales must be finite, and positive wherever values are not 0, got "
-                f"{scales[wrong][:5].tolist()}"
-            )
+            wanted, got = "finite, and positive where values are not 0", scales[wrong][:5].tolist()
+            raise ValueError(f"scales must be {wanted}, got {got}")
         self.raw.copy_(raw.view(self.raw.shape))
         return self
 

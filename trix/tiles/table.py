@@ -182,12 +182,10 @@ def fused_read(
 ) -> Tensor | None:
     """Return what the compiled loop reads, or None where it does not serve.
 
-    It serves float32 inputs and uint8 codes on the CPU, with float32 entries, when all read one
-    spline or `which` has their shape `lead`.
+    It serves float32 and uint8 on the CPU, with float32 entries, and one `which` or `lead` of them.
     """
-    if torch.compiler.is_compiling():
-        return None
-    if entries.dtype != torch.float32 or x.dtype not in (torch.float32, torch.uint8):
+    served = entries.dtype == torch.float32 and x.dtype in (torch.float32, torch.uint8)
+    if torch.compiler.is_compiling() or not served:
         return None
     if which.shape != lead and (which.numel() != 1 or which.ndim > len(lead)):
         return None
@@ -214,8 +212,8 @@ def fused_read(
 def kernel(dtype: torch.dtype) -> Callable[..., int] | None:
     """Return the loop for float32 inputs or for uint8 codes, or None where numba is not installed.
 
-    It writes the result `[n]` and returns 0, or 1 for a spline or a code that does not exist. The
-    inputs are `[n * dims]`, and `which` is `[n]` or `[1]`. The first call compiles, in a second.
+    From inputs `[n * dims]` and `which`, `[n]` or `[1]`, it writes `[n]`; it returns 1 for a spline
+    or a code that does not exist, else 0. The first call compiles, in a second.
     """
     try:
         numba = importlib.import_module("numba")

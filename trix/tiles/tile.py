@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -127,10 +128,6 @@ def _ternary(scale: str) -> Callable[[int, int, int], nn.Module]:
     )
 
 
-def _content(choose: str) -> Callable[[int, int, int], nn.Module]:
-    return lambda tiles, rank, cells: ContentCells(tiles, rank, cells, choose)
-
-
 ACTIVATIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "knots": _splines(KnotSpline),
     "cells": _splines(CellSpline),
@@ -138,9 +135,9 @@ ACTIVATIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "ternary-tile": _ternary("tile"),
     "ternary-layer": _ternary("layer"),
     "constant": lambda tiles, rank, cells: ConstantUnits(tiles, rank),
-    "content-cells": _content("content"),
-    "floor-cells": _content("floor"),
-    "random-cells": _content("random"),
+    "content-cells": ContentCells,
+    "floor-cells": partial(ContentCells, choose="floor"),
+    "random-cells": partial(ContentCells, choose="random"),
 }
 """Kinds of activation function by name; each is called with tiles, rank and cells."""
 

@@ -6,37 +6,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trix.address import sources
 from trix.address.gate import ScoreGate, cell_of
 from trix.address.losses import straight_through_weights
 from trix.address.route import Route, Routed
 from trix.address.signatures import SignatureRows
-from trix.address.sources import (
-    BottleneckSource,
-    DataSource,
-    FrozenRandom,
-    LearnedSource,
-    LinearRouter,
-    Source,
-    SplineSource,
-    TileParts,
-    TokenHash,
-    UniformRandom,
-    WeightSource,
-)
 from trix.checks import magnitude, one_of, tokens
 from trix.tiles.ffn import KeyedFFN, width_of
 from trix.tiles.tile import REACH
 
-SOURCES: dict[str, type[Source]] = {
-    "weights": WeightSource,
-    "bottleneck": BottleneckSource,
-    "spline": SplineSource,
-    "decoupled": LearnedSource,
-    "data": DataSource,
-    "frozen-random": FrozenRandom,
-    "token-hash": TokenHash,
-    "uniform": UniformRandom,
-    "learned-router": LinearRouter,
+SOURCES: dict[str, type[sources.Source]] = {
+    "weights": sources.WeightSource,
+    "bottleneck": sources.BottleneckSource,
+    "spline": sources.SplineSource,
+    "decoupled": sources.LearnedSource,
+    "data": sources.DataSource,
+    "frozen-random": sources.FrozenRandom,
+    "token-hash": sources.TokenHash,
+    "uniform": sources.UniformRandom,
+    "learned-router": sources.LinearRouter,
 }
 READ_OFF = ("weights", "bottleneck", "spline")
 """The sources that add no parameter and no buffer: they read the tiles' own numbers."""
@@ -57,13 +45,11 @@ class TiledFFN(KeyedFFN):
 
     with :math:`w = \mathrm{softmax}(s / T)` over the chosen tiles, :math:`T` learned, and the gate
     :math:`g` of `ScoreGate`. Where the signatures :math:`\sigma` come from is the `source`'s
-    business, and nothing else differs between two layers of different source. The idea is that of
-    the notes on emergent routing, which ask what else a signature could be read from.
+    business, and nothing else differs between two such layers. Source: the notes on emergent
+    routing, which ask what else a signature could be read from.
 
     Args:
-        dim: input and output features.
-        hidden: hidden units of each tile, `4 * dim / tiles` when not given; the bottleneck has a
-            quarter as many rows.
+        hidden: units of each tile, `4 * dim / tiles` by default; the bottleneck has a quarter.
         top_k: tiles that each token reads.
         source: a name in `SOURCES`.
         blend: "softmax", or "straight-through": the best tile alone in the forward pass, the
@@ -98,9 +84,7 @@ class TiledFFN(KeyedFFN):
         self.blend = one_of("blend", blend, ("softmax", "straight-through"))
         self.balance = magnitude("balance", balance, zero=True)
         if balance and top_k == tiles:
-            raise ValueError(
-                f"balance needs a choice, so top_k below the {tiles} tiles, got {top_k}"
-            )
+            raise ValueError(f"balance needs a choice: top_k below the {tiles} tiles, got {top_k}")
         # Hidden units have an initial standard deviation of a quarter and outputs one of 0.007, as
         # a dense layer's have under GPT-2's scales at this book's sizes.
         rank = max(1, hidden // 4)
@@ -113,22 +97,21 @@ class TiledFFN(KeyedFFN):
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.set_temperature(temperature)
         kind = SOURCES[source]
-        self.source: Source = kind() if source in READ_OFF else kind(tiles, dim)
+        self.source: sources.Source = kind() if source in READ_OFF else kind(tiles, dim)
         self.register_buffer("bias", torch.zeros(tiles))
 
     @property
     def signatures(self) -> Tensor:
         """The tiles' addresses, `[tiles, dim]`."""
-        return self.source.rows(TileParts(self.bottleneck, self.mix, self.spline))
+        return self.source.rows(sources.TileParts(self.bottleneck, self.mix, self.spline))
 
     @property
     def rows(self) -> SignatureRows:
         """The rows that a "decoupled" layer learns, see `EditableSignatures`; else `ValueError`."""
-        if not isinstance(self.source, LearnedSource):
-            raise ValueError(
-                f"expected a source with learned rows, got {type(self.source).__name__}"
-            )
-        return self.source.table
+        source = self.source
+        if not isinstance(source, sources.LearnedSource):
+            raise ValueError(f"expected a source with learned rows, got {type(source).__name__}")
+        return source.table
 
     @property
     def temperature(self) -> Tensor:
@@ -139,10 +122,8 @@ class TiledFFN(KeyedFFN):
     def set_temperature(self, temperature: float) -> None:
         """Set the temperature, in units of √dim; `ValueError` unless it is positive and finite."""
         if not SMALLEST <= temperature <= 1 / SMALLEST:
-            raise ValueError(
-                f"temperature must be positive and finite, got {temperature} "
-                f"(of {SMALLEST:g} … {1 / SMALLEST:g})"
-            )
+            got = f"{temperature} (of {SMALLEST:g} … {1 / SMALLEST:g})"
+            raise ValueError(f"temperature must be positive and finite, got {got}")
         self.log_temperature.fill_(math.log(temperature))
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -155,12 +136,10 @@ class TiledFFN(KeyedFFN):
         The token hash alone needs `labels`, an integer per token, `[...]`.
         """
         tokens("x", x, self.dim)
-        route = self.source.route(
-            x, self.signatures, self.top_k, self.temperature, self.bias, labels
-        )
+        temperature = self.temperature
+        route = self.source.route(x, self.signatures, self.top_k, temperature, self.bias, labels)
         if self.blend == "straight-through":
-            weight = straight_through_weights(route.score, self.temperature)
-            route = route._replace(weight=weight)
+            route = route._replace(weight=straight_through_weights(route.score, temperature))
         flat, places = x.reshape(-1, self.dim), route.index.reshape(-1, self.top_k)
         share = (route.weight * self.gate(route.score)).reshape(-1, self.top_k)
         # every tile's glance costs less than gathering the chosen tiles' bottlenecks
@@ -177,8 +156,8 @@ class TiledFFN(KeyedFFN):
     def update(self, route: Route) -> None:
         """Let the source learn from the route; move the bias of loss-free balancing.
 
-        A tile that read more than its share loses a little on its next scores, in the choice alone,
-        and one that read less gains as much.
+        A tile that read more than its share loses a little on its next scores, in the choice
+        alone, and one that read less gains as much.
         """
         self.source.update(route)
         sound = route.score.isfinite().all(dim=-1)  # a NaN's tile was not chosen

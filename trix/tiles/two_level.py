@@ -44,10 +44,8 @@ class HierarchicalTriXFFN(TwoLevelFFN):
     """The notes' first design: ternary two-layer tiles, routed by their own first layer's vote.
 
     Args:
-        dim: input and output features.
         tiles_per_cluster: tiles that share a cluster.
-        hidden: hidden units of a tile; `4 * dim / tiles`, at least 1, when not given, so that all
-            tiles together weigh as much as a dense layer.
+        hidden: units of a tile; by default all tiles together weigh as much as a dense layer.
         beam: clusters looked into.
 
     Example:
@@ -72,7 +70,6 @@ class HybridKANFFN(TwoLevelFFN):
     """The notes' second design: a spline behind a bottleneck, routed by the vote of the bottleneck.
 
     Args:
-        dim: input and output features.
         tiles_per_cluster: tiles that share a cluster.
         bottleneck: directions that a tile looks at; `4 * dim / tiles`, at least 1, when not given.
         cells: of each spline.
@@ -130,8 +127,8 @@ class FixedRoutingFFN(TwoLevelFFN):
     @property
     def signatures(self) -> Tensor:
         """The tiles' addresses, `[tiles, dim]`; zeros where tokens are routed at random."""
-        address = self.address
-        return address.zeros if isinstance(address, UniformRandom) else address.fixed
+        at = self.address
+        return at.zeros if isinstance(at, UniformRandom) else at.fixed
 
     @torch.no_grad()
     def set_signatures(self, signatures: Tensor) -> None:
@@ -157,10 +154,8 @@ class AdaptiveKANFFN(TwoLevelFFN):
     resolution.
 
     Args:
-        dim: input and output features.
         tiles_per_cluster: tiles that share a cluster, at least two.
-        coarse: cells where routing is sure.
-        fine: cells where it is not.
+        coarse, fine: cells where routing is sure, and where it is not.
         choose: "confidence", or "chance" for a control that tosses a coin for every token.
 
     Example:
@@ -184,9 +179,7 @@ class AdaptiveKANFFN(TwoLevelFFN):
         rank = width_of("bottleneck", None, dim, tiles)
         super().__init__(SplineBodies(dim, tiles, rank, coarse), tiles_per_cluster)
         if self.router.reached < 2:
-            raise ValueError(
-                f"a margin needs two tiles to compare, got {self.router.reached} per cluster"
-            )
+            raise ValueError(f"a margin needs two tiles per cluster, got {self.router.reached}")
         self.coarse, self.fine = coarse, positive("fine", fine)
         renamed(self, {"fine_bend": "fine_activation"})
         self.fine_activation: nn.Module = ACTIVATIONS["knots"](tiles, rank, fine)
@@ -211,7 +204,7 @@ class AdaptiveKANFFN(TwoLevelFFN):
         """Follow the median margin of the route's tokens."""
         if route.token is None:
             raise ValueError("the margins' median needs the route's tokens, got token=None")
-        margin = self._margin(route.token).flatten()
+        margin = self._margin(route.token)
         margin = margin[margin.isfinite()]
         if len(margin):
             self.threshold.lerp_(margin.median().to(self.threshold), 1 - KEEP)
