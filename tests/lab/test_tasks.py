@@ -124,10 +124,10 @@ def test_a_seed_decides_the_texts_and_lengths_vary():
         (lambda: mqar(2, 64, 4, 8, generator()), "got 8"),  # three keys
         (lambda: mqar(0, 64, 4, 256, generator()), "got 0"),
         (lambda: mqar(2, 64, 4.0, 256, generator()), "pairs must be an integer"),  # pyright: ignore
-        (lambda: induction(2, 2, 16, generator()), "got 2 and 16"),
-        (lambda: induction(2, 64, 1, generator()), "got 64 and 1"),
-        (lambda: selective_copying(2, 15, 8, 16, generator()), "got 15 and 16"),
-        (lambda: selective_copying(2, 64, 8, 2, generator()), "got 64 and 2"),
+        (lambda: induction(2, 2, 16, generator()), "length .* 3, got 2"),
+        (lambda: induction(2, 64, 1, generator()), "vocab .* 2, got 1"),
+        (lambda: selective_copying(2, 15, 8, 16, generator()), "length .* 16, got 15"),
+        (lambda: selective_copying(2, 64, 8, 2, generator()), "vocab .* 3, got 2"),
         (lambda: Task("counting", 16), "got 'counting'"),
         (lambda: overlapping_clusters(0, 5, 3), "tiles must be at least 1, got 0"),
         (lambda: overlapping_clusters(5, 0, 3), "dim must be at least 1, got 0"),

@@ -250,11 +250,11 @@ def test_progress_names_threads_loss_and_speed(capsys):
 def test_what_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     config, step = _with(steps=45), trainer._step
 
-    def spoiled(model, *rest):
-        loss = step(model, *rest)
-        if rest[-1] == 30:
+    def spoiled(run, *rest):
+        loss = step(run, *rest)
+        if run.step == 30:
             with torch.no_grad():
-                model.norm.weight[0] = math.nan
+                run.model.norm.weight[0] = math.nan
         return loss
 
     monkeypatch.setattr(trainer, "_step", spoiled)

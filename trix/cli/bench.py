@@ -15,11 +15,9 @@ def bench(
         typer.Argument(
             metavar="NAME",
             help="dispatch: a compiled table beside live routing; ffn: lookup beside dense layers; "
-            "memory: routed memory beside attention; "
-            "routing: trees beside the flat search; "
+            "memory: routed memory beside attention; routing: trees beside the flat search; "
             "sample: a look-it-up model beside attention, a character at a time; "
-            "table: compiled tables beside splines; "
-            "ternary: packed beside dense products.",
+            "table: compiled tables beside splines; ternary: packed beside dense products.",
         ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, to see it work.")] = False,

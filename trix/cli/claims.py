@@ -18,9 +18,8 @@ from trix.ledger import verify
 from trix.ledger.records import read_all_records
 from trix.ledger.run import run_experiment
 
-app = typer.Typer(
-    help="Print the claim ledger, or run what a claim needs.", invoke_without_command=True
-)
+HELP = "Print the claim ledger, or run what a claim needs."
+app = typer.Typer(help=HELP, invoke_without_command=True)
 
 BEGIN, END = "<!-- scoreboard -->", "<!-- /scoreboard -->"
 
@@ -65,10 +64,7 @@ def show_claim(
 @clear_errors()
 def run_claim(
     name: Annotated[
-        str,
-        typer.Argument(
-            metavar="ID", help="The claim's id, as M1; or an experiment's name, as sources-nano."
-        ),
+        str, typer.Argument(metavar="ID", help="A claim, as M1; or an experiment, as sources-nano.")
     ],
     budget: Annotated[
         common.Budget,
@@ -78,10 +74,7 @@ def run_claim(
     corpus: common.CorpusName = "tinyshakespeare",
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs"),
     records: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the records, as for another text; the ledger's if not given."
-        ),
+        Path | None, typer.Option(help="Folder for records of another text; else the ledger's.")
     ] = None,
     jobs: common.Jobs = None,
     backend: common.Backend = "loky",
@@ -98,12 +91,10 @@ def run_claim(
     text = load_corpus(corpus)
     if records is None:
         records = folder / "records" if budget == "full" else work / "quick-records"
-    diverged = []
+    diverged, settings = [], (text, records, work, seeds, budget, jobs, backend)
     for experiment in experiments:
         typer.echo(f"{experiment} on {text.name}, {seeds} seeds, budget {budget}", err=True)
-        diverged += run_experiment(
-            experiment, text, records, work, seeds, budget, jobs, backend
-        ).diverged
+        diverged += run_experiment(experiment, *settings).diverged
     if budget == "quick":
         typer.echo("a few steps only: these figures settle nothing", err=True)
     found = read_all_records(records)
@@ -146,11 +137,8 @@ def verify_records(
     else:
         _print_checks(checks)
     off = sum(check.verdict == "off" for check in checks)
-    typer.echo(
-        f"{len(chosen)} of {len(stored)} runs repeated on {text.name}: "
-        f"{off} of {len(checks)} metrics off",
-        err=True,
-    )
+    repeated = f"{len(chosen)} of {len(stored)} runs repeated on {text.name}"
+    typer.echo(f"{repeated}: {off} of {len(checks)} metrics off", err=True)
     if off:
         here = environment()
         then = {key: getattr(chosen[0], key) for key in here}
@@ -195,10 +183,8 @@ def _print_checks(checks: list[verify.Check]) -> None:
         told = [check for check in mine if check.verdict != "same"]
         lines = [[f"{len(mine) - len(told)} metrics", "", "", "", "same"]] * (len(told) < len(mine))
         for check in told:
-            stored, low, high, received = (
-                "–" if value is None else f"{value:.6g}"
-                for value in (check.stored, check.low, check.high, check.received)
-            )
+            figures = check.stored, check.low, check.high, check.received
+            stored, low, high, received = ("–" if x is None else f"{x:.6g}" for x in figures)
             lines.append([check.metric, stored, f"{low} … {high}", received, check.verdict])
         for *cells, verdict in lines:
             cells = [f"{run[0]}/{run[1]}", "–" if run[2] is None else str(run[2]), *cells]

@@ -28,9 +28,8 @@ STYLES = {
     **{"fail": "bold red", "exceeded": "bold green", "open": "dim"},
 }
 Budget = Literal["quick", "full"]
-Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a model from trix train.")
-]
+FOLDER = "Folder of a model from trix train."
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=FOLDER)]
 Jobs = Annotated[
     int | None,
     typer.Option(help="Runs at a time; one a core if not given. What is timed runs alone.", min=1),

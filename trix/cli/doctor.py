@@ -55,8 +55,7 @@ def versions() -> list[Check]:
     """Say which versions are installed, and what models run on."""
     rows = [Check("python", "ok", platform.python_version()), _package("trix-routing", "fail")]
     rows += [_package(name, "fail", PIP.format("lab")) for name in NEEDED]
-    for name, (extra, lack) in OPTIONAL.items():
-        rows.append(_package(name, "warn", f"{lack} it; {PIP.format(extra)}"))
+    rows += [_package(k, "warn", f"{v[1]} it; {PIP.format(v[0])}") for k, v in OPTIONAL.items()]
     device = f"cpu ({platform.machine()}), {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
@@ -66,8 +65,7 @@ def versions() -> list[Check]:
 def corpus() -> Check:
     """Say which text `--corpus auto` is."""
     try:
-        path = texts.find()
-        texts.read(path)
+        texts.read(texts.find())
         return Check("corpus", "ok", f"tinyshakespeare, SHA-256 {texts.SHA256[:8]}…")
     except texts.Unavailable as error:
         absent = str(error)
@@ -91,9 +89,8 @@ def ledger() -> Check:
 
 def chromium() -> Check:
     """Say whether the pages can be tested in a browser."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if shutil.which(name):
-            return Check("browser", "ok", name)
+    if name := next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None):
+        return Check("browser", "ok", name)
     return Check("browser", "warn", "none", "only tests of pages need it: install chromium")
 
 
@@ -106,7 +103,7 @@ def work_folder(folder: Path) -> Check:
     except OSError as error:
         return Check("work folder", "fail", f"{place}: {error.strerror}", "run trix elsewhere")
     free = shutil.disk_usage(place).free / 1e9
-    found = f"{folder}, {free:.0f} GB free" if free >= 10 else f"{folder}, {free:.1f} GB free"
+    found = f"{folder}, {free:.{int(free < 10)}f} GB free"
     if free < 1:
         return Check("work folder", "warn", found, "make room: 1 GB may be needed")
     return Check("work folder", "ok", found)

@@ -25,10 +25,7 @@ _NETWORK, _WORDS = "#D47C17", "#8E84EF"
 def explain(
     checkpoint: common.Checkpoint,
     text: Annotated[
-        str,
-        typer.Argument(
-            metavar="TEXT", help="At least two characters; - reads it from standard input."
-        ),
+        str, typer.Argument(metavar="TEXT", help="Two characters or more; - reads standard input.")
     ],
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it as well, .svg or .png.")
@@ -55,10 +52,8 @@ def explain(
         source = f"the training part of {stored.about['corpus']['name']}"
         common.tell(f"this text stands in {source}, so the tables recall it")
     if as_json:
-        rows = [row._asdict() for row in found.rows]
-        common.print_json(
-            {"places": found.places, "nats": found.nats, "led": found.led(), "rows": rows}
-        )
+        told = {"places": found.places, "nats": found.nats, "led": found.led()}
+        common.print_json({**told, "rows": [row._asdict() for row in found.rows]})
     else:
         _print_text(console(), found)
         if table:
@@ -113,10 +108,9 @@ def _print_text(console: Console, found: lab.Explanation) -> None:
 
 def _print_table(console: Console, found: lab.Explanation) -> None:
     first = found.rows[1]
-    numbers = ["weight", "given", "likeliest"]
-    numbers += ["tile"] * bool(first.tiles) + ["slots"] * bool(first.slots)
+    more = ["tile"] * bool(first.tiles) + ["slots"] * bool(first.slots)
     table = Table("", "led by", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in numbers:
+    for name in ["weight", "given", "likeliest", *more]:
         table.add_column(name, justify="right")
     for row in found.rows:
         if row.leader is None or row.probability is None or row.likeliest is None:

@@ -21,8 +21,7 @@ def sample(
     ] = "ROMEO:",
     length: Annotated[int, typer.Option(help="Characters to add.", min=0)] = 500,
     temperature: Annotated[
-        float,
-        typer.Option(help="0 always takes the likeliest character; 1 draws as predicted.", min=0),
+        float, typer.Option(help="0 takes the likeliest character; 1 draws as predicted.", min=0)
     ] = 0.8,
     seed: Annotated[int, typer.Option(help="Decides what is drawn.", min=0, max=2**63 - 1)] = 0,
     as_json: Json = False,
@@ -31,8 +30,7 @@ def sample(
     stored = load_model(checkpoint)
     start = sys.stdin.read() if prompt == "-" else prompt
     tokens = stored.encode(start)
-    generator = torch.Generator().manual_seed(seed)
-    more = characters(stored.model, tokens, temperature, generator)
+    more = characters(stored.model, tokens, temperature, torch.Generator().manual_seed(seed))
     drawn = (stored.decode(token) for token in itertools.islice(more, length))
     if as_json:
         told = {"prompt": start, "seed": seed, "temperature": temperature}

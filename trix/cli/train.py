@@ -34,8 +34,7 @@ def train(
         int | None, typer.Option(help="Steps of training; the preset's if not given.", min=1)
     ] = None,
     order: Annotated[
-        int | None,
-        typer.Option(help="Longest n-gram of the tables; the preset's if not given.", min=1),
+        int | None, typer.Option(help="Longest n-gram counted; the preset's if not given.", min=1)
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Decides weights, windows and dropout.", min=0, max=2**63 - 1)
@@ -84,10 +83,8 @@ def train(
         ) from error
     if as_json:
         print_json({"model": str(folder), **about})
-    else:
-        typer.echo(
-            f"{folder}: {about['val_nats']:.4f} nats a character (perplexity "
-            f"{about['val_perplexity']:.3f}) on the validation text of "
-            f"{about['corpus']['name']}, after {about['steps']} steps in "
-            f"{about['seconds']:.0f} s"
-        )
+        return
+    loss = f"{about['val_nats']:.4f} nats a character (perplexity {about['val_perplexity']:.3f})"
+    trained = f"{about['steps']} steps in {about['seconds']:.0f} s"
+    text = f"the validation text of {about['corpus']['name']}"
+    typer.echo(f"{folder}: {loss} on {text}, after {trained}")

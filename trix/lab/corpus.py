@@ -25,16 +25,11 @@ class Corpus:
     >>> corpus.encode("tea"), corpus.decode([3, 1, 9]), corpus.val_text
     (tensor([9, 3, 1]), 'eat', 'mat')
 
-    Attributes:
-        name: what `load_corpus` calls it; for a file of your own, the file's name.
-        source: where the text comes from, in words.
-        text: training part first.
-        boundary: of the first validation character; at nine tenths when not given, as in nanoGPT.
-        alphabet: the characters, ascending, by their numbers; those of `text` when not given.
+    A file of your own has its file's name. The validation part begins at `boundary`, at nine tenths
+    when not given, as in nanoGPT. The alphabet is ascending: that of `text` when not given.
 
     Raises:
-        ValueError: the text is too short to leave a character on either side of the boundary, or
-            the alphabet is out of order or lacks a character of the text.
+        ValueError: a part would be empty, or the alphabet is out of order or lacks a character.
     """
 
     name: str
@@ -44,8 +39,7 @@ class Corpus:
     alphabet: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        whose = f"corpus {self.name!r}"
-        used = sorted(set(self.text))
+        whose, used = f"corpus {self.name!r}", sorted(set(self.text))
         if self.boundary == -1:
             object.__setattr__(self, "boundary", int(0.9 * len(self.text)))
         if not 0 < self.boundary < len(self.text):
@@ -107,21 +101,13 @@ class Corpus:
         What is chosen there has never seen the validation text, which is for reporting. The
         alphabet stays the same, so that a model fits both.
         """
-        return Corpus(
-            name=f"{self.name}/design",
-            source=f"the training text of {self.name}: {self.source}",
-            text=self.train_text,
-            alphabet=self.alphabet,
-        )
+        source = f"the training text of {self.name}: {self.source}"
+        return Corpus(f"{self.name}/design", source, self.train_text, alphabet=self.alphabet)
 
     def provenance(self) -> dict[str, str | int]:
         """Return name, source, SHA-256 and length in characters, for a record or a page."""
-        return {
-            "name": self.name,
-            "source": self.source,
-            "sha256": self.sha256,
-            "characters": len(self.text),
-        }
+        known = {"name": self.name, "source": self.source, "sha256": self.sha256}
+        return {**known, "characters": len(self.text)}
 
 
 def load_corpus(name: str | os.PathLike[str] = "auto", least: int = 0) -> Corpus:
@@ -140,13 +126,9 @@ def load_corpus(name: str | os.PathLike[str] = "auto", least: int = 0) -> Corpus
     >>> load_corpus("plays").text[:14]
     'First Citizen:'
 
-    Args:
-        name: see above.
-        least: characters that it must have.
-
     Raises:
-        ValueError: there is no such corpus or file; the file is empty, too short, or not text; or a
-            copy of TinyShakespeare has the wrong SHA-256.
+        ValueError: there is no such corpus or file; the file is empty, not text, or shorter than
+            `least` characters; or a copy of TinyShakespeare has the wrong SHA-256.
         Unavailable: TinyShakespeare is neither on this machine nor to be downloaded.
         ModuleNotFoundError: a package of the extra `lab` is missing.
     """

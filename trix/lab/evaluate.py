@@ -41,15 +41,9 @@ def evaluate(log_probs: LogProbs, data: Tensor, block: int, batch: int = 64) -> 
     >>> round(evaluate(uniform, torch.arange(4).repeat(5), block=8).bits, 4)
     2.0
 
-    Args:
-        log_probs: maps tokens `[batch, time]` to log-probabilities `[batch, time, vocab]` of the
-            next character; see `model_log_probs` and `table_log_probs`.
-        data: int64 `[length]`.
-        block: predictions in a block. A block as long as the text is one uncut pass.
-        batch: blocks evaluated at a time.
-
-    Raises:
-        ValueError: the text has fewer than two characters, or `block` or `batch` is below 1.
+    `log_probs`, of `model_log_probs` or `table_log_probs`, maps tokens `[batch, time]` to
+    log-probabilities `[batch, time, vocab]` of the next character. `data` is int64 `[length >= 2]`,
+    else a `ValueError`; a block as long is one uncut pass.
     """
     positive("block", block)
     positive("batch", batch)
@@ -107,8 +101,9 @@ def blocks(data: Tensor, block: int, batch: int) -> Iterator[tuple[Tensor, Tenso
 def evaluate_dynamic(model: LookupLM, text: Tensor, block: int) -> Evaluation:
     """Measure a model whose tables also count what they have read, causally.
 
-    The text is read in blocks that see nothing before them but through the tables, which are
-    brought up to date every few thousand characters.
+    The text, int64 `[length >= 2]`, is read in blocks that see nothing before them but through the
+    tables, which are brought up to date every few thousand characters. The model is on the CPU; its
+    memories stay as they are.
 
     >>> from trix.counts.context import ContextMemory
     >>> from trix.lab import LookupConfig
@@ -116,17 +111,11 @@ def evaluate_dynamic(model: LookupLM, text: Tensor, block: int) -> Evaluation:
     >>> model = LookupLM(LookupConfig(4, order=2), ContextMemory(text, 2, 4))
     >>> evaluate_dynamic(model, text, block=16).tokens
     199
-
-    Args:
-        model: on the CPU; its memories stay as they are.
-        text: int64 `[length >= 2]`.
-        block: predictions in a block.
     """
     positive("block", block)
     shape("text", text, "length >= 2")
     kept = model.memory, model.words
-    part = -(-_COUNTED // block) * block
-    total = 0.0
+    part, total = -(-_COUNTED // block) * block, 0.0
     try:
         for first in range(0, len(text) - 1, part):
             piece = text[first : first + part + 1]

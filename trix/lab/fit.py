@@ -114,18 +114,10 @@ def fit(
         result = train(model, draw, settings, request.seed, out / TRAINING, progress=progress)
         say(f"evaluating on {len(request.corpus.val_text)} characters that it has not seen")
         loss = evaluate(model_log_probs(model), request.corpus.val.to(device), BLOCK).nats
-        about = {
-            "preset": request.preset,
-            "corpus": request.corpus.provenance(),
-            "seed": request.seed,
-            "steps": plan["steps"],
-            "seconds": result.seconds,
-            "parameters": model.parameter_count(),
-            "val_nats": loss,
-            "val_perplexity": math.exp(loss),
-            "block": BLOCK,
-            **environment(device),
-        }
+        about = {"preset": request.preset, "corpus": request.corpus.provenance()}
+        about |= {"seed": request.seed, "steps": plan["steps"], "seconds": result.seconds}
+        about |= {"parameters": model.parameter_count(), "val_nats": loss}
+        about |= {"val_perplexity": math.exp(loss), "block": BLOCK, **environment(device)}
         save_model(out, model, request.corpus.alphabet, about)
         shutil.rmtree(out / TRAINING)
     return about

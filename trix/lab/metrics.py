@@ -22,7 +22,7 @@ def usage(route: Route, tiles: int) -> Tensor:
         ValueError: the route is empty, or names an unknown tile.
     """
     index = route.index.flatten()
-    if index.numel() == 0:
+    if not len(index):
         raise ValueError("usage needs at least one token, got none")
     indices("tiles of the route", index, positive("tiles", tiles), ValueError)
     return torch.bincount(index, minlength=tiles).to(torch.float64) / index.numel()
@@ -62,10 +62,7 @@ def mutual_information(route: Route, labels: Tensor, tiles: int) -> float:
     >>> round(mutual_information(route, torch.tensor([0, 0, 1, 1]), tiles=2), 4)
     0.6931
 
-    Args:
-        route: the routes of the tokens, `[..., k]`.
-        labels: int64, one label of at least 0 per token, `[...]`.
-        tiles: their number.
+    Routes are `[..., k]`, labels int64 `[...]` of at least 0.
 
     Raises:
         ValueError: not one label per token, no token, a negative label, or an unknown tile.
@@ -149,14 +146,10 @@ def explained_variance(tokens: Tensor, group: Tensor, dims: int) -> float:
     >>> round(explained_variance(tokens, torch.zeros(4, dtype=torch.int64), dims=1), 4)
     0.9
 
-    Args:
-        tokens: `[n, dim]`.
-        group: the tile of each token, int64 `[n]`.
-        dims: directions per group.
+    Tokens are `[n, dim]`, `group` is the tile of each, int64 `[n]`.
 
     Raises:
-        TypeError: `dims` is not an integer.
-        ValueError: it is below 1, shapes do not fit, tokens are not finite, or do not vary.
+        ValueError: `dims` is below 1, shapes do not fit, tokens are not finite, or do not vary.
     """
     positive("dims", dims)
     shape("tokens", tokens, "n", "dim")

@@ -32,18 +32,14 @@ class TrainConfig:
     12
 
     Attributes:
-        steps: of the optimizer.
-        batch: sequences per step.
-        context: characters per sequence.
-        lr: peak learning rate of AdamW.
+        steps, batch, context: of the optimizer; sequences per step; characters per sequence.
+        lr, beta2: AdamW's peak learning rate and second-moment decay.
         schedule: "constant", "cosine" down to a tenth of the peak, or "linear" down to zero.
         warmup: steps of linear warm-up.
-        beta2: AdamW's second-moment decay.
         weight_decay: on matrices; vectors have none, and Muon's matrices have half of it.
         clip: largest norm of the gradient; 0 for no clipping.
         loss_weights: weight of each routing loss, by its name in `ROUTING_LOSSES`.
-        anneal: temperatures of the layers' blend at the first and the last step, see `annealed`;
-            None leaves the temperature to the gradient.
+        anneal: the blend's temperatures at the first and last step, see `annealed`; None: learned.
         muon: peak learning rate of Muon (Jordan et al. 2024) for the matrices of a network's
             blocks and of a gate; None leaves them to AdamW.
     """
@@ -107,9 +103,8 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups, betas = [g for g in groups if g["params"]], (0.9, config.beta2)
-    found: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=True)
-    ]
+    adam = torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=True)
+    found: list[torch.optim.Optimizer] = [adam]
     if config.muon:
         if not turned:
             raise ValueError(

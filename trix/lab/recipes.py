@@ -23,23 +23,16 @@ PARAMETERS = ("budget", "seed", "text")
 def check_parameters(budget: str, seed: int) -> None:
     """Check a notebook's parameters before it computes anything.
 
+    The budget is "quick" for reading along, "full" for the record; `TypeError` or `ValueError` for
+    another one, for what is no seed, and for a parameter of papermill's that no chapter has.
+
     >>> check_parameters("quick", seed=0)
-
-    Args:
-        budget: how much it may compute: "quick" for reading along, "full" for the record.
-        seed: of everything that is drawn.
-
-    Raises:
-        TypeError: the seed is not an integer.
-        ValueError: budget or seed is unknown, or papermill was given a parameter no chapter has.
     """
     checks.one_of("budget", budget, BUDGETS)
     checks.seed(seed)
     # papermill puts any name into a cell of its own, behind the one that it was to replace
     shell = getattr(builtins, "get_ipython", lambda: None)()
-    cells = (
-        [cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")] if shell else []
-    )
+    cells = [c for c in (shell.user_ns["In"] if shell else []) if c.startswith("# Parameters\n")]
     nodes = [node for cell in cells for node in ast.parse(cell).body]
     names = {ast.unparse(node.targets[0]) for node in nodes if isinstance(node, ast.Assign)}
     if unknown := names - set(PARAMETERS):
@@ -84,13 +77,10 @@ PROTOCOLS: dict[str, Protocol] = {
             tied=False,
             init="torch",
         ),
-        TrainConfig(
-            1000, 32, lr=3e-4, schedule="constant", warmup=0, beta2=0.999, weight_decay=0.01
-        ),
+        TrainConfig(1000, 32, 64, 3e-4, "constant", warmup=0, beta2=0.999, weight_decay=0.01),
         block=64,
     ),
-    # nanoGPT's setting for a CPU
-    "nano": _NANO,
+    "nano": _NANO,  # nanoGPT's setting for a CPU
     # the same, shorter: for ablations with many arms
     "probe": replace(_NANO, train=replace(_NANO.train, steps=600)),
     # the network of a look-it-up model by itself, judged in the same blocks as the whole
@@ -133,24 +123,16 @@ class Preset:
 
 def _network(dim: int, layers: int, heads: int, tiles: int, **options: float) -> LMConfig:
     # a sixteenth of the tiles is read; no positions, for the memory knows the order by itself
-    return LMConfig(
-        dim=dim,
-        layers=layers,
-        positions=0,
-        mixer="routed-memory",
-        mixer_options={"heads": heads, "slots": 16},
-        ffn="lookup",
-        ffn_options={"tiles": tiles, "tiles_per_cluster": None, "cells": 8, "top_k": tiles // 16},
-        **options,  # pyright: ignore[reportArgumentType]
-    )
+    read = {"tiles": tiles, "tiles_per_cluster": None, "cells": 8, "top_k": tiles // 16}
+    more: dict[str, Any] = {"dim": dim, "layers": layers, "positions": 0, **options}
+    more |= {"mixer": "routed-memory", "mixer_options": {"heads": heads, "slots": 16}}
+    return LMConfig(ffn="lookup", ffn_options=read, **more)
 
 
 PRESETS: dict[str, Preset] = {
     "tables": Preset(
         LookupConfig(hidden=128, words=True, echoes=True),
-        TrainConfig(
-            500, 8, 256, lr=3e-3, warmup=20, schedule="linear", weight_decay=0.01, muon=0.02
-        ),
+        TrainConfig(500, 8, 256, 3e-3, "linear", warmup=20, weight_decay=0.01, muon=0.02),
         "tables and a gate, no network: half a minute on two cores",
     ),
     "small": Preset(
@@ -188,14 +170,8 @@ def routed_memory(name: str, slots: int) -> dict[str, Any]:
 
 def environment(device: str = "cpu") -> dict[str, Any]:
     """Return versions, device ("cpu" or "cuda") and threads of this process, for a record."""
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    versions |= {"numpy": np.__version__, "trix": metadata.version("trix-routing")}
     cpu = f"cpu ({platform.machine()})"
-    return {
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "trix": metadata.version("trix-routing"),
-        },
-        "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
-        "threads": torch.get_num_threads(),
-    }
+    name = torch.cuda.get_device_name() if device == "cuda" else cpu
+    return {"versions": versions, "device": name, "threads": torch.get_num_threads()}

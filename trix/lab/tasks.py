@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trix.address.route import flat_route
 from trix.address.ternary import ternarize
-from trix.checks import one_of, positive
+from trix.checks import at_least, one_of, positive
 
 NOTHING = -100  # the target where nothing is asked: `cross_entropy` leaves it out
 POWER = 0.01  # of the law that the places of questions in `mqar` follow, as in zoology
@@ -30,12 +30,10 @@ def mqar(batch: int, length: int, pairs: int, vocab: int, generator: torch.Gener
     their values. All other tokens are 0. Keys, all different, are from the lower half of the
     vocabulary and values, all different, from the upper.
     """
-    _counts(batch=batch, length=length, pairs=pairs, vocab=vocab)
+    _counts(batch=batch, pairs=pairs)
+    at_least("length", length, 4 * pairs)
+    at_least("vocab", vocab, 2 * pairs + 2)
     half, space = vocab // 2, (length - 2 * pairs) // 2
-    if space < pairs:
-        raise ValueError(f"length must be at least {4 * pairs} for {pairs} pairs, got {length}")
-    if half - 1 < pairs:
-        raise ValueError(f"vocab must be at least {2 * pairs + 2} for {pairs} pairs, got {vocab}")
     keys = 1 + _distinct(batch, pairs, half - 1, generator)
     values = half + _distinct(batch, pairs, vocab - half, generator)
     law = torch.arange(1, space + 1, dtype=torch.float64) ** (POWER - 1)
@@ -53,9 +51,9 @@ def induction(batch: int, length: int, vocab: int, generator: torch.Generator) -
     As in Mamba (Gu & Dao 2023, after Olsson et al. 2022). Random tokens; at a random place the
     special token, `vocab - 1`, which comes again at the end and asks for its first successor.
     """
-    _counts(batch=batch, length=length, vocab=vocab)
-    if length < 3 or vocab < 2:
-        raise ValueError(f"length must be at least 3 and vocab 2, got {length} and {vocab}")
+    positive("batch", batch)
+    at_least("length", length, 3)
+    at_least("vocab", vocab, 2)
     tokens = torch.randint(vocab - 1, (batch, length), generator=generator)
     place = torch.randint(length - 2, (batch, 1), generator=generator)
     targets = torch.full_like(tokens, NOTHING)
@@ -72,12 +70,9 @@ def selective_copying(
     As in Mamba (Gu & Dao 2023) and MAD (Poli et al. 2024). In the end the token `vocab - 1` comes
     once for each of the random tokens and asks for the next.
     """
-    _counts(batch=batch, length=length, kept=kept, vocab=vocab)
-    if length < 2 * kept or vocab < 3:
-        raise ValueError(
-            f"length must be at least {2 * kept} for {kept} tokens and vocab 3, "
-            f"got {length} and {vocab}"
-        )
+    _counts(batch=batch, kept=kept)
+    at_least("length", length, 2 * kept)
+    at_least("vocab", vocab, 3)
     wanted = torch.randint(vocab - 2, (batch, kept), generator=generator)
     places = _distinct(batch, kept, length - kept, generator).sort(dim=1).values
     tokens = torch.full((batch, length), vocab - 2)
@@ -189,7 +184,10 @@ def isotropic(tiles: int, dim: int = 256, tokens: int = 4096, seed: int = 0) -> 
 
 @torch.no_grad()
 def recall(router: nn.Module, x: Tensor, signatures: Tensor, top_k: int = 1) -> float:
-    """Return the share of the flat winners that a router finds too.
+    """Return the share of the `top_k` flat winners that a router finds too.
+
+    It is called as `router(x, signatures, top_k)`, with tokens `[..., dim]`, at least one (else
+    `ValueError`), and `[tiles, dim]`.
 
     >>> from trix import TreeRouter
     >>> data, router = overlapping_clusters(64, dim=32), TreeRouter.hierarchical(64, 32)
@@ -197,14 +195,6 @@ def recall(router: nn.Module, x: Tensor, signatures: Tensor, top_k: int = 1) -> 
     >>> recall(router, data.tokens, data.signatures) > 0.9
     True
 
-    Args:
-        router: called as `router(x, signatures, top_k)`, as a `TreeRouter` is.
-        x: tokens, `[..., dim]`.
-        signatures: `[tiles, dim]`.
-        top_k: how many winners a token has.
-
-    Raises:
-        ValueError: there are no tokens, or arguments do not fit.
     """
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(f"x must hold tokens, got {list(x.shape)}")

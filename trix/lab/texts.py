@@ -9,6 +9,7 @@ import os
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 FILE = "tinyshakespeare.txt"
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -47,8 +48,7 @@ def find_local() -> Path | None:
 def read(path: Path) -> str:
     """Return the text of TinyShakespeare's file; `ValueError` if its SHA-256 is another one."""
     content = path.read_bytes()
-    received = hashlib.sha256(content).hexdigest()
-    if received != SHA256:
+    if (received := hashlib.sha256(content).hexdigest()) != SHA256:
         raise ValueError(
             f"{path} is not TinyShakespeare: expected SHA-256 {SHA256}, got {received}; replace or "
             "remove it"
@@ -61,17 +61,11 @@ def _download() -> str | None:
     # fetches the file into pooch's cache; returns why not, or None when it is there
     import pooch
 
-    log = pooch.get_logger()
-    level = log.level
+    level = (log := pooch.get_logger()).level
     log.setLevel("WARNING")  # what pooch tells names folders of this machine
     try:
-        pooch.retrieve(
-            URL,
-            known_hash=f"sha256:{SHA256}",
-            fname=FILE,
-            path=_cache_folder(),
-            downloader=_fetch_in_time,  # pyright: ignore[reportArgumentType]
-        )
+        fetch: Any = _fetch_in_time
+        pooch.retrieve(URL, f"sha256:{SHA256}", FILE, _cache_folder(), downloader=fetch)
     except (TimeoutError, ValueError) as error:
         return str(error).rstrip(".")
     except OSError as error:
@@ -85,8 +79,7 @@ def _fetch_in_time(url: str, output_file: str, registry: object) -> None:
     # downloads for pooch, and gives up on the whole of it after `DOWNLOAD_SECONDS`: a socket's
     # timeout bounds neither the look-up of the host's name nor a server that trickles. The thread
     # writes to memory alone: where it is left behind, no file is.
-    buffer = io.BytesIO()
-    failures: list[Exception] = []
+    buffer, failures = io.BytesIO(), list[Exception]()
 
     def fetch() -> None:
         import pooch
@@ -136,8 +129,7 @@ _SPEAKER_IN_LINE = re.compile(r"((?:[A-Z][A-Z-]+ )+[A-Z][A-Z-]+|\w+, &C) (?=[A-Z
 def tinyshakespeare_plays() -> str:
     """Return the nine plays of TinyShakespeare, cut off where it is cut off."""
     files = _files()
-    missing = [play for play in TINYSHAKESPEARE_PLAYS if play not in files]
-    if missing:
+    if missing := [play for play in TINYSHAKESPEARE_PLAYS if play not in files]:
         raise ValueError(f"{package()} lacks {', '.join(missing)}; it holds {', '.join(files)}")
     text = "\n".join(_play(files[play]) for play in TINYSHAKESPEARE_PLAYS)
     end = text.find(TINYSHAKESPEARE_END)
@@ -151,7 +143,7 @@ def all_plays() -> tuple[str, int]:
     files = _files()
     if len(files) <= HELD_OUT_PLAYS:
         raise ValueError(f"expected more than {HELD_OUT_PLAYS} plays in {package()}: {list(files)}")
-    plays = [_play(file) for file in files.values()]
+    plays = list(map(_play, files.values()))
     seen = "\n".join(plays[:-HELD_OUT_PLAYS]) + "\n"
     return seen + "\n".join(plays[-HELD_OUT_PLAYS:]), len(seen)
 

@@ -21,14 +21,9 @@ from tqdm import tqdm
 from trix import checks
 from trix.address.losses import annealed
 from trix.lab.optimize import ROUTING_LOSSES, TrainConfig, learning_rate, make_optimizers
+from trix.models import storage
 from trix.models.charlm import CharLM
 from trix.models.lookup import LookupLM
-from trix.models.storage import (
-    load_checkpoint,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    save_checkpoint,
-)
 
 LM = CharLM | LookupLM
 
@@ -70,14 +65,9 @@ def train(
     >>> [step for step, loss in result.curve]
     [20, 40]
 
-    Args:
-        model: a `CharLM` or a `LookupLM`, on the device where it is to run.
-        data: text as int64 `[length]`, longer than the context; or a function, see `Draw`.
-        config: see `TrainConfig`.
-        seed: decides windows and dropout.
-        folder: of the checkpoint.
-        save_every: steps between checkpoints.
-        progress: show a bar with the loss, characters per second and the threads in use.
+    The model is on the device where it is to run; a text is int64 `[length]`, longer than the
+    context, a function see `Draw`; the seed decides windows and dropout; `progress` shows a bar
+    with the loss, characters per second and the threads in use.
 
     Raises:
         ValueError: the text is too short or holds unknown characters, the seed is none, the model
@@ -119,9 +109,10 @@ def train(
             smoothing=0.05,  # the last ten seconds or so, for other work comes and goes
         )
         with interrupt_later() as interrupted:
-            for step in bar:
-                loss = _step(model, draw, config, run.optimizers, run.sampler, step)
-                run.step, last = step + 1, step + 1 == config.steps
+            for _ in bar:
+                loss = _step(run, draw, config)
+                run.step += 1
+                last = run.step == config.steps
                 if run.step % 20 == 0 or last:
                     value = float(loss)
                     if not math.isfinite(value):
@@ -185,18 +176,11 @@ def _windows(data: Tensor, context: int, model: LM) -> Draw:
     return draw
 
 
-def _step(
-    model: LM,
-    draw: Draw,
-    config: TrainConfig,
-    optimizers: list[torch.optim.Optimizer],
-    sampler: torch.Generator,
-    step: int,
-) -> Tensor:
-    device = next(model.parameters()).device
-    tokens, targets, *rest = (t.to(device) for t in draw(config.batch, config.context, sampler))
+def _step(run: "_Run", draw: Draw, config: TrainConfig) -> Tensor:
+    model, device = run.model, next(run.model.parameters()).device
+    tokens, targets, *rest = (t.to(device) for t in draw(config.batch, config.context, run.sampler))
     if config.anneal is not None:
-        temperature = annealed(*config.anneal, step / max(1, config.steps - 1))
+        temperature = annealed(*config.anneal, run.step / max(1, config.steps - 1))
         for layer in model.routed_layers():
             layer.set_temperature(temperature)  # pyright: ignore[reportAttributeAccessIssue]
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -211,14 +195,14 @@ def _step(
                     f"{name} must move something, got a {type(layer).__name__} of fixed rows"
                 )
             total = total + weight * extra
-    for optimizer in optimizers:
+    for optimizer in run.optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, group["initial_lr"])
+            group["lr"] = learning_rate(config, run.step, group["initial_lr"])
         optimizer.zero_grad(set_to_none=True)
     total.backward()
     if config.clip:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-    for optimizer in optimizers:
+    for optimizer in run.optimizers:
         optimizer.step()
     for layer, route in zip(model.routed_layers(), routed.routes, strict=True):
         layer.update(route)
@@ -241,16 +225,16 @@ class _Run:
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise FloatingPointError(f"a weight is no longer finite at step {self.step}")
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= optimizer_tensors(self.optimizers)
+        tensors |= storage.optimizer_tensors(self.optimizers)
         tensors |= {"rng.sampler": self.sampler.get_state(), "rng.torch": torch.get_rng_state()}
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
         values = {"run": self.identity, "step": self.step}
-        save_checkpoint(folder, tensors, values | {"curve": self.curve, "seconds": self.seconds})
+        values |= {"curve": self.curve, "seconds": self.seconds}
+        storage.save_checkpoint(folder, tensors, values)
 
     def resume(self, folder: Path) -> None:
-        saved = load_checkpoint(folder)
-        if saved is None:
+        if (saved := storage.load_checkpoint(folder)) is None:
             return
         tensors, values = saved
         if values.get("run") != self.identity:
@@ -259,7 +243,7 @@ class _Run:
                 "choose another folder or remove this one"
             )
         self.model.load_state_dict(saved.part("model"))
-        load_optimizer_tensors(self.optimizers, saved)
+        storage.load_optimizer_tensors(self.optimizers, saved)
         self.sampler.set_state(tensors["rng.sampler"])
         torch.set_rng_state(tensors["rng.torch"])
         if "rng.cuda" in tensors and torch.cuda.is_available():
@@ -270,12 +254,8 @@ class _Run:
 
 def _identity(model: LM, data: Tensor | Draw, config: TrainConfig, seed: int) -> dict[str, Any]:
     text = data.cpu().numpy().tobytes() if isinstance(data, Tensor) else repr(data).encode()
-    values = {
-        "model": dataclasses.asdict(model.config),
-        "train": dataclasses.asdict(config),
-        "seed": seed,
-        "data": hashlib.sha256(text).hexdigest(),
-    }
+    settings = {"model": dataclasses.asdict(model.config), "train": dataclasses.asdict(config)}
+    values = {**settings, "seed": seed, "data": hashlib.sha256(text).hexdigest()}
     return json.loads(json.dumps(values))  # as a checkpoint gives it back: tuples become lists
 
 
@@ -286,6 +266,5 @@ def _difference(expected: dict[str, Any], received: dict[str, Any]) -> str:
 
     wanted, given = flat(expected), flat(received)
     pairs = {k: (wanted.get(k, "nothing"), given.get(k, "nothing")) for k in {**wanted, **given}}
-    return "expected " + "; ".join(
-        f"{k}: {a!r}, got {b!r}" for k, (a, b) in pairs.items() if a != b
-    )
+    told = (f"{k}: {a!r}, got {b!r}" for k, (a, b) in pairs.items() if a != b)
+    return f"expected {'; '.join(told)}"

@@ -13,12 +13,5 @@ from trix.lab.bench.sample import sample
 from trix.lab.bench.timing import bandwidth as bandwidth
 from trix.lab.bench.timing import side_by_side as side_by_side
 
-BENCHES: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
-    "dispatch": dispatch,
-    "ffn": ffn,
-    "memory": memory,
-    "routing": routing,
-    "sample": sample,
-    "table": table,
-    "ternary": ternary,
-}
+_ALL = (dispatch, ffn, memory, routing, sample, table, ternary)
+BENCHES: dict[str, Callable[[bool], list[dict[str, Any]]]] = {b.__name__: b for b in _ALL}

@@ -62,20 +62,17 @@ def _inference(quick: bool, speed: float) -> Rows:
     rows = []
     for count in (1, 64 if quick else 4096):
         x = torch.randn(count, dim)
-        cases: dict[str, Callable[[], Any]] = {"dense": lambda x=x: dense(x)}
-        cases |= {name: lambda p=p, x=x: p(x) for name, p in packed_layers.items()}
+        timed = {"dense": dense, **packed_layers}
+        cases = {name: lambda layer=layer, x=x: layer(x) for name, layer in timed.items()}
         with torch.no_grad():
             seconds = side_by_side(cases, rounds=3 if quick else 401 if count == 1 else 11)
         for name, layer in packed_layers.items():
             size = f"{count} tokens of {dim}, {read} of {tiles} read"
             passing = 8 * count * dim  # tokens in and out
             moved = layer.keys.packed.nbytes + min(count * read, tiles) * 4 * (dim + CELLS + 1)
-            bounds = {
-                "bound": (moved + passing) / speed,
-                "against_bound": (32 * dim * dim + passing) / speed,
-            }
-            against = f"dense, {4 * dim} hidden"
-            rows.append(row(name, size, seconds[name], against, seconds["dense"]) | bounds)
+            bounds = {"bound": moved + passing, "against_bound": 32 * dim * dim + passing}
+            found = row(name, size, seconds[name], f"dense, {4 * dim} hidden", seconds["dense"])
+            rows.append(found | {key: value / speed for key, value in bounds.items()})
     return rows
 
 
@@ -90,16 +87,13 @@ def _training(quick: bool, speed: float) -> Rows:
         layer = make(dim, **options)
         parameters = sum(p.numel() for p in layer.parameters())
         hidden = max(1, round(parameters / (2 * dim)))
-        dense, x = DenseFFN(dim, hidden), torch.randn(tokens, dim)
-        cases = {
-            case: lambda m=m, x=x: _step(m, x) for case, m in (("layer", layer), ("dense", dense))
-        }
+        both, x = {"layer": layer, "dense": DenseFFN(dim, hidden)}, torch.randn(tokens, dim)
+        cases = {case: lambda m=m, x=x: _step(m, x) for case, m in both.items()}
         seconds = side_by_side(cases, rounds=2 if quick else 31)
         size = f"{tokens} tokens of {dim}, {parameters} parameters"
-        against = f"dense, {hidden} hidden"
+        found = f"training step, {name}", size, seconds["layer"]
         bounds = {"bound": 12 * parameters / speed, "against_bound": 24 * hidden * dim / speed}
-        what = f"training step, {name}"
-        rows.append(row(what, size, seconds["layer"], against, seconds["dense"]) | bounds)
+        rows.append(row(*found, f"dense, {hidden} hidden", seconds["dense"]) | bounds)
     return rows
 
 
@@ -129,18 +123,14 @@ def table(quick: bool = False) -> Rows:
             given = {"floats": x, "codes": quantizer.codes(x).to(torch.uint8)}
             for spline in (CellSpline(1, 16, dims), KnotSpline(1, 16, dims)):
                 cases, entries = _table_cases(spline, quantizer, given)
-                repeated = {
-                    name: lambda case=case: [case() for _ in range(calls)]
-                    for name, case in cases.items()
-                }
+                repeated = {k: lambda c=c: [c() for _ in range(calls)] for k, c in cases.items()}
                 seconds = side_by_side(repeated, rounds)
                 size = f"{inputs} inputs, {'x'.join([str(levels)] * dims)} levels"
                 against = f"{type(spline).__name__} float32", seconds["spline"] / calls
                 for source in given:
                     moved = given[source].nbytes + entries.nbytes + inputs * entries.itemsize
-                    more = {"by": by, "bound": moved / speed}
-                    what = f"table from {source}"
-                    rows.append(row(what, size, seconds[source] / calls, *against) | more)
+                    found = row(f"table from {source}", size, seconds[source] / calls, *against)
+                    rows.append(found | {"by": by, "bound": moved / speed})
     return rows
 
 
@@ -174,10 +164,8 @@ def ternary(quick: bool = False) -> Rows:
             x = torch.randn(batch, dim, generator=draw)
             cases = {"packed": lambda w=weights, x=x: w(x), "dense": lambda w=dense, x=x: x @ w}
             seconds = side_by_side(cases, rounds=3 if quick else 51)
-            size = f"{dim}x{dim}, batch {batch}"
-            what, against = "packed ternary mat-vec", "dense float32"
-            found = row(what, size, seconds["packed"], against, seconds["dense"])
-            rows.append(found | {"by": by})
+            found = "packed ternary mat-vec", f"{dim}x{dim}, batch {batch}", seconds["packed"]
+            rows.append(row(*found, "dense float32", seconds["dense"]) | {"by": by})
     return rows
 
 
@@ -214,11 +202,9 @@ def dispatch(quick: bool = False) -> Rows:
                 "table": lambda x=x, given=given: compiled.route(layer, x, given),
             }
             seconds = side_by_side(calls, rounds=3 if quick else 51 if count == 1 else 15)
-            rows.append(
-                {"tiles": tiles, "tokens": count, "hits": float(hit.double().mean())}
-                | {name: 1e6 * value / count for name, value in seconds.items()}
-                | {"ratio": seconds["search"] / seconds["table"]}
-            )
+            found = {"tiles": tiles, "tokens": count, "hits": float(hit.double().mean())}
+            found |= {name: 1e6 * value / count for name, value in seconds.items()}
+            rows.append(found | {"ratio": seconds["search"] / seconds["table"]})
     return rows
 
 
@@ -245,15 +231,8 @@ def routing(quick: bool = False) -> Rows:
         }
         with torch.no_grad():
             seconds = side_by_side(cases, rounds=3 if quick else 7)
-        rows += [
-            {
-                "tiles": tiles,
-                "router": name,
-                "comparisons": router.comparisons,
-                "seconds": seconds[name],
-                "ratio": seconds["flat"] / seconds[name],
-                "recall": recall(router, data.tokens, data.signatures),
-            }
-            for name, router in routers.items()
-        ]
+        for name, router in routers.items():
+            found = {"tiles": tiles, "router": name, "comparisons": router.comparisons}
+            found |= {"seconds": seconds[name], "ratio": seconds["flat"] / seconds[name]}
+            rows.append(found | {"recall": recall(router, data.tokens, data.signatures)})
     return rows

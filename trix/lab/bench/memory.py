@@ -71,9 +71,8 @@ def _layers(quick: bool) -> list[dict[str, Any]]:
         x = torch.randn(1, n, DIM, requires_grad=True)
         cases = {k: lambda m=m, x=x: train_step(m, x) for k, m in layers.items()}
         seconds = side_by_side(cases, rounds=1 if quick else max(3, min(31, LENGTHS[-1] // n)))
-        mine, theirs = (
-            (seconds[k], kept_bytes(m, lambda m=m, x=x: m(x))) for k, m in layers.items()
-        )
+        kept = {k: kept_bytes(m, lambda m=m, x=x: m(x)) for k, m in layers.items()}
+        mine, theirs = ((seconds[k], kept[k]) for k in layers)
         rows.append(_row(LAYER, n, mine, "attention", theirs))
     return rows
 

@@ -72,8 +72,8 @@ def _ours(counted: int | None) -> tuple[LookupLM, Tensor]:
 
 
 def _attention(vocab_size: int, positions: int) -> CharLM:
-    config = replace(protocol("nano").model, vocab_size=vocab_size, positions=positions)
-    return CharLM(config).eval()
+    model = protocol("nano").with_model(vocab_size=vocab_size, positions=positions)
+    return CharLM(model).eval()
 
 
 def _recomputed(model: CharLM, window: Tensor) -> Iterator[Tensor]:
@@ -109,9 +109,8 @@ def _long(model: LookupLM, prompt: Tensor, length: int) -> list[dict[str, Any]]:
         for _ in range(size):
             next(more)
         spent.append(1e6 * (time.perf_counter() - began) / size)
-    return [
-        _row(PART, i * size, micro, "the first part", spent[0]) for i, micro in enumerate(spent)
-    ]
+    first = "the first part", spent[0]
+    return [_row(PART, i * size, micro, *first) for i, micro in enumerate(spent)]
 
 
 def _row(what: str, context: int, mine: float, against: str, theirs: float) -> dict[str, Any]:
