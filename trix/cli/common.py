@@ -53,10 +53,7 @@ def report_diverged(lines: list[str]) -> None:
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn what a user can mend into one line and an exit code, without a traceback.
-
-    Warnings become lines of the same form, without the place in the code that they came from.
-    """
+    """Turn what a user can mend into one line and an exit code, and warnings into such lines."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: tell(message)
         try:

@@ -98,8 +98,7 @@ class Corpus:
     def design(self) -> "Corpus":
         """Return the training text as a corpus, to choose designs and hyperparameters on.
 
-        What is chosen there has never seen the validation text, which is for reporting. The
-        alphabet stays the same, so that a model fits both.
+        The validation text stays for reporting; the alphabet is the same, so a model fits both.
         """
         source = f"the training text of {self.name}: {self.source}"
         return Corpus(f"{self.name}/design", source, self.train_text, alphabet=self.alphabet)

@@ -41,10 +41,7 @@ def train_step(layer: nn.Module, x: Tensor) -> None:
 
 
 def multiply_adds(mixer: str, n: int, dim: int = DIM, heads: int = HEADS, **options: Any) -> int:
-    """Return the multiply-adds in the matrix products of a forward pass over `n` tokens.
-
-    Nothing is computed to count them. Attention is not charged for what its mask hides.
-    """
+    """Count, without computing, a forward pass's multiply-adds; what a mask hides costs nothing."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         make_layer(mixer, dim, heads, **options)(torch.empty(1, n, dim))
     total = counter.get_total_flops()
@@ -55,10 +52,7 @@ def multiply_adds(mixer: str, n: int, dim: int = DIM, heads: int = HEADS, **opti
 
 
 def kept_bytes(module: nn.Module, call: Callable[[], Any]) -> int:
-    """Return the bytes that a call of a module keeps for its backward pass, parameters left out.
-
-    They are counted, not watched: every tensor that autograd saves, shared memory once.
-    """
+    """Return the bytes of all tensors that autograd saves in a call, parameters left out."""
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -105,11 +99,7 @@ def decoder(layer: Layer, state: State, steps: int = 1) -> Callable[[], None]:
 
 
 def reader(state: AttentionState, steps: int = 1) -> Callable[[], None]:
-    """Return a call that reads a cache by one query, `steps` times, and does nothing else.
-
-    `CausalAttention` copies its cache at every token, to leave the earlier state as it was. No
-    cache, however kept, does without this read.
-    """
+    """Return a call that reads a cache by one query, `steps` times: no cache does without."""
     query = torch.randn_like(state.keys[:, :, :1])
     read = F.scaled_dot_product_attention
     return repeated(lambda: read(query, state.keys, state.values), steps)

@@ -91,9 +91,8 @@ def _joint(route: Route, labels: Tensor, tiles: int) -> Tensor:
 class Information(NamedTuple):
     """Mutual information of a label and of `states` states that occur, in nats, three ways.
 
-    Of the observed shares (`plug_in`, which is too high); with the Miller-Madow correction of each
-    entropy, (occupied − 1) / 2n (`corrected`); the same with the labels `shuffled`, what is left
-    of the bias.
+    Of the observed shares (`plug_in`, too high); with the Miller-Madow correction of each entropy,
+    (occupied − 1) / 2n (`corrected`); with the labels `shuffled`, what is left of the bias.
     """
 
     plug_in: float

@@ -22,10 +22,7 @@ class Unavailable(OSError):
 
 
 def find() -> Path:
-    """Return where TinyShakespeare lies, after downloading it if need be, or raise `Unavailable`.
-
-    A process tries the download once, for `DOWNLOAD_SECONDS` at most.
-    """
+    """Return where TinyShakespeare lies, or raise `Unavailable`; a process tries one download."""
     if path := find_local():
         return path
     if failure := _download():

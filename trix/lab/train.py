@@ -73,7 +73,6 @@ def train(
         ValueError: the text is too short or holds unknown characters, the seed is none, the model
             lacks what the config asks for, or the checkpoint is corrupt or of another run.
         FloatingPointError: the loss is no longer finite; the last checkpoint is kept.
-        KeyboardInterrupt: Ctrl-C was pressed.
     """
     checks.seed(seed)
     checks.positive("save_every", save_every)
@@ -136,8 +135,7 @@ def train(
 def interrupt_later() -> Iterator[Callable[[], bool]]:
     """Hold a first Ctrl-C back until the block ends, and yield whether it was pressed.
 
-    A second one comes at once. Nothing is held back outside the main thread, where Python delivers
-    no signals, nor where somebody else already handles this one.
+    Nothing is held back outside the main thread, nor where somebody else handles this signal.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
