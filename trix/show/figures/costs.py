@@ -16,13 +16,15 @@ def memory_costs(rows: list[dict[str, Any]]) -> Figure:
     tokens = {
         a: [r for r in rows if (r["what"], r["against"]) == (TOKEN, a)] for a in (COPIED, READ)
     }
-    _line(seconds, layers, "seconds", "routed memory")
-    _line(seconds, layers, "against_seconds", "attention")
-    _line(decoded, tokens[COPIED], "seconds", "routed memory")
-    for against, chosen in tokens.items():
-        _line(decoded, chosen, "against_seconds", against)
-    _line(kept, tokens[COPIED], "bytes", "routed memory")
-    _line(kept, tokens[COPIED], "against_bytes", "attention")
+    for axes, of, column, label in (
+        (seconds, layers, "seconds", "routed memory"),
+        (seconds, layers, "against_seconds", "attention"),
+        (decoded, tokens[COPIED], "seconds", "routed memory"),
+        *((decoded, of, "against_seconds", against) for against, of in tokens.items()),
+        (kept, tokens[COPIED], "bytes", "routed memory"),
+        (kept, tokens[COPIED], "against_bytes", "attention"),
+    ):
+        axes.plot([r["size"] for r in of], [r[column] for r in of], marker="o", label=label)
     for axes, title, unit, along in (
         (seconds, "A layer, forward and backward", "seconds", "tokens"),
         (decoded, "A token decoded", "seconds", "tokens before it"),
@@ -33,7 +35,3 @@ def memory_costs(rows: list[dict[str, Any]]) -> Figure:
         axes.legend()
     figure.suptitle(f"One layer of {DIM} features and {HEADS} heads, one text at a time")
     return figure
-
-
-def _line(axes: Any, rows: list[dict[str, Any]], column: str, label: str) -> None:
-    axes.plot([r["size"] for r in rows], [r[column] for r in rows], marker="o", label=label)

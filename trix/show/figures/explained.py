@@ -56,9 +56,8 @@ def explained(explanation: Explanation) -> Figure:
             continue
         ax.text(column + 0.5, line + 0.7, explanation.mark(row.leader), ha="center", va="center",
                 color=ink, fontsize=6)  # fmt: skip
-        certain = Rectangle((column + 0.1, line + 0.85), 0.8 * row.probability, 0.06)
-        certain.set(facecolor=ink, gid="probability")
-        ax.add_patch(certain)
+        corner, wide = (column + 0.1, line + 0.85), 0.8 * row.probability
+        ax.add_patch(Rectangle(corner, wide, 0.06, facecolor=ink, gid="probability"))
     ax.set(xlim=(0, columns), ylim=(lines, 0))
     ax.axis("off")
     return fig

@@ -105,15 +105,14 @@ def _comparable(record: Record) -> bool:
         return True
     if "smoothing" in config:
         return config["smoothing"] == "witten-bell"
-    sound = config.get("after") != "shuffle" and built(record.config) is not None
-    return sound and config.get("protocol") in PROTOCOLS
+    sound = config.get("after") != "shuffle" and config.get("protocol") in PROTOCOLS
+    return sound and built(record.config) is not None
 
 
 def _forms(name: str, runs: list[Record], timed: list[Record]) -> list[Built]:
-    first = runs[0]
+    first, size = runs[0], math.nan
     config = first.config.get("with", first.config)
     speeds = {False: math.nan, True: math.nan}
-    size = math.nan
     if (key := built(first.config)) is not None:
         for record in timed:
             if record.config["built"] == key:

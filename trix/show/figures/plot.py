@@ -45,7 +45,13 @@ def figure_html(figure: Figure, *, alt: str) -> str:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trix"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = ET.fromstring(buffer.getvalue())
-    _drop_what_a_page_has_no_use_for(svg)
+    for parent in list(svg.iter()):  # inside a page its style sheet would style all of it
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+                parent.remove(child)
+    # What that style sheet said, said to this drawing alone.
+    svg.attrib.update({"stroke-linejoin": "round", "stroke-linecap": "butt"})
+    svg.attrib.pop("version", None)
     _hand_over_ink_and_type(svg)
     _make_ids_unique(svg)
     width, height = (PIXELS_PER_POINT * float(svg.attrib[k][:-2]) for k in ("width", "height"))
@@ -55,17 +61,6 @@ def figure_html(figure: Figure, *, alt: str) -> str:
     svg.set("style", f"{look};min-width:{SMALLEST_SCALE * width:.0f}px")
     drawing = ET.tostring(svg, encoding="unicode", short_empty_elements=True)
     return f'<div class="trix-figure" style="max-width:100%;overflow-x:auto">{drawing}</div>'
-
-
-def _drop_what_a_page_has_no_use_for(svg: ET.Element) -> None:
-    """Remove the metadata, and the style sheet, which inside a page would style all of it."""
-    for parent in list(svg.iter()):
-        for child in list(parent):
-            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
-                parent.remove(child)
-    # What that style sheet said, said to this drawing alone.
-    svg.attrib.update({"stroke-linejoin": "round", "stroke-linecap": "butt"})
-    svg.attrib.pop("version", None)
 
 
 def _hand_over_ink_and_type(svg: ET.Element) -> None:

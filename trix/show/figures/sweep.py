@@ -27,9 +27,8 @@ def plot(rows: list[dict[str, Any]]) -> Figure:
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
-    apart = 0.4 / len(series)
     for number, (label, mine) in enumerate(series.items()):
-        aside = (number - (len(series) - 1) / 2) * apart
+        aside = (number - (len(series) - 1) / 2) * (0.4 / len(series))
         places = [values[along].index(text_of(row[along])) + aside for row in mine]
         colour, marker = f"C{number}", "os^Dv<>P"[number % 8]
         for place, row in zip(places, mine, strict=True):

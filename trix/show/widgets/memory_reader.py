@@ -85,12 +85,15 @@ class MemoryReader(base.Widget):
                 f"write: expected at most {MOST_SLOTS} slots in all heads of all layers, "
                 f"received {depth} × {heads} × {slots}"
             )
+        numbers = list(layers) or list(range(1, depth + 1))
+        if len(numbers) != depth or not all(isinstance(number, int) for number in numbers):
+            raise ValueError(f"layers: expected {depth} whole numbers, received {numbers}")
         parts = _parts(base.array("back", back, (depth, heads, count, count), 0))
         earlier = np.tril_indices(count)
         super().__init__(
             position=count // 2,
             text=text,
-            layers=_layers(layers, depth),
+            layers=numbers,
             heads=heads,
             slots=slots,
             back=_steps(parts, TINTS)[..., *earlier].tobytes(),
@@ -150,13 +153,6 @@ def _readings(model: CharLM, tokens: torch.Tensor) -> dict[int, MemoryReading]:
             found[number] = memory_reading(mixer, norm(x))
         x, _, _ = block(x, None, tokens)
     return found
-
-
-def _layers(layers: Sequence[int], depth: int) -> list[int]:
-    numbers = list(layers) or list(range(1, depth + 1))
-    if len(numbers) != depth or not all(isinstance(number, int) for number in numbers):
-        raise ValueError(f"layers: expected {depth} whole numbers, received {numbers}")
-    return numbers
 
 
 def _parts(back: np.ndarray) -> np.ndarray:

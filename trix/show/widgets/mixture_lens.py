@@ -131,10 +131,12 @@ def _read(model: LookupLM, alphabet: str, text: str) -> dict[str, Any]:
     true = tokens[1:, None, None].expand(-1, said.shape[1], 1)
     ranked = said.sort(dim=-1, descending=True, stable=True)
     totals = reading.evidence[0, :, :, 0].double().expm1().round()
+    weight = blended.route.weight[0].float().cpu()
+    weights = torch.zeros(weight.shape).scatter(1, blended.route.index[0].cpu(), weight)
     return {
         "text": text,
         "costs": base.packed(said.gather(2, true).abs(), "<f4"),  # [sources]; no minus zero
-        "weights": _steps(_resolved(model, blended, totals)),  # [places]
+        "weights": _steps(passed_on(weights, totals.cpu() > 0, model.config)),  # [places]
         "likeliest": base.packed(ranked.indices[..., :SHOWN], "<u2"),  # [sources, shown]
         "shares": _steps(ranked.values[..., :SHOWN].exp()),  # [sources, shown]
         "totals": base.packed(totals, "<u4"),  # [tables]: how often the address was seen
@@ -156,14 +158,6 @@ def _overheard(model: LookupLM, tokens: Tensor) -> tuple[ContextReading, Tensor 
         model.train(training)
     ((reading, _, own), blended) = heard[0]
     return reading, own, blended
-
-
-def _resolved(model: LookupLM, blended: Blended, totals: Tensor) -> Tensor:
-    """The weight of each place `[characters, places]`, as `passed_on` has it."""
-    weights = torch.zeros(blended.route.weight.shape[1:]).scatter(
-        1, blended.route.index[0].cpu(), blended.route.weight[0].float().cpu()
-    )
-    return passed_on(weights, totals.cpu() > 0, model.config)
 
 
 def _reaches(model: LookupLM, tokens: Tensor) -> Tensor:

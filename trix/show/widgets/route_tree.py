@@ -96,12 +96,11 @@ class RouteTree(base.Widget):
     _depth = base.checked("depth", base.whole, lambda self: self.depths)
 
 
-_Given = tuple[base.Numbers, base.Numbers]
-_Level = tuple[list[int], np.ndarray]
-"""Parents `[nodes]`, and signatures as float32 `[nodes, dim]`."""
+_Given = Sequence[tuple[base.Numbers, base.Numbers]]
+_Level = tuple[list[int], np.ndarray]  # parents `[nodes]`, signatures as float32 `[nodes, dim]`
 
 
-def _forest(trees: Iterable[Sequence[_Given]], dim: int) -> list[list[_Level]]:
+def _forest(trees: Iterable[_Given], dim: int) -> list[list[_Level]]:
     """The trees, checked, by ascending depth."""
     forest = [_tree(f"trees[{i}]", levels, dim) for i, levels in enumerate(trees)]
     if not forest:
@@ -122,7 +121,7 @@ def _forest(trees: Iterable[Sequence[_Given]], dim: int) -> list[list[_Level]]:
     return forest
 
 
-def _tree(name: str, levels: Sequence[tuple[base.Numbers, base.Numbers]], dim: int) -> list[_Level]:
+def _tree(name: str, levels: _Given, dim: int) -> list[_Level]:
     if not 1 <= len(levels) <= MOST_LEVELS:
         raise ValueError(f"{name}: expected 1 to {MOST_LEVELS} levels, received {len(levels)}")
     tree: list[_Level] = []
