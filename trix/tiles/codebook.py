@@ -126,8 +126,7 @@ class CodebookFFN(KeyedFFN):
 class CodebookTable(nn.Module):
     """A trained `CodebookFFN` for inference, bit for bit: an address, and what stands there.
 
-    Once the address is known nothing is multiplied (with `top_k=1`; blending more takes a product
-    with each weight). The layer's numbers are copied.
+    With `top_k=1`, nothing past the address is multiplied. The layer's numbers are copied.
 
     Example:
         >>> layer, x = CodebookFFN(8, entries=4), torch.randn(5, 8)

@@ -76,10 +76,7 @@ class PackedLookup(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., dim]` to `[..., dim]`, computed in float32.
-
-        A token that is not finite gets NaN, and its neighbours are untouched.
-        """
+        """Map `[..., dim]` to `[..., dim]` in float32; a token that is not finite gets NaN."""
         tokens("x", x, self.dim)
         flat = x.reshape(-1, self.dim).float().contiguous()
         node = self._nodes(flat)

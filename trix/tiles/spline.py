@@ -26,8 +26,7 @@ class SplineBank(nn.Module):
     read and fitted. Initially every spline is y = x, or x₀ + x₁.
 
     Args:
-        splines: how many.
-        cells: along each axis.
+        splines, cells: how many splines, and cells along each of their axes.
         dims: inputs of each spline, 1 or 2.
         low, high: where cells begin and end; inputs outside are read at the nearer end.
 
@@ -204,11 +203,10 @@ class TernarySpline(LineSpline):
 
     .. math:: y = s\,(b_c + a_c u), \qquad b_c, a_c \in \{-1, 0, 1\}
 
-    The notes ask how many numbers may share a scale. Trained is the parameter `raw
-    [splines, cells ** dims, 1 + dims]`. Forward cuts each group with one scale at half its mean
-    size (`ternarize`, straight-through) and scales it to fit best (`row_scale`). `raw` is fitted as
-    the coefficients of a `CellSpline` are, and the cut comes after: it leaves steps where a cell's
-    base is large.
+    Trained is the parameter `raw [splines, cells ** dims, 1 + dims]`. Forward cuts each group with
+    one scale at half its mean size (`ternarize`, straight-through) and scales it to fit best
+    (`row_scale`). `raw` is fitted as a `CellSpline`'s coefficients are, and the cut comes after: it
+    leaves steps where a cell's base is large.
 
     Args:
         splines, cells, dims, low, high: those of `SplineBank`.

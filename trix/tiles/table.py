@@ -115,10 +115,7 @@ class LookupTable(nn.Module):
         return 8 * self.entries.nbytes
 
     def forward(self, x: Tensor, which: Tensor) -> Tensor:
-        """Return what the splines give for `quantizer.quantize(x)`, in the dtype of the entries.
-
-        The arguments are those of `SplineBank.forward`.
-        """
+        """Return, as entries, what `SplineBank.forward` gives for `quantizer.quantize(x)`."""
         floating("x", x)
         lead = check_which(x, which, self.dims)
         fused = fused_read(x, which, lead, self.entries, self.quantizer)
@@ -128,10 +125,7 @@ class LookupTable(nn.Module):
         return self._entry(self.quantizer.codes(x), which).masked_fill(lost, math.nan)
 
     def read(self, codes: Tensor, which: Tensor) -> Tensor:
-        """Return the entries that codes number: no arithmetic on floats.
-
-        The codes are integers, uint8 among them, `[...]`, or `[..., 2]` for `dims` of 2.
-        """
+        """Return the entries that integers number, `[...]`, or `[..., 2]` for `dims` of 2."""
         integers("codes", codes)
         lead = check_which(codes, which, self.dims, "codes")
         fused = fused_read(codes, which, lead, self.entries, self.quantizer)
