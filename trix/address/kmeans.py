@@ -94,15 +94,11 @@ def _assign(nearness: Tensor, group: Tensor, sizes: list[list[int]], room: Tenso
 
 
 class Blocks(NamedTuple):
-    """Where each visit stands once visits are sorted by owner and cut into blocks.
+    """Where each visit stands once visits are sorted by owner and cut into blocks."""
 
-    `visit [blocks, rows]` is the visit at each place, padded with visits of others, which nobody
-    collects; `owner [blocks]` whose visits a block holds; `place [visits]` where a visit stands.
-    """
-
-    visit: Tensor
-    owner: Tensor
-    place: Tensor
+    visit: Tensor  # at each place, [blocks, rows], padded with others', which nobody collects
+    owner: Tensor  # whose visits a block holds, [blocks]
+    place: Tensor  # where a visit stands, [visits]
 
     def collect(self, result: Tensor) -> Tensor:
         """Return the results of all visits, `[visits, width]`, from `[blocks, rows, width]`."""
@@ -125,7 +121,6 @@ def blocks_of(visits: Tensor, owners: int, rows: int) -> Blocks:
     starts = ends - blocks
     block = torch.arange(len(visits) // rows + owners, device=visits.device)
     owner = torch.searchsorted(ends, block, right=True).clamp(max=owners - 1)
-    # what stands in each block is a run of the queue
     first = begin[owner] + (block - starts[owner]) * rows
     stand = first.unsqueeze(-1) + torch.arange(rows, device=visits.device)
     # and the other way round: how many of its owner stand before each visit

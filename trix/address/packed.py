@@ -146,8 +146,7 @@ class PackedTernary(nn.Module):
         super().__init__()
         shape("ternary", ternary, "rows", "dim")
         rows, self.dim = ternary.shape
-        if scale is None:
-            scale = torch.ones(rows, 1, device=ternary.device)
+        scale = torch.ones(rows, 1, device=ternary.device) if scale is None else scale
         floating("scale", scale)
         shape("scale", scale, rows, 1)
         finite("scale", scale)
@@ -159,10 +158,7 @@ class PackedTernary(nn.Module):
     def from_weights(
         cls, weights: Tensor, threshold: float = 0.5, relative: bool = True
     ) -> "PackedTernary":
-        """Pack floating weights `[rows, dim]` by `ternarize`, with their `row_scale`.
-
-        The scale is float32, or float64 for float64 weights.
-        """
+        """Pack weights `[rows, dim]` by `ternarize`, with their `row_scale` in float32 or 64."""
         ternary = ternarize(weights.detach(), threshold, relative)
         dtype = _computed_in(weights)
         return cls(ternary, row_scale(weights.detach().to(dtype), ternary.to(dtype)))

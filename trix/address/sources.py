@@ -253,7 +253,6 @@ class Shuffled(Source):
         self.register_buffer("order", order)
 
     def rows(self, parts: TileParts) -> Tensor:
-        """Return the rows of the source, in another order, `[tiles, dim]`."""
         rows = self.source.rows(parts)
         if len(rows) != len(self.order):
             raise ValueError(f"order must be of {len(rows)} tiles, got {len(self.order)}")

@@ -17,13 +17,10 @@ FEW = 8
 
 
 class Level(NamedTuple):
-    """One level of a tree: what a token is compared with, `[nodes, dim]`, and each node's parent.
+    """One level of a tree: each node's parent, and what a token is compared with."""
 
-    Parents are numbered within the level above; that of the top level is 0, the root.
-    """
-
-    parent: Tensor
-    signatures: Tensor
+    parent: Tensor  # numbered within the level above; 0, the root, at the top
+    signatures: Tensor  # [nodes, dim]
 
 
 class TreeRouter(nn.Module):

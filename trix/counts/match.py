@@ -37,14 +37,10 @@ _PIECE = 256  # positions that are compared at a time with those before them
 
 
 class Echo(NamedTuple):
-    """What echoes after each position.
+    """What echoes after each position."""
 
-    `place`, int64 `[..., 2]`, is the position of the last character of each address's latest
-    earlier occurrence, −1 for none; `found` is what followed all of them.
-    """
-
-    place: Tensor
-    found: Found
+    place: Tensor  # where each address's latest earlier occurrence ends, int64 [..., 2]; −1: none
+    found: Found  # what followed all of them
 
 
 def echoes(

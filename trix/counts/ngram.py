@@ -25,10 +25,7 @@ _CHUNK = 16_384  # positions smoothed at a time: bounds memory at about 10 MB an
 
 
 class OrderTable(NamedTuple):
-    """Counts of one order: codes of the contexts seen, sorted, and where their entries start.
-
-    An entry is a following character and how often it followed.
-    """
+    """Counts of one order: sorted codes of contexts, and where entries, what followed, start."""
 
     contexts: Tensor
     start: Tensor

@@ -25,15 +25,11 @@ class ContextReading(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What stands at addresses, before a longer one is filled up from a shorter.
+    """What stands at addresses, before a longer one is filled up from a shorter."""
 
-    The discounted share of each character is `[..., vocab_size]`, the mass that is passed on
-    `[...]`, 1 where the address is not known, and the evidence as in `ContextReading`.
-    """
-
-    share: Tensor
-    backoff_mass: Tensor
-    evidence: Tensor
+    share: Tensor  # discounted, of each character, [..., vocab_size]
+    backoff_mass: Tensor  # the mass that is passed on, [...], 1 where the address is not known
+    evidence: Tensor  # as in `ContextReading`
 
 
 def extended(shorter: ContextReading, found: Found, lower: Sequence[int]) -> ContextReading:

@@ -231,13 +231,8 @@ def memory_reading(layer: RoutedMemory, x: Tensor) -> MemoryReading:
     >>> list(back.shape), int(back.triu(1).count_nonzero())
     ([1, 2, 5, 5], 0)
 
-    Args:
-        layer: the memory; its slots are empty before the first token.
-        x: its tokens, `[batch, time >= 1, dim]`, as its `forward` takes them.
-
-    Raises:
-        TypeError: `layer` is no `RoutedMemory`, or `x` is not floating.
-        ValueError: `x` is not `[batch, time >= 1, dim]`.
+    The slots are empty before the first token. `TypeError` unless `layer` is a `RoutedMemory` and
+    `x` is floating, `ValueError` unless it is `[batch, time >= 1, dim]`.
     """
     instance("layer", layer, RoutedMemory)
     check_tokens(x, layer.dim)

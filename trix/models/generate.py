@@ -1,5 +1,6 @@
 """Writing: one character after the other, each from the state before it."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -70,10 +71,8 @@ def fastest(model: Any, batch: int) -> Read:
     from trix.models.sampler.sampler import Sampler  # which knows the models, and they this module
 
     if batch == 1:
-        try:
+        with contextlib.suppress(ValueError):  # there may be something that only torch knows
             return Sampler(model).read
-        except ValueError:
-            pass  # there is something in the model that only torch knows
     return torch_reader(model)
 
 

@@ -1,8 +1,7 @@
 """Models and training runs on disk: safetensors for tensors, JSON for the rest, nothing unpickled.
 
-A checkpoint is a folder, and counts from the moment at which its `checkpoint.json` is replaced, so
-a process killed at any time leaves the last complete one behind. A saved model is a checkpoint with
-the counts of its tables, from which the rest of them is worked out again.
+A checkpoint is a folder, and counts from the moment at which its `checkpoint.json` is replaced. A
+saved model is one with the counts of its tables, from which the rest is worked out again.
 """
 
 import dataclasses
@@ -38,11 +37,8 @@ class Checkpoint(NamedTuple):
 
     def part(self, name: str) -> dict[str, Tensor]:
         """Return the tensors whose names begin with `name.`, without it."""
-        return {
-            key.removeprefix(f"{name}."): tensor
-            for key, tensor in self.tensors.items()
-            if key.startswith(f"{name}.")
-        }
+        first = f"{name}."
+        return {k.removeprefix(first): t for k, t in self.tensors.items() if k.startswith(first)}
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:

@@ -23,11 +23,9 @@ class Sampler:
     def __init__(self, model: LookupLM) -> None:
         if not isinstance(model, LookupLM):
             raise ValueError(f"model must be a LookupLM, got a {type(model).__name__}")
-        weight = model.gate.read.weight
-        if (weight.device.type, weight.dtype) != ("cpu", torch.float32):
-            raise ValueError(
-                f"model must be in float32 on the CPU, got {weight.dtype} on {weight.device}"
-            )
+        w = model.gate.read.weight
+        if (w.device.type, w.dtype) != ("cpu", torch.float32):
+            raise ValueError(f"model must be in float32 on the CPU, got {w.dtype} on {w.device}")
         tables, vocab = len(model.config.tables), model.config.vocab_size
         self.vocab_size = vocab
         self._tables: list[TableStep | WordStep | EchoStep] = [TableStep(model)]

@@ -22,12 +22,10 @@ class RowStep:
     """The rows of a memory, nothing left out."""
 
     def __init__(self, memory: CountRows) -> None:
-        self.keys, self.start, self.character = (
-            t.cpu().numpy() for t in (memory.keys, memory.start, memory.character)
-        )
-        self.share, self.backoff_mass, self.evidence = (
-            array(t[-1]) for t in (memory.share, memory.backoff_mass, memory.evidence)
-        )
+        places = (memory.keys, memory.start, memory.character)
+        self.keys, self.start, self.character = (t.cpu().numpy() for t in places)
+        values = (memory.share, memory.backoff_mass, memory.evidence)
+        self.share, self.backoff_mass, self.evidence = (array(t[-1]) for t in values)
 
     def find(self, keys: np.ndarray, out: np.ndarray) -> tuple[list[int], np.ndarray]:
         """Return where keys stand, and which do; `out` is filled with the evidence there."""
@@ -39,8 +37,11 @@ class RowStep:
         out[:] = self.evidence[place]
         return place.tolist(), known
 
-    def fill(self, place: int, lower: Any, out: np.ndarray) -> None:
-        """Set `out` to the distribution at a place: its shares, and the rest from a lower one."""
+    def fill(self, place: int, known: bool, lower: Any, out: np.ndarray) -> None:
+        """Set `out` to a place's distribution: its shares, and the rest from a lower one."""
+        if not known:
+            out[:] = lower
+            return
         begin, end = self.start[place], self.start[place + 1]
         np.multiply(lower, self.backoff_mass[place], out=out)
         out[self.character[begin:end]] += self.share[begin:end]
@@ -68,10 +69,7 @@ class TableStep:
         evidence *= known[:, None]
         p: Any = np.float32(1 / self.vocab_size)
         for n, is_known in enumerate(known.tolist()):
-            if is_known:
-                self.rows.fill(place[n], p, said[n])
-            else:
-                said[n] = p
+            self.rows.fill(place[n], is_known, p, said[n])
             p = said[n]
 
 
@@ -96,11 +94,7 @@ class WordStep:
         found &= known & self.open
         here *= found[:, None]
         for n, is_known in enumerate(found.tolist()):
-            lower = said[self.lower[n]]
-            if is_known:
-                self.rows.fill(place[n], lower, said[first + n])
-            else:
-                said[first + n] = lower
+            self.rows.fill(place[n], is_known, said[self.lower[n]], said[first + n])
 
     def _keys(self, token: int) -> tuple[np.ndarray, np.ndarray]:
         # as `word_keys`, for one more character
