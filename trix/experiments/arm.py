@@ -55,18 +55,14 @@ class Run:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def make(self, recipe: "Recipe", name: str = "") -> "Run":
-        """Make what a recipe says, going on from what its folder in `work` holds; return this run.
-
-        A recipe that several arms share is made once, in a folder beside theirs: another process
-        that needs it waits. What is shared is moved to the CPU.
-        """
+        """Make what a recipe says, going on from what its folder holds; return this run."""
         self.recipe = recipe
         if not recipe.shared:
             recipe.make(self, self.work / name)
             return self
-        text = self.corpus.sha256[:8]
-        folder = self.work.parent / f"{recipe.shared}-{self.seed}-{text}-{self.budget}"
-        with locked(folder):
+        # made once for all arms that share it, in a folder beside theirs, and moved to the CPU
+        name = f"{recipe.shared}-{self.seed}-{self.corpus.sha256[:8]}-{self.budget}"
+        with locked(folder := self.work.parent / name):
             recipe.make(self, folder)
         self.model.cpu()
         return self
@@ -90,8 +86,8 @@ class Run:
 
     def score(self, log_probs: LogProbs | None = None) -> Evaluation:
         """Return the loss on the whole validation text, in blocks of the recipe's length."""
-        ask = log_probs or model_log_probs(self.model)
-        return evaluate(ask, self.corpus.val.to(self.device), self.recipe.block)
+        text = self.corpus.val.to(self.device)
+        return evaluate(log_probs or model_log_probs(self.model), text, self.recipe.block)
 
 
 class Recipe(Protocol):
@@ -121,18 +117,14 @@ Settings = Callable[[Corpus, str], Mapping[str, Any]]  # returns settings, given
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of doing what an experiment compares: a recipe, and measures of what it makes.
-
-    `settings` are what decides a run besides the recipe; `against` is a recipe that the measures
-    compare with, made from the same seed. Beside a run that is `timed` no other takes place.
-    """
+    """One way of doing what an experiment compares: a recipe, and measures of what it makes."""
 
     recipe: Recipe | None  # None where the measures need nothing or make it themselves
     measures: tuple[Measure, ...]
-    settings: Mapping[str, Any] | Settings = field(default_factory=dict)
-    against: Recipe | None = None
+    settings: Mapping[str, Any] | Settings = field(default_factory=dict)  # what else decides a run
+    against: Recipe | None = None  # what the measures compare with, made from the same seed
     seeded: bool = True
-    timed: bool = False
+    timed: bool = False  # beside such a run no other takes place
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
         """Return all that decides a run besides text and seed."""
@@ -151,7 +143,7 @@ class Arm:
         for measure in self.measures:
             run.metrics |= measure(run)
         result = run.result or TrainResult([], time.perf_counter() - began)
-        curve = [[step, loss] for step, loss in result.curve]
+        curve = [list(point) for point in result.curve]
         return Outcome(result.seconds, run.parameters, run.metrics, curve, run.device)
 
 
@@ -174,18 +166,13 @@ def shortened(config: TrainConfig, budget: str) -> TrainConfig:
 
 @dataclass(frozen=True)
 class Training:
-    """A `CharLM` trained by a protocol, but for `changes` of its `LMConfig` and `TrainConfig`.
-
-    `start` is called with the fresh model. `after` is what `quality` does to the trained model
-    before it judges it again: "shuffle", each layer's tiles swap their addresses; "harden", each
-    token reads its best tile alone.
-    """
+    """A `CharLM` trained by a protocol, but for `changes` of its `LMConfig` and `TrainConfig`."""
 
     protocol: str
     changes: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    after: str = ""
-    start: Callable[[CharLM], object] | None = None
+    after: str = ""  # what `quality` does to the trained model before it judges it again
+    start: Callable[[CharLM], object] | None = None  # called with the fresh model
     shared: str = ""
 
     def __post_init__(self) -> None:
@@ -197,12 +184,9 @@ class Training:
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
         settings = dataclasses.asdict(self.train_config(budget))
-        config = {
-            "protocol": self.protocol,
-            "model": dataclasses.asdict(self.model_config(corpus)),
-            "train": {k: v for k, v in settings.items() if v is not None},
-            "block": self.block,
-        }
+        train = {k: v for k, v in settings.items() if v is not None}
+        model = dataclasses.asdict(self.model_config(corpus))
+        config = {"protocol": self.protocol, "model": model, "train": train, "block": self.block}
         return config | ({"after": self.after} if self.after else {})
 
     def model_config(self, corpus: Corpus) -> LMConfig:
@@ -225,12 +209,10 @@ class Training:
 
 
 def quality(run: Run) -> dict[str, float]:
-    """Judge a trained `CharLM` on the whole validation text in blocks.
+    """Judge a trained `CharLM`: as it is, changed after training, packed and read back, hardened.
 
-    A model that routes is also asked how it uses its tiles (`route_metrics`). One that is changed
-    after training is judged both ways: the metrics of before end in `_before`. Of one with ternary
-    parts stands here what it weighs on disk, and what it still knows when read back. One that
-    blends tiles is also judged with each token's best tile alone: `val_nats_hard`.
+    Of one that is changed after training, the metrics of before end in `_before`. One that blends
+    tiles is also judged with each token's best tile alone: `val_nats_hard`.
     """
     metrics = judge(run)
     if run.recipe.after:
@@ -246,8 +228,7 @@ def quality(run: Run) -> dict[str, float]:
 
 def judge(run: Run) -> dict[str, float]:
     """Return loss, perplexity and, of a model that routes, how it uses its tiles."""
-    text = run.corpus.val.to(run.device)
-    return loss(run) | route_metrics(run.model, text, run.recipe.block)
+    return loss(run) | route_metrics(run.model, run.corpus.val.to(run.device), run.recipe.block)
 
 
 def loss(run: Run) -> dict[str, float]:
@@ -262,11 +243,9 @@ def _packed(run: Run) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=run.work) as folder:
         path = Path(folder) / "packed.safetensors"
         metrics = {f"bytes_{k}": float(v) for k, v in save_packed(run.model, path).items()}
-        other = CharLM(run.recipe.model_config(run.corpus))
-        load_packed(other, path)
-    metrics["bytes_float32"] = 4.0 * run.parameters
-    metrics["val_nats_packed"] = replace(run, model=other).score().nats
-    return metrics
+        load_packed(other := CharLM(run.recipe.model_config(run.corpus)), path)
+    nats = replace(run, model=other).score().nats
+    return {**metrics, "bytes_float32": 4.0 * run.parameters, "val_nats_packed": nats}
 
 
 ROUTE_BLOCKS = 200  # blocks from the start of the validation text that `route_metrics` looks at
@@ -277,9 +256,8 @@ def route_metrics(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
     """Return how a model uses its tiles, averaged over its routed layers; empty if it has none.
 
     `route_entropy` is that of the reads' shares over its largest value, `route_active` the share of
-    tiles that read anything, `route_information` the mutual information of best tile and current
-    character in nats. Where cells are coarse or fine by the token, `address_bits` is the mean
-    length of a cell's address.
+    tiles read, `route_information` the mutual information of best tile and current character in
+    nats, `address_bits` the mean length of a cell's address, where cells are coarse or fine.
     """
     layers = model.routed_layers()
     if not layers:
@@ -289,13 +267,12 @@ def route_metrics(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
     for layer, route in zip(layers, model.routed(tokens).routes, strict=True):
         tiles = len(layer.signatures)
         shares = usage(route, tiles)
-        active = float((shares > 0).double().mean())
-        rows.append((normalized_entropy(shares), active, mutual_information(route, tokens, tiles)))
+        active, told = float((shares > 0).double().mean()), mutual_information(route, tokens, tiles)
+        rows.append((normalized_entropy(shares), active, told))
         if isinstance(layer, AdaptiveKANFFN) and route.token is not None:
             bits.append(layer.address_bits(route.token))
-    names = ("route_entropy", "route_active", "route_information")
-    means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
-    found = dict(zip(names, means, strict=True))
+    entropy, active, told = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
+    found = {"route_entropy": entropy, "route_active": active, "route_information": told}
     return found | ({"address_bits": sum(bits) / len(bits)} if bits else {})
 
 
@@ -304,8 +281,7 @@ def _shuffle(model: CharLM, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for layer in _tiled(model):
         circle = torch.randperm(layer.tiles, generator=generator)
-        order = torch.empty_like(circle)
-        order[circle] = circle.roll(1)
+        order = torch.empty_like(circle).scatter_(0, circle, circle.roll(1))
         layer.source = Shuffled(layer.source, order.to(layer.bias.device))
 
 

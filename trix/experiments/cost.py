@@ -35,25 +35,19 @@ ROUTERS: dict[str, Callable[[int, int], TreeRouter]] = {
     "flat": lambda tiles, dim: TreeRouter(tiles, dim, (tiles,), BEAM),
     "hierarchical": lambda tiles, dim: TreeRouter.hierarchical(tiles, dim, beam=BEAM),
     "fractal": lambda tiles, dim: TreeRouter.fractal(tiles, dim, beam=BEAM),
-}
-"""A flat search, two levels, and three."""
+}  # a flat search, two levels, and three
 
 
 def routing_cost(run: Run, router: str) -> dict[str, float]:
-    """Route among more and more tiles: count, time and check every size.
-
-    Over all sizes stand `cost_exponent` and `time_exponent`: the slopes of the logarithms of
-    comparisons and seconds against that of the tiles.
-    """
+    """Route among more and more tiles: count, time and check every size; and the exponents."""
     sizes = _sizes(run.corpus, run.budget)
     found: dict[str, float] = {}
     for tiles in sizes["tiles"]:
         data = overlapping_clusters(tiles, sizes["dim"], sizes["tokens"], run.seed)
         tree = ROUTERS[router](tiles, sizes["dim"])
         tree.rebuild(data.signatures)
-        with torch.no_grad():
-            call = partial(tree, data.tokens, data.signatures)
-            found[f"seconds_{tiles}"] = side_by_side({router: call})[router]
+        call = torch.no_grad()(partial(tree, data.tokens, data.signatures))
+        found[f"seconds_{tiles}"] = side_by_side({router: call})[router]
         found[f"comparisons_{tiles}"] = tree.comparisons
         found[f"recall_{tiles}"] = recall(tree, data.tokens, data.signatures)
     for name, measured in (("cost_exponent", "comparisons"), ("time_exponent", "seconds")):
@@ -75,17 +69,14 @@ def _routing_cost_arm(router: str) -> Arm:
 
 LENGTHS, QUICK_LENGTHS = (256, 1024, 4096, 16384, 65536), (256, 1024, 2048)
 LONG = 1024  # below it, what a call costs in itself hides what its tokens cost
-LONGEST_TRAINED = {"attention": 16384, "routed-memory": 65536}
-"""At 65,536 tokens a training step of attention takes about a minute."""
+LONGEST_TRAINED = {"attention": 16384, "routed-memory": 65536}  # attention's would take a minute
 
 
 def memory_cost(run: Run, mixer: str, **options: Any) -> dict[str, float]:
     """Count, time and weigh one layer on ever longer texts, one at a time.
 
-    `forward_seconds_…` are without gradients, `train_seconds_…` those of forward and backward, up
-    to the longest that is trained, `decode_seconds_…` those of one more token; `read_seconds_…` are
-    the least that a cache could cost. `cost_exponent` is the slope of the logarithm of
-    multiply-adds against that of the length, `time_exponent` that of training from `LONG` on.
+    `decode_seconds_…` are those of one more token, `read_seconds_…` the least that a cache could
+    cost; `cost_exponent` is that of multiply-adds, `time_exponent` that of training from `LONG` on.
     """
     torch.manual_seed(run.seed)
     layer, rounds = make_layer(mixer, **options), 2 if run.budget == "quick" else 51
@@ -119,9 +110,8 @@ def _lengths(mixer: str, budget: str) -> tuple[tuple[int, ...], list[int]]:
 
 def _memory_cost_arm(mixer: str, **options: Any) -> Arm:
     def settings(corpus: Corpus, budget: str) -> dict[str, Any]:
-        size = {"mixer": mixer, "dim": DIM, "heads": HEADS, **options}
-        lengths, trained = _lengths(mixer, budget)
-        return {**size, "lengths": lengths, "trained": trained}
+        sizes = dict(zip(("lengths", "trained"), _lengths(mixer, budget), strict=True))
+        return {"mixer": mixer, "dim": DIM, "heads": HEADS, **options, **sizes}
 
     return Arm(None, (partial(memory_cost, mixer=mixer, **options),), settings, timed=True)
 

@@ -36,8 +36,7 @@ def _in_three_blocks(run: Run) -> dict[str, float]:
     metrics = {}
     for name, block in (("", 64), ("_block256", 256), ("_uncut", len(run.corpus.val))):
         score = evaluate(log_probs, run.corpus.val, block)
-        metrics[f"val_nats{name}"] = score.nats
-        metrics[f"val_perplexity{name}"] = score.perplexity
+        metrics |= {f"val_nats{name}": score.nats, f"val_perplexity{name}": score.perplexity}
     return metrics
 
 

@@ -49,10 +49,7 @@ def text_of(value: Any) -> str:
 
 
 def parse_settings(texts: Iterable[str]) -> Settings:
-    """Return the settings written as `name=value,value`.
-
-    A value is read as JSON (a number, true, [8,8,4]) where it can be, and is a word where not.
-    """
+    """Return the settings written as `name=value,value`: each is JSON, or else a word."""
     settings: Settings = {}
     for text in texts:
         name, equals, values = text.partition("=")
@@ -68,11 +65,7 @@ def parse_settings(texts: Iterable[str]) -> Settings:
 
 
 def read_grid(path: Path) -> tuple[str, Settings]:
-    """Return protocol and settings of a TOML file.
-
-    It holds `protocol = "nano"` and a table `[set]`, with a list of values, or one, for a name:
-    `layers = [2, 4]`, `mixer_options.slots = [16, 64]`.
-    """
+    """Return `protocol` and the table `[set]` of a TOML file: a list of values, or one, by name."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -85,17 +78,12 @@ def read_grid(path: Path) -> tuple[str, Settings]:
             settings |= {f"{name}.{key}": value for key, value in given.items()}
         else:
             settings[name] = given
-    return values["protocol"], {
-        name: given if isinstance(given, list) else [given] for name, given in settings.items()
-    }
+    listed = {name: v if isinstance(v, list) else [v] for name, v in settings.items()}
+    return values["protocol"], listed
 
 
 def grid(name: str, settings: Settings) -> list[Point]:
-    """Return every combination of the settings' values; the last setting changes fastest.
-
-    Options of the protocol's mixer or feed-forward that another one does not take are left out
-    with it; an option that is asked for has to fit.
-    """
+    """Return every combination of the settings' values; the last setting changes fastest."""
     base = protocol(name)
     if not settings:
         raise ValueError("a sweep needs at least one setting, got none")
@@ -142,16 +130,14 @@ def _changes(base: Protocol, values: dict[str, Any]) -> tuple[dict[str, Any], di
         holder = base.train if group in TRAINING else base.model
         options = whole.get(group)
         if options is None:
-            options = getattr(holder, group)
-            kind = group.removesuffix("_options")
+            options, kind = getattr(holder, group), group.removesuffix("_options")
+            # what another mixer or feed-forward does not take is left out with the protocol's own
             if kind in whole and (known := _keywords(kind, whole[kind])) is not None:
                 options = {key: value for key, value in options.items() if key in known}
         if isinstance(options, dict) and {**options, **single} != getattr(holder, group):
             whole[group] = {**options, **single}
-    return (
-        {key: value for key, value in whole.items() if key in MODEL},
-        {key: value for key, value in whole.items() if key in TRAINING},
-    )
+    model, training = ({k: v for k, v in whole.items() if k in part} for part in (MODEL, TRAINING))
+    return model, training
 
 
 def _keywords(kind: str, name: Any) -> set[str] | None:
@@ -159,11 +145,9 @@ def _keywords(kind: str, name: Any) -> set[str] | None:
     known = {"mixer": MIXERS, "ffn": FFNS}[kind]
     if not isinstance(name, str) or name not in known:
         return None  # `LMConfig` says what is
-    make = known[name]
-    parameters = inspect.signature(make).parameters if make else {}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return None
-    return set(parameters) - {"dim"}
+    parameters = inspect.signature(make).parameters if (make := known[name]) else {}
+    hidden = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return None if hidden else set(parameters) - {"dim"}
 
 
 def _check(base: Protocol, recipe: Training) -> None:
@@ -173,11 +157,9 @@ def _check(base: Protocol, recipe: Training) -> None:
     config = base.with_model(**recipe.changes)
     for kind, name in (("mixer", config.mixer), ("ffn", config.ffn)):
         options, known = getattr(config, f"{kind}_options"), _keywords(kind, name)
-        if known is not None and not set(options) <= known:
-            unknown = sorted(set(options) - known)
+        if known is not None and (unknown := sorted(set(options) - known)):
             raise ValueError(f"options of {name} must be among {sorted(known)}, got {unknown}")
-    training = dataclasses.replace(base.train, **recipe.training)
-    longest = max(training.context, base.block)
+    longest = max(dataclasses.replace(base.train, **recipe.training).context, base.block)
     if 0 < config.positions < longest:
         raise ValueError(
             f"positions must be 0 or at least {longest}, which are trained or judged at once, "

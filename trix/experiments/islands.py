@@ -1,5 +1,6 @@
 """Arms about islands: what the notes measured of signatures, and its nulls; and about gates."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,16 +30,13 @@ NEAR = 0.1
 def island_statistics(rows: SignatureRows) -> dict[str, float]:
     """Return what the notes measured of signatures, before the cut to ternary and after it.
 
-    Before it the rows are taken in units of their own scale, see `SignatureRows.latent`, and what
-    lies within `NEAR` of −1, 0 or 1 counts as ternary. `hoyer` is one minus the sparsity loss, for
-    which no tolerance is needed; `diversity` one minus the diversity loss, the mean squared cosine
-    between rows, and `diversity_linear` one minus the cosine's mean size.
+    Before it, in units of their own scale, what lies within `NEAR` of −1, 0 or 1 counts as ternary.
+    `hoyer` and `diversity` are one minus the losses on sparsity and on diversity (the mean squared
+    cosine between rows), `diversity_linear` one minus the cosine's mean size.
     """
     with torch.no_grad():
         latent, cut = rows.latent(), rows()
-    unit = F.normalize(cut, dim=-1)
-    other = ~torch.eye(len(unit), dtype=torch.bool)
-    mean_cosine = float((unit @ unit.T)[other].abs().double().mean())
+    unit, other = F.normalize(cut, dim=-1), ~torch.eye(len(cut), dtype=torch.bool)
     return {
         "ternary_fraction": ternary_fraction(latent, NEAR),
         "sparsity_before": float((latent.abs() <= NEAR).double().mean()),
@@ -47,7 +45,7 @@ def island_statistics(rows: SignatureRows) -> dict[str, float]:
         "ternary_fraction_after": ternary_fraction(cut),
         "sparsity": float((cut == 0).double().mean()),
         "diversity": 1 - float(diversity(cut)),
-        "diversity_linear": 1 - mean_cosine,
+        "diversity_linear": 1 - float((unit @ unit.T)[other].abs().double().mean()),
     }
 
 
@@ -72,8 +70,7 @@ def islands(run: Run) -> dict[str, float]:
 
 def losses_alone(run: Run) -> dict[str, float]:
     """Train a model's signatures on the recipe's island losses, without any text."""
-    config = run.recipe.train_config(run.budget)
-    layers = lookups(run.model)
+    config, layers = run.recipe.train_config(run.budget), lookups(run.model)
     rows, betas = [layer.keys.raw for layer in layers], (0.9, config.beta2)
     optimizer = torch.optim.AdamW(rows, config.lr, betas, weight_decay=config.weight_decay)
     route: Any = None  # these losses do not look at routes
@@ -82,9 +79,8 @@ def losses_alone(run: Run) -> dict[str, float]:
             group["lr"] = learning_rate(config, step)
         optimizer.zero_grad()
         total = torch.zeros(())
-        for name, weight in config.loss_weights.items():
-            for layer in layers:
-                total = total + weight * ROUTING_LOSSES[name](layer, route)
+        for (name, weight), layer in itertools.product(config.loss_weights.items(), layers):
+            total = total + weight * ROUTING_LOSSES[name](layer, route)
         total.backward()
         optimizer.step()
     return {}
@@ -94,16 +90,14 @@ def _islands(losses: dict[str, float] | None = None, data: str = "text") -> Arm:
     # data "none": the losses alone train the signatures; "start": they are as training finds them;
     # "random": others drawn the same way
     training = {"loss_weights": losses} if losses else {}
-    recipe = Training(PATIENT.protocol, PATIENT.changes, training)
-    if data != "text":
-        recipe = Fresh(PATIENT.protocol, PATIENT.changes, training, redrawn=data == "random")
+    parts = (PATIENT.protocol, PATIENT.changes, training)
+    recipe = Training(*parts) if data == "text" else Fresh(*parts, redrawn=data == "random")
     measures = (losses_alone, islands) if data == "none" else (islands,)
     return Arm(recipe, measures, {"data": data, "near": NEAR})
 
 
 BINS = 10
-JUDGED = 200
-"""Blocks from the start of the validation text on which the gate is compared with the best tile."""
+JUDGED = 200  # blocks of the validation text on which the gate is compared with the best tile
 
 
 class SigmoidGate(nn.Module):
@@ -142,10 +136,8 @@ def set_gates(model: CharLM, gate: str) -> None:
 def calibration(run: Run) -> dict[str, float]:
     """Return the loss, how much its curve jumps between readings, and what `reliability` finds."""
     run.model.cpu()
-    found = {"val_nats": run.score().nats}
-    curve = run.result.curve if run.result else []
-    tail = [loss for _, loss in curve[len(curve) // 2 :]]
-    if len(tail) > 1:
+    found, curve = {"val_nats": run.score().nats}, run.result.curve if run.result else []
+    if len(tail := [loss for _, loss in curve[len(curve) // 2 :]]) > 1:
         found["curve_roughness"] = float(torch.tensor(tail).diff().abs().mean())
     return found | reliability(run.model, run.corpus.val, run.recipe.block)
 
@@ -175,12 +167,12 @@ class _Forced(Source):
 def reliability(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
     """Compare the last layer's gates with how often the chosen tile is the best one.
 
-    Nothing mixes tokens after the last layer, so that every other tile can be tried for each token
-    by itself. The best tile is the one with which the next character costs least: `best_share` is
-    how often it is the chosen one, `regret` the nats that it would save. Tokens are sorted by
-    their gate into `BINS` groups of one size, with mean gate `gate_0` … and share `best_share_0` …;
-    `gate_rise` is the share in the loudest third of them less that in the quietest.
+    The best tile is the one with which the next character costs least: `best_share` is how often
+    it is the chosen one, `regret` the nats that it would save. Tokens are sorted by their gate into
+    `BINS` groups of one size, with mean gate `gate_0` … and share `best_share_0` …; `gate_rise` is
+    the share in the loudest third of them less that in the quietest.
     """
+    # nothing mixes tokens after the last layer: every tile can be tried for each token by itself
     count = min(JUDGED * block, (len(text) - 1) // block * block)
     rows, after = text[:count].view(-1, block), text[1 : count + 1]
     last = model.blocks[-1]
@@ -196,17 +188,17 @@ def reliability(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
         logits = model.head(model.norm(x + layer(last.ffn_norm(x))))
         losses.append(F.cross_entropy(logits.flatten(0, 1), after, reduction="none"))
     layer.source = source
-    loss = torch.stack(losses)
-    chosen = route.index[..., 0].flatten()
+    loss, chosen = torch.stack(losses), route.index[..., 0].flatten()
     best = (loss.argmin(dim=0) == chosen).double()
     gate = layer.gate(route.score[..., 0]).flatten().double()
     order = gate.argsort(stable=True).tensor_split(BINS)
     found = {"best_share": float(best.mean())}
-    for number, group in enumerate(order):
-        found[f"gate_{number}"] = float(gate[group].mean())
-        found[f"best_share_{number}"] = float(best[group].mean())
-    third = BINS // 3
-    loud, quiet = torch.cat(order[-third:]), torch.cat(order[:third])
+    for n, group in enumerate(order):
+        found[f"gate_{n}"], found[f"best_share_{n}"] = (
+            float(gate[group].mean()),
+            float(best[group].mean()),
+        )
+    loud, quiet = torch.cat(order[-(BINS // 3) :]), torch.cat(order[: BINS // 3])
     found["gate_rise"] = float(best[loud].mean() - best[quiet].mean())
     saved = loss.gather(0, chosen.unsqueeze(0)).squeeze(0) - loss.amin(dim=0)
     return found | {"regret": float(saved.double().mean())}
@@ -215,9 +207,7 @@ def reliability(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
 # The notes do not give theirs. With these the losses alone, without any text, leave signatures
 # about as sparse as the notes found them; pull and sparsity work against each other, and a little
 # more of either wins.
-PULL = {"ternary-pull": 0.13}
-SPARSE = {"sparsity": 0.3}
-DIVERSE = {"diversity": 0.3}
+PULL, SPARSE, DIVERSE = {"ternary-pull": 0.13}, {"sparsity": 0.3}, {"diversity": 0.3}
 ALL = PULL | SPARSE | DIVERSE
 
 ISLANDS: dict[str, dict[str, Arm]] = {

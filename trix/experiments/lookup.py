@@ -28,15 +28,12 @@ _TIMED = 200  # characters that are generated to time one
 
 @dataclass(frozen=True)
 class LookupTraining:
-    """A preset of a look-it-up model, but for `changes` of its `LookupConfig` and `TrainConfig`.
-
-    The table `without`, as "order 3", is taken away before training.
-    """
+    """A preset of a look-it-up model, but for `changes` of its `LookupConfig` and `TrainConfig`."""
 
     preset: str
     changes: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    without: str | None = None
+    without: str | None = None  # a table that is taken away before training, as "order 3"
     block: int = BLOCK
     shared: str = ""
 
@@ -46,17 +43,12 @@ class LookupTraining:
             if not model[newer]:
                 del model[newer]
         training = dataclasses.asdict(self.train_config(budget))
-        return {
-            "model": model,
-            "train": {k: v for k, v in training.items() if k != "muon" or v is not None},
-            "without": self.without,
-            "block": self.block,
-        }
+        train = {k: v for k, v in training.items() if k != "muon" or v is not None}
+        return {"model": model, "train": train, "without": self.without, "block": self.block}
 
     def build(self, corpus: Corpus, seed: int) -> LookupLM:
         """Return the model as training finds it, with everything counted, on the CPU."""
-        config = self._model(corpus)
-        memories = count(config, corpus.train, corpus.alphabet)
+        memories = count(config := self._model(corpus), corpus.train, corpus.alphabet)
         torch.manual_seed(seed)
         return LookupLM(config, *memories)
 
@@ -86,20 +78,16 @@ def training_cost(run: Run) -> dict[str, float]:
     """Return seconds, characters read and peak memory, with the yardstick of `attention_step`."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     config = run.recipe.train_config(run.budget)
-    seconds = run.result.seconds if run.result else math.nan
-    return {
-        "seconds_in_all": run.metrics["seconds_counting"] + seconds,
-        "seconds_attention_step": attention_step(),
-        "tokens": float(config.steps * config.batch * config.context),
-        "peak_megabytes": peak,
-    }
+    seconds = run.metrics["seconds_counting"] + (run.result.seconds if run.result else math.nan)
+    found = {"seconds_in_all": seconds, "seconds_attention_step": attention_step()}
+    tokens = float(config.steps * config.batch * config.context)
+    return {**found, "tokens": tokens, "peak_megabytes": peak}
 
 
 def predictions(run: Run, closely: bool) -> dict[str, float]:
     """Return the loss, the gate's weights, the bytes, and the time of a character, on the CPU.
 
-    `closely`, the loss is measured as well with each table gone, and with tables that go on
-    counting the text that they have read.
+    `closely`, also the loss with each table gone, and with tables that go on counting what is read.
     """
     model, text, score = run.model, run.corpus.val.to(run.device), run.score()
     found = {"val_nats": score.nats, "val_perplexity": score.perplexity, **weights(model, text)}
@@ -118,28 +106,21 @@ def predictions(run: Run, closely: bool) -> dict[str, float]:
 def weights(model: LookupLM, text: Tensor, looked: int = 40) -> dict[str, float]:
     """Return the mean weight of each place of a gate over a text's first blocks."""
     rows = text[: min(looked, len(text) // BLOCK) * BLOCK].view(-1, BLOCK)
-    route = model.routed(rows).gate
-    names = model.config.places
-    total = route.weight.new_zeros(len(names)).index_add(
-        0, route.index.flatten(), route.weight.flatten()
-    )
-    labels = [f"weight_{short(name)}" for name in names]
+    route, labels = model.routed(rows).gate, [f"weight_{short(p)}" for p in model.config.places]
+    weight = route.weight.flatten()
+    total = weight.new_zeros(len(labels)).index_add(0, route.index.flatten(), weight)
     return dict(zip(labels, (total / rows.numel()).tolist(), strict=True))
 
 
 def forbidden_losses(model: LookupLM, text: Tensor) -> dict[str, float]:
-    """Return the loss when one table is gone, or the gate may not ask the network.
-
-    Nothing is trained again.
-    """
+    """Return the loss when one table is gone, or the network; nothing is trained again."""
     found = {}
     for name in model.config.tables:
         model.drop(name)
         found[short(name)] = evaluate(model_log_probs(model), text, BLOCK).nats
         model.restore(name)
     if model.network is not None:
-        place = len(model.config.tables)
-        model.gate.forbid(place)
+        model.gate.forbid(place := len(model.config.tables))
         found["network"] = evaluate(model_log_probs(model), text, BLOCK).nats
         model.gate.allow(place)
     return {f"val_nats_without_{name}": nats for name, nats in found.items()}
@@ -157,9 +138,8 @@ def sizes(model: LookupLM) -> dict[str, float]:
     for name, tensor in pack(model).items():
         if (table := name.split(".")[1]) in by_table:
             by_table[table] += tensor.numel() * tensor.element_size()
-    in_all = sum(by_table.values())
     each = {f"bytes_order_{name}": size for name, size in by_table.items()}
-    return {"bytes": own + in_all, "bytes_tables": in_all, **each}
+    return {"bytes": own + sum(each.values()), "bytes_tables": sum(each.values()), **each}
 
 
 def microseconds(model: nn.Module, text: Tensor) -> float:
@@ -177,10 +157,8 @@ def microseconds(model: nn.Module, text: Tensor) -> float:
 def attention_step() -> float:
     """Return the seconds of one training step of `nano`'s attention model, on this machine, now."""
     nano = protocol("nano")
-    model = CharLM(nano.model)
+    model, steps, best = CharLM(nano.model), 8, math.inf
     text = torch.randint(nano.model.vocab_size, (4096,), generator=torch.Generator().manual_seed(0))
-    steps = 8
-    best = math.inf
     for _ in range(2):
         began = time.perf_counter()
         train(model, text, replace(nano.train, steps=steps), progress=False)
@@ -192,10 +170,8 @@ _TABLES = PRESETS["tables"].model.tables
 _SILENT: dict[str, Any] = {"echoes": False}
 _ORDERS: dict[str, Any] = {"words": False, "echoes": False}
 _ADAMW: dict[str, Any] = {"muon": None}
-# so that six arms times five seeds are quick
-_HALF = {"steps": PRESETS["small"].train.steps // 2}
-# as `small` was trained when it knew n-grams alone
-_BEFORE: dict[str, Any] = {"batch": 16, "context": 128} | _ADAMW
+_HALF = {"steps": PRESETS["small"].train.steps // 2}  # so that 6 arms times 5 seeds are quick
+_BEFORE = {"batch": 16, "context": 128, **_ADAMW}  # `small`, when it knew n-grams alone
 
 
 def _network(**changes: Any) -> dict[str, Any]:
@@ -203,14 +179,8 @@ def _network(**changes: Any) -> dict[str, Any]:
     return {} if network is None else {"network": replace(network, **changes)}
 
 
-def _arm(
-    preset: str,
-    changes: dict[str, Any] | None = None,
-    training: dict[str, Any] | None = None,
-    closely: bool = False,
-    **options: Any,
-) -> Arm:
-    recipe = LookupTraining(preset, changes or {}, training or {}, **options)
+def _arm(preset: str, *settings: Any, closely: bool = False, **options: Any) -> Arm:
+    recipe = LookupTraining(preset, *settings, **options)
     measures = (training_cost, partial(predictions, closely=closely))
     return Arm(recipe, measures, {"closely": closely}, timed=True)
 

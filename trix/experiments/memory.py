@@ -16,22 +16,16 @@ LOOKED = 200  # blocks from the start of the validation text on which slots are 
 
 
 def static_memory(run: Run, past: bool) -> dict[str, float]:
-    """Judge a model whose mixers are `StaticMemory`, and count the slots that are read.
-
-    Without its past it is asked about every character by itself, at its position in the block.
-    """
+    """Judge a model of `StaticMemory`, with its past or without, and count the slots it reads."""
     score = run.score(None if past else _alone(run.model))
     found = {"val_nats": score.nats, "val_perplexity": score.perplexity}
     return found | slots_used(run.model, run.corpus.val, run.recipe.block)
 
 
 def _static(learned: bool = True, past: bool = True) -> Arm:
-    recipe = Training(
-        "seed",
-        {"mixer": "static-memory", "mixer_options": {"heads": 4, "bias": True}},
-        start=None if learned else _freeze,
-        shared=f"static-{learned}",
-    )
+    changes = {"mixer": "static-memory", "mixer_options": {"heads": 4, "bias": True}}
+    start = None if learned else _freeze
+    recipe = Training("seed", changes, start=start, shared=f"static-{learned}")
     settings = {"learned": learned, "past": past, "looked": LOOKED}
     return Arm(recipe, (partial(static_memory, past=past),), settings)
 
@@ -49,10 +43,8 @@ def _alone(model: CharLM) -> LogProbs:
     # each character is a text of its own, at the position where it stood
     def log_probs(tokens: Tensor) -> Tensor:
         nothing: tuple[Any, ...] = (None,) * len(model.blocks)
-        logits = [
-            model.routed(tokens[:, t : t + 1], LMState(t, nothing)).logits
-            for t in range(tokens.shape[1])
-        ]
+        states = (LMState(t, nothing) for t in range(tokens.shape[1]))
+        logits = [model.routed(tokens[:, s.seen, None], s).logits for s in states]
         return torch.log_softmax(torch.cat(logits, dim=1).float(), dim=-1)
 
     return log_probs
@@ -77,19 +69,11 @@ def slots_used(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
 
 
 def gain(run: Run, without: Training) -> dict[str, float]:
-    """Return what a change of the model is worth: `val_gain` is what the loss falls by.
-
-    The other metrics are the model's with the change, and with `_without` those of the other,
-    trained alike from the same seed.
-    """
+    """Return what the loss falls by with a change of the model, and both models' metrics."""
     found, other = loss(run), run.beside(without)
     nats = other.score().nats
-    return {
-        "val_gain": nats - found["val_nats"],
-        **found,
-        "val_nats_without": nats,
-        "parameters_without": float(other.parameters),
-    }
+    found = {"val_gain": nats - found["val_nats"], **found}
+    return {**found, "val_nats_without": nats, "parameters_without": float(other.parameters)}
 
 
 def _gain(name: str, without: str) -> Arm:
@@ -98,8 +82,8 @@ def _gain(name: str, without: str) -> Arm:
 
 def _part(mixer: str, hidden: int, positions: int = 64, **options: Any) -> dict[str, Any]:
     # as many hidden units as leave no model more parameters than that with attention
-    ffn = {"ffn_options": {"hidden": hidden}}
-    return {"mixer": mixer, "mixer_options": options, "positions": positions, **ffn}
+    mixing = {"mixer": mixer, "mixer_options": options}
+    return {**mixing, "positions": positions, "ffn_options": {"hidden": hidden}}
 
 
 _CHANGES: dict[str, dict[str, Any]] = {

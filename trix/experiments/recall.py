@@ -21,30 +21,22 @@ _JUDGE_SEED = 2**40  # far from the seeds of training
 
 @dataclass(frozen=True)
 class TaskTraining:
-    """A `CharLM` trained on texts of a task, never twice the same; the corpus plays no part.
-
-    It has two layers and no learned positions, unless `model` says otherwise. Texts of training
-    have from `shortest` to `lengths[0]` tokens; all of `lengths` are judged.
-    """
+    """A `CharLM` trained on texts of a task, never twice the same; the corpus plays no part."""
 
     task: Task
-    lengths: tuple[int, ...]
-    shortest: int
-    model: dict[str, Any] = field(default_factory=dict)
+    lengths: tuple[int, ...]  # of the texts that are judged; the first is the longest of training
+    shortest: int  # text of training
+    model: dict[str, Any] = field(default_factory=dict)  # two layers, no positions, if it is silent
     training: dict[str, Any] = field(default_factory=dict)
     shared: str = ""
     block: int = 0
 
     def config(self, corpus: Corpus, budget: str) -> dict[str, Any]:
         settings = dataclasses.asdict(self._train(budget))
-        return {
-            "task": dataclasses.asdict(self.task),
-            "lengths": self.lengths,
-            "shortest": self.shortest,
-            "model": dataclasses.asdict(self._model()),
-            "train": {k: v for k, v in settings.items() if v is not None},
-            "judged": JUDGED,
-        }
+        train = {k: v for k, v in settings.items() if v is not None}
+        texts = {"task": dataclasses.asdict(self.task), "lengths": self.lengths}
+        made = {"model": dataclasses.asdict(self._model()), "train": train, "judged": JUDGED}
+        return {**texts, "shortest": self.shortest, **made}
 
     def make(self, run: Run, folder: Path) -> None:
         torch.manual_seed(run.seed)
@@ -59,32 +51,26 @@ class TaskTraining:
 
 
 def judge_recall(run: Run) -> dict[str, float]:
-    """Judge a model on texts of its task that it was not trained on.
-
-    The metrics are, by length, `accuracy_`, the share of questions that are answered right, and
-    `state_bytes_`, what the model keeps from token to token at the end of one text.
-    """
+    """Return `accuracy` and `state_bytes` by length, on texts that the model did not train on."""
     found: dict[str, float] = {}
     for length in run.recipe.lengths:
         right = accuracy(run.model, run.recipe.task, length, JUDGED, _JUDGE_SEED + run.seed)
-        found[f"accuracy_{length}"] = right
-        found[f"state_bytes_{length}"] = float(state_bytes(run.model, length))
+        kept = float(state_bytes(run.model, length))
+        found |= {f"accuracy_{length}": right, f"state_bytes_{length}": kept}
     return found
 
 
 @torch.no_grad()
 def accuracy(model: CharLM, task: Task, length: int, texts: int, seed: int) -> float:
     """Return the share of questions whose likeliest answer is the right one."""
-    device = next(model.parameters()).device
+    device, training = next(model.parameters()).device, model.training
     tokens, targets = task(texts, length, torch.Generator().manual_seed(seed))
-    training = model.training
     model.eval()
     # a few thousand tokens at a time: the memory it takes does not grow with the texts
     parts = tokens.to(device).split(max(1, 2**13 // length))
     said = torch.cat([model(part).argmax(dim=-1).cpu() for part in parts])
     model.train(training)
-    asked = targets != NOTHING
-    return float((said == targets)[asked].double().mean())
+    return float((said == targets)[targets != NOTHING].double().mean())
 
 
 @torch.no_grad()
@@ -95,10 +81,9 @@ def state_bytes(model: CharLM, length: int) -> int:
     return 4 * sum(part.numel() for part in tree_leaves(mixers) if isinstance(part, Tensor))
 
 
-# What knows the order is the short convolution, which attention has as well; the window knows
-# distances. One arm of attention has learned positions besides, of which those past the training
-# length are never trained. As in zoology, and in Mamba's induction heads, models are two mixers
-# without feed-forwards.
+# The short convolution, which attention has as well, knows the order; the window knows distances.
+# Learned positions past the training length are never trained. As in zoology, and in Mamba's
+# induction heads, models are two mixers without feed-forwards.
 MIXERS: dict[str, dict[str, Any]] = {
     "attention": {"mixer": "convolved-attention"},
     "attention-positions": {"mixer": "convolved-attention", "positions": 256},
@@ -151,10 +136,7 @@ _RECIPES = {
         # learned positions are of use only where lengths differ
         **{f"mqar-{name}": _mqar(name) for name in MIXERS if name != "attention-positions"},
         **{f"induction-{name}": _induction(name) for name in _THREE},
-        **{
-            f"copying-{name}": _copying(name)
-            for name in (*_THREE, "routed-adding", "attention-positions")
-        },
+        **{f"copying-{n}": _copying(n) for n in (*_THREE, "routed-adding", "attention-positions")},
     },
     "recall-large": {
         f"mqar-{length}-{name}": _large(name, length, pairs)

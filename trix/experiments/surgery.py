@@ -22,11 +22,10 @@ from trix.tiles.lookup import SparseLookupFFN
 VOWELS = "aeiouAEIOU"
 PATIENT = Training(
     "probe", {"ffn": "lookup", "ffn_options": {"tiles_per_cluster": None}}, shared="patient"
-)
-"""The model that is operated on: 64 tiles, searched flat, one read by each token."""
+)  # what is operated on: 64 tiles, searched flat, one read by each token
 EXAMPLES = 512
+# how a model goes on training after an operation
 AGAIN: dict[str, Any] = {"steps": 200, "lr": 3e-4, "schedule": "constant", "warmup": 0}
-"""How a model goes on training after an operation."""
 
 
 def lookups(model: CharLM) -> list[SparseLookupFFN]:
@@ -46,12 +45,11 @@ def seen(model: CharLM, text: Tensor, block: int) -> tuple[Tensor, list[Tensor]]
 
 
 def operate(run: Run, kind: str) -> dict[str, float]:
-    """Put signatures in tiles of a trained model: what they get, and what it costs.
+    """Put signatures of the vowels in tiles of a trained model: what they get, and what it costs.
 
-    The class is that of the vowels. Every signature goes into a random tile of one layer, the
-    layers taking turns, in the model as it was trained: the "designed" are cut differences of means
-    of examples drawn anew for each, the "random" are the same numbers in random places, and
-    "untouched" is the tile's own. The first of them then stays, frozen, and the model trains on.
+    Each goes into a random tile of one layer, the layers taking turns: the "designed" are cut
+    differences of means of examples, the "random" the same numbers in random places, "untouched"
+    the tile's own. The first then stays, frozen, and the model trains on.
     """
     model, corpus, block = run.model, run.corpus, run.recipe.block
     wanted = torch.tensor([c in VOWELS for c in corpus.alphabet])
@@ -59,16 +57,14 @@ def operate(run: Run, kind: str) -> dict[str, float]:
     val_text, val_tokens = seen(model, corpus.val, block)
     generator = torch.Generator().manual_seed(run.seed)
     plain = _losses(model, corpus.val, block, wanted)
-    rows: list[list[float]] = []
-    after: dict[str, float] = {}
+    rows, after = [], {}
     for number in range(_signatures(run.budget)):
         place = number % len(tokens)
         tile, row = _signature(
             lookups(model)[place], tokens[place], wanted[text], generator, kind == "random"
         )
         patient = copy.deepcopy(model)
-        layer = lookups(patient)[place]
-        price = plain
+        layer, price = lookups(patient)[place], plain
         if kind != "untouched":
             layer.insert_signature(tile, row, tag="vowels")
             price = _losses(patient, corpus.val, block, wanted)
@@ -79,11 +75,7 @@ def operate(run: Run, kind: str) -> dict[str, float]:
             val_again, tokens_again = seen(patient, corpus.val, block)
             share = _shares(layer, tokens_again[place], tile, wanted[val_again])
             on, off = _losses(patient, corpus.val, block, wanted)
-            after = {
-                "claim_rate_trained_on": share[0],
-                "val_nats_on_trained_on": on,
-                "val_nats_off_trained_on": off,
-            }
+            after = {"claim_rate": share[0], "val_nats_on": on, "val_nats_off": off}
     table = torch.tensor(rows, dtype=torch.float64)
     rate = table[:, 0]
     spread = {"std": rate.std(), "min": rate.min(), "max": rate.max()}
@@ -91,7 +83,7 @@ def operate(run: Run, kind: str) -> dict[str, float]:
     return {
         **dict(zip(names, table.mean(dim=0).tolist(), strict=True)),
         **{f"claim_rate_{name}": float(value) for name, value in spread.items()},
-        **after,
+        **{f"{name}_trained_on": value for name, value in after.items()},
     }
 
 
@@ -120,7 +112,7 @@ def _shares(layer: SparseLookupFFN, tokens: Tensor, tile: int, wanted: Tensor) -
 @torch.no_grad()
 def _losses(model: CharLM, text: Tensor, block: int, wanted: Tensor) -> tuple[float, float]:
     # the mean loss after characters of the class, and after all others
-    total, count = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    total, count = torch.zeros(2, 2, dtype=torch.float64)
     for inputs, targets in blocks(text, block, 64):
         loss = F.cross_entropy(model(inputs).transpose(1, 2), targets, reduction="none").double()
         kind = (~wanted[inputs]).long().flatten()
@@ -138,10 +130,9 @@ TRACKED = 400_000  # characters of the training text whose tiles are counted
 def dispatch(run: Run, designed: bool, trained_on: bool) -> dict[str, float]:
     """Compile a table by the current character for the last layer of a trained model.
 
-    The table is compiled from counts on training text and checked on the validation text; then the
-    model trains on once more, and is checked again, with the table of before. Where it is designed,
-    each of the commonest characters first gets a tile by a frozen signature, and the model trains
-    on for a while; `trained_on`, one without designs trains on as long, too.
+    It is checked on the validation text, and again after the model trained on. Where it is
+    `designed`, each of the commonest characters first gets a tile by a frozen signature, and the
+    model trains on for a while; `trained_on`, one without designs trains on as long, too.
     """
     model, corpus, block = run.model, run.corpus, run.recipe.block
     layer = lookups(model)[-1]
@@ -149,9 +140,8 @@ def dispatch(run: Run, designed: bool, trained_on: bool) -> dict[str, float]:
         text, tokens = seen(model, corpus.train[:100_000], block)
         common = text.bincount().argsort(descending=True, stable=True)[:COMMON]
         for tile, character in enumerate(common.tolist()):
-            of_it, told = text == character, tokens[-1]
-            row = signature_from_examples(told[of_it], told[~of_it], threshold=1.0)
-            layer.insert_signature(tile, row)
+            told, others = tokens[-1][text == character], tokens[-1][text != character]
+            layer.insert_signature(tile, signature_from_examples(told, others, threshold=1.0))
     if designed or trained_on:
         go_on(model, run)
     claims = Claims(layer)
@@ -163,15 +153,10 @@ def dispatch(run: Run, designed: bool, trained_on: bool) -> dict[str, float]:
     go_on(model, run, later=1)
     text, tokens = seen(model, corpus.val, block)
     later = table.check(layer, tokens[-1], text)
-    return {
-        "hit_rate": found.hit_rate,
-        "agreement": found.agreement,
-        "tabled": float((table.tile >= 0).sum()),
-        "val_nats": nats,
-        "hit_rate_later": later.hit_rate,
-        "agreement_later": later.agreement,
-        "noticed": float(_moved(table, layer)),
-    }
+    before = {"hit_rate": found.hit_rate, "agreement": found.agreement}
+    after = {"hit_rate_later": later.hit_rate, "agreement_later": later.agreement}
+    sizes = {"tabled": float((table.tile >= 0).sum()), "val_nats": nats}
+    return {**before, **sizes, **after, "noticed": float(_moved(table, layer))}
 
 
 def _moved(table: Dispatch, layer: SparseLookupFFN) -> bool:
@@ -199,9 +184,8 @@ def _operated(kind: str) -> Arm:
 
 def _dispatched(designed: bool, trained_on: bool = False) -> Arm:
     settings = {"designed": designed, "threshold": THRESHOLD, "tracked": TRACKED}
-    settings |= {"trained_on": True} if trained_on else {}
-    measure = partial(dispatch, designed=designed, trained_on=trained_on)
-    return Arm(PATIENT, (measure,), {**settings, "common": COMMON, "again": AGAIN})
+    settings |= {"common": COMMON, "again": AGAIN} | ({"trained_on": True} if trained_on else {})
+    return Arm(PATIENT, (partial(dispatch, designed=designed, trained_on=trained_on),), settings)
 
 
 SURGERY: dict[str, dict[str, Arm]] = {

@@ -11,15 +11,6 @@ from trix.experiments.speed import speed_arms
 from trix.experiments.surgery import SURGERY
 from trix.experiments.tiles import SOURCES, TILES
 
-EXPERIMENTS: dict[str, dict[str, Arm]] = {
-    **SOURCES,
-    **TILES,
-    **SURGERY,
-    **ISLANDS,
-    **MEMORY,
-    **RECALL,
-    **LOOKUP,
-    **COST,
-    **COUNTS,
-}
+EXPERIMENTS: dict[str, dict[str, Arm]] = SOURCES | TILES | SURGERY | ISLANDS | MEMORY | RECALL
+EXPERIMENTS |= LOOKUP | COST | COUNTS
 EXPERIMENTS["speed"] = speed_arms(EXPERIMENTS)

@@ -22,14 +22,11 @@ from trix.tiles.two_level import FixedRoutingFFN
 
 
 def regrow(run: Run, reading: str) -> dict[str, float]:
-    """Give a trained model fresh tiles behind the signatures that it learned; train again.
-
-    The signatures are fixed from here on, and everything else goes on from where it was.
-    """
+    """Give a trained model fresh tiles behind the signatures it learned, now fixed; train again."""
     donor: Training = run.recipe
     changes = {"ffn": "fixed-routing", "ffn_options": {"reading": reading}}
-    start = partial(_transplant, run.model)
-    run.make(Training(donor.protocol, changes, donor.training, start=start))
+    transplant = partial(_transplant, run.model)
+    run.make(Training(donor.protocol, changes, donor.training, start=transplant))
     return {}
 
 
@@ -48,8 +45,7 @@ def _transplanted(routing: str, reading: str) -> Arm:
     return Arm(donor, (partial(regrow, reading=reading), quality), settings)
 
 
-CELLS = (2, 16, 128)
-"""How many cells a spline is tried with, where tiles and cells share the same bytes."""
+CELLS = (2, 16, 128)  # of a spline, where tiles and cells share the same bytes
 GRID_PARAMETERS = 2**17  # of a layer, however many tiles and cells it has
 
 
@@ -69,15 +65,13 @@ def _grid(tiles: int, chance: bool = False) -> Arm:
     # the more cells a spline has, the fewer splines a tile can afford
     dim = protocol("probe").model.dim
     splines = {c: max(1, round(GRID_PARAMETERS / (tiles * (2 * dim + c + 1)))) for c in CELLS}
-
     width, ffn, options = "bottleneck", "hybrid-kan", {}
     if chance:
         width, ffn, options = "width", "fixed-routing", {"reading": "kan", "routing": "uniform"}
     recipes = {}
     for cells, count in splines.items():
-        sizes = {"tiles": tiles, "cells": cells, width: count}
-        changes = {"ffn": ffn, "ffn_options": {**sizes, **options}}
-        recipes[cells] = Training("probe", changes, {"steps": 300})
+        sizes = {"tiles": tiles, "cells": cells, width: count, **options}
+        recipes[cells] = Training("probe", {"ffn": ffn, "ffn_options": sizes}, {"steps": 300})
 
     def settings(corpus: Corpus, budget: str) -> dict[str, Any]:
         made = {str(cells): recipe.config(corpus, budget) for cells, recipe in recipes.items()}
@@ -94,8 +88,7 @@ def bottleneck(run: Run, stage: str, tokens: int) -> dict[str, float]:
     """Return what is known of the next character after a stage of a trained funnel, in nats.
 
     The mean over layers, and each layer's own. "routed" is the tile, "quantized" the tile with the
-    cell; for "input", which is not discrete, it is a lower bound: what a linear reader of the
-    layer's input finds, see `linear_information`.
+    cell; for "input", which is not discrete, it is a lower bound, see `linear_information`.
     """
     block, train = run.recipe.block, run.corpus.train
     count = min(tokens, len(train) - 1) // block * block
@@ -119,9 +112,8 @@ def bottleneck(run: Run, stage: str, tokens: int) -> dict[str, float]:
             values.append(found.shuffled if stage == "shuffled-labels" else found.corrected)
             extra["states"].append(float(found.states))
         flat, tile = flat[:20_000], tile[:20_000]
-        extra["explained_within"].append(explained_variance(flat, tile, 2))
-        one = torch.zeros_like(tile)
-        extra["explained_globally"].append(explained_variance(flat, one, 2))
+        for name, group in (("within", tile), ("globally", torch.zeros_like(tile))):
+            extra[f"explained_{name}"].append(explained_variance(flat, group, 2))
     metrics = {"mutual_information": sum(values) / len(values)}
     metrics |= {f"mutual_information_{i}": value for i, value in enumerate(values)}
     return metrics | {name: sum(v) / len(v) for name, v in extra.items() if v}
@@ -136,9 +128,8 @@ def _stage(stage: str) -> Arm:
 def linear_information(tokens: Tensor, label: Tensor, steps: int = 40) -> float:
     """Return a lower bound on what tokens tell of labels: entropy less a linear reader's loss.
 
-    The reader is fitted to the first half and judged on the second: on what it was fitted to, it
-    would seem to find about parameters / 2n nats in tokens that tell nothing. A faint prior on
-    its weights keeps it finite where a few tokens can be told apart for sure.
+    The reader is fitted to the first half and judged on the second, where it cannot seem to find
+    anything in tokens that tell nothing. A faint prior keeps its weights finite.
     """
     kinds, half = int(label.max()) + 1, len(label) // 2
     reader = torch.nn.Linear(tokens.shape[1], kinds)
@@ -164,22 +155,16 @@ _INPUTS = 100_000
 
 
 def table_bits(run: Run, quantized: bool) -> dict[str, float]:
-    """Count the outputs of compiled tables that differ in any bit from those of random splines.
-
-    `quantized`, a spline reads the rounded input, as its table does.
-    """
-    draw = torch.Generator().manual_seed(run.seed)
-    wrong = 0
+    """Count outputs of compiled tables that differ in any bit from those of random splines."""
+    draw, wrong = torch.Generator().manual_seed(run.seed), 0
     for dims, levels in ((1, 256), (2, 16)):
-        spline = KnotSpline(3, 8, dims)
+        spline, quantizer = KnotSpline(3, 8, dims), Quantizer(levels)
         with torch.no_grad():
             spline.knots.copy_(torch.randn(spline.knots.shape, generator=draw))
-            quantizer = Quantizer(levels)
             table = compile_table(spline, quantizer)
             x = 2.4 * torch.rand(_INPUTS, dims, generator=draw) - 1.2
             x = x.squeeze(-1) if dims == 1 else x
-            which = torch.randint(3, (_INPUTS,), generator=draw)
-            read = table(x, which)
+            read = table(x, which := torch.randint(3, (_INPUTS,), generator=draw))
             computed = spline(quantizer.quantize(x) if quantized else x, which)
         wrong += int((read.view(torch.int32) != computed.view(torch.int32)).sum())
     return {"mismatched_bits": float(wrong)}
@@ -301,11 +286,7 @@ TILES: dict[str, dict[str, Arm]] = {
         # as many bits of address: the mean of those of four cells and of sixteen
         "fixed": _lm("probe", "hybrid-kan", cells=8),
     },
-    "grid": {
-        "few-tiles": _grid(8),
-        "many-tiles": _grid(64),
-        "few-random-tiles": _grid(8, chance=True),
-    },
+    "grid": {"few-tiles": _grid(8), "many-tiles": _grid(64), "few-random-tiles": _grid(8, True)},
     "lookup-layer": {
         "codebook": _lm("probe", "codebook", entries=_ENTRIES),
         "product": _lm("probe", "codebook", entries=_ENTRIES // 4, groups=4),

@@ -136,11 +136,7 @@ def _claim(row: dict[str, Any]) -> Claim:
 
 
 def find_claim(claims: list[Claim], name: str) -> Claim:
-    """Return the claim with this id, in any case.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """Return the claim with this id, in any case; `ValueError` where there is none."""
     if found := [claim for claim in claims if claim.id.lower() == name.lower()]:
         return found[0]
     raise ValueError(f"claim must be one of {', '.join(c.id for c in claims)}, got {name!r}")
@@ -197,8 +193,7 @@ def _seeds_needed(rule: Rule, one: Compared) -> int:
         return MOST_SEEDS + 1
     mean, _, high, now = one.gain
     distance = min(abs(mean - line) for line in lines(rule, one.role))
-    spread = (high - mean) / _half_width(now)
-    later = range(now + 1, MOST_SEEDS + 1)
+    spread, later = (high - mean) / _half_width(now), range(now + 1, MOST_SEEDS + 1)
     return next((n for n in later if spread * _half_width(n) < distance), MOST_SEEDS + 1)
 
 
@@ -219,12 +214,10 @@ def summary(records: list[Record], arm: str, metric: str) -> str:
     values = list(measured(records, arm, metric).values())
     if not values:
         return ""
-    mean = math.fsum(values) / len(values)
+    mean, count = math.fsum(values) / len(values), len(values)
     also = f", perplexity {math.exp(mean):.2f}" if metric == "val_nats" else ""
-    if len(values) == 1:
-        return f"{metric} {mean:.3f}{also}"
-    spread = statistics.stdev(values)
-    return f"{metric} {mean:.3f} ± {spread:.3f} ({len(values)} seeds){also}"
+    spread = f" ± {statistics.stdev(values):.3f} ({count} seeds)" if count > 1 else ""
+    return f"{metric} {mean:.3f}{spread}{also}"
 
 
 def runnable(claim: Claim) -> list[str]:
@@ -240,9 +233,8 @@ def runnable(claim: Claim) -> list[str]:
 def ledger_table(rows: list[Settled]) -> str:
     """Return the scoreboard as a Markdown table."""
     head = "| claim | verdict | statement | the source's figure | ours | the control |"
-    table = [head, "| --- | --- | --- | --- | --- | --- |"]
+    table, columns = [head, "|" + " --- |" * 6], ("statement", "seed", "ours", "control")
     for cells in (row.row() for row in rows):
-        columns = ("statement", "seed", "ours", "control")
         escaped = " | ".join((cells[key] or "–").replace("|", "\\|") for key in columns)
         table.append(f"| {cells['id']} | **{cells['verdict']}** | {escaped} |")
     return "\n".join(table)

@@ -56,19 +56,16 @@ def read_records(path: Path) -> list[Record]:
     """
     if not path.exists():
         return []
-    records: list[Record] = []
-    seen: set[tuple[str, int | None]] = set()
+    records: dict[tuple[str, int | None], Record] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         where = f"{path.name}, line {number}"
         record = _parse(line, where)
         if record.experiment != path.stem:
             raise ValueError(f"corrupt record in {where}: experiment is {record.experiment!r}")
-        run = (record.arm, record.seed)
-        if run in seen:
+        if (run := (record.arm, record.seed)) in records:
             raise ValueError(f"corrupt record in {where}: {run[0]} with seed {run[1]} again")
-        seen.add(run)
-        records.append(record)
-    return records
+        records[run] = record
+    return list(records.values())
 
 
 def read_all_records(folder: Path) -> list[Record]:
@@ -76,13 +73,9 @@ def read_all_records(folder: Path) -> list[Record]:
     return [r for path in sorted(folder.glob("*.jsonl")) for r in read_records(path)]
 
 
-def find_record(
-    records: list[Record], experiment: str, arm: str, seed: int | None
-) -> Record | None:
-    """Return the record of one run, or None."""
-    return next(
-        (r for r in records if (r.experiment, r.arm, r.seed) == (experiment, arm, seed)), None
-    )
+def find_record(records: list[Record], *run: str | int | None) -> Record | None:
+    """Return the record of one run, given by experiment, arm and seed, or None."""
+    return next((r for r in records if (r.experiment, r.arm, r.seed) == run), None)
 
 
 def _parse(line: bytes, where: str) -> Record:

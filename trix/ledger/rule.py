@@ -34,11 +34,10 @@ _ARM = r"[^/]+/[^/]+"
 
 @dataclass(frozen=True)
 class Rule:
-    """How one claim is settled, in the words of this module's text.
+    """How one claim is settled; an arm is `experiment/arm`, or a number in its place.
 
-    An arm is written `experiment/arm`; a number may stand in its place. `metric` is a name in the
-    records' metrics, or "deviation of" one: each run's distance from the mean of its arm, for
-    claims about spread. `margin` and `exceed` are in its units.
+    `metric` is a name in the records' metrics, or "deviation of" one: each run's distance from the
+    mean of its arm, for claims about spread. `margin` and `exceed` are in its units.
     """
 
     metric: str
@@ -141,15 +140,13 @@ def verdict(rule: Rule, records: Sequence[Record]) -> str:
         return "explained away"
     if any(g is None or g.low <= rule.margin for g in against_controls):
         return "open"
-    if rule.exceed is not None and against_baseline.low >= rule.exceed:
-        return "exceeded"
-    return "holds"
+    exceeded = rule.exceed is not None and against_baseline.low >= rule.exceed
+    return "exceeded" if exceeded else "holds"
 
 
 def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value)
+    number = isinstance(value, int | float) and math.isfinite(value)
+    return number and not isinstance(value, bool)
 
 
 def _stands(rule: Rule, found: Interval) -> bool | None:

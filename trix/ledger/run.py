@@ -23,8 +23,7 @@ from trix.lab.recipes import BUDGETS, environment
 from trix.ledger.records import Record, add_record, find_record, read_records
 
 BACKENDS = ("loky", "dask")
-MOST_JOBS = 8
-"""As many runs at a time as nobody has to ask for: each holds a model, a text and an optimizer."""
+MOST_JOBS = 8  # where nobody asks: each run holds a model, a text and an optimizer
 
 
 class Finished(NamedTuple):
@@ -81,8 +80,7 @@ def run_experiment(
         seeds: runs of each trained arm, with seeds 0, 1, ….
         budget: "full", or "quick" for runs of a few steps that only show that they work.
         jobs: runs at a time, one a core if not given, at most `MOST_JOBS`. Each has its share of
-            the cores as threads: on two cores there are two runs, of one thread each. Runs that
-            measure time take place alone.
+            the cores as threads. Runs that measure time take place alone.
         backend: "loky", processes on this machine; or "dask", the workers of the cluster at
             `$DASK_SCHEDULER_ADDRESS`, or as many on this machine where that is not set.
 
@@ -113,9 +111,8 @@ def run_missing(
     found = recorded(wanted, corpus, records, budget)
     missing = [run for run, record in zip(wanted, found, strict=True) if record is None]
     left: list[tuple[str, str]] = []
-    with tqdm(
-        initial=len(wanted) - len(missing), total=len(wanted), unit="run", disable=None
-    ) as bar:
+    done = len(wanted) - len(missing)
+    with tqdm(initial=done, total=len(wanted), unit="run", disable=None) as bar:
         for run, why in _results(missing, (corpus, records, work, budget), jobs, backend):
             bar.update(why == "")
             left += [(run, why)] if why else []
@@ -142,9 +139,7 @@ def recorded(
                     f"(SHA-256 {record.corpus.get('sha256')}), got {corpus.name} "
                     f"({corpus.sha256}): runs on different texts are not mixed"
                 )
-    found = [
-        find_record(stored[run.experiment], run.experiment, run.name, run.seed) for run in wanted
-    ]
+    found = [find_record(stored[r.experiment], r.experiment, r.name, r.seed) for r in wanted]
     for run, record in zip(wanted, found, strict=True):
         if record and record.config != (now := plain(run.arm.config(corpus, budget))):
             raise ValueError(
@@ -194,15 +189,9 @@ def _run(
             # another process may have ended it since the records were looked through
             if recorded([run], corpus, records, budget) == [None]:
                 outcome = run.arm.run(corpus, run.seed or 0, budget, folder)
-                record = Record(
-                    experiment=run.experiment,
-                    arm=run.name,
-                    seed=run.seed,
-                    config=plain(run.arm.config(corpus, budget)),
-                    corpus=corpus.provenance(),
-                    **environment(outcome.device),
-                    **{k: v for k, v in dataclasses.asdict(outcome).items() if k != "device"},
-                )
+                found = dataclasses.asdict(outcome) | environment(outcome.device)
+                config, text = plain(run.arm.config(corpus, budget)), corpus.provenance()
+                record = Record(run.experiment, run.name, run.seed, config, text, **found)
                 add_record(records, record)
             shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:

@@ -23,10 +23,9 @@ def sweep_runs(points: Sequence[Point], seeds: int) -> list[Planned]:
 
 
 def summarize(points: Sequence[Point], records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return a row for each point that has records.
+    """Return a row for each point that has records: its settings, and what `MEASURED` names.
 
-    In each stand the settings and what `MEASURED` names: the mean `val_nats` and its `spread`, the
-    standard deviation (None for one seed), are over all `runs`, as are the mean `seconds`.
+    `val_nats` and `seconds` are means over all `runs`, `spread` the deviation (None for one seed).
     """
     rows = []
     for point in points:

@@ -44,11 +44,7 @@ FLOOR = 1e-5
 
 
 class Check(NamedTuple):
-    """One metric of one run: what is stored, where it may lie, and what came out.
-
-    `verdict` is "same", "within" or "off". A metric that only one of the two has is off; the value
-    that is not there is None, and so are the bounds of one that is not stored.
-    """
+    """One metric of one run: what is stored, where it may lie, and what came out, or None."""
 
     experiment: str
     arm: str
@@ -58,16 +54,13 @@ class Check(NamedTuple):
     low: float | None
     high: float | None
     received: float | None
-    verdict: str
+    verdict: str  # "same", "within" or "off", as is a metric that only one of the two has
 
 
 def store(
     corpus: Corpus, folder: Path, work: Path, seeds: int = SEEDS, **runner: Any
 ) -> list[Record]:
-    """Run what is missing of the verified arms at the quick budget; return all their records.
-
-    `jobs` and `backend` are those of `run_missing`, as in `verify`.
-    """
+    """Run what is missing of the verified arms at the quick budget, see `run_missing`."""
     return run_missing(_wanted(seeds), corpus, folder, work, "quick", **runner).records
 
 
@@ -121,8 +114,7 @@ def compare(record: Record, received: dict[str, float], stored: Sequence[Record]
         if _is_time(name):
             continue
         before, now = expected.get(name), received.get(name)
-        low = high = None
-        verdict = "off"
+        low, high, verdict = None, None, "off"
         if before is not None:
             half = tolerance(before, [values[name] for values in others if name in values])
             low, high = before - half, before + half
