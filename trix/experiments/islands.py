@@ -193,11 +193,9 @@ def reliability(model: CharLM, text: Tensor, block: int) -> dict[str, float]:
     gate = layer.gate(route.score[..., 0]).flatten().double()
     order = gate.argsort(stable=True).tensor_split(BINS)
     found = {"best_share": float(best.mean())}
-    for n, group in enumerate(order):
-        found[f"gate_{n}"], found[f"best_share_{n}"] = (
-            float(gate[group].mean()),
-            float(best[group].mean()),
-        )
+    for number, group in enumerate(order):
+        found[f"gate_{number}"] = float(gate[group].mean())
+        found[f"best_share_{number}"] = float(best[group].mean())
     loud, quiet = torch.cat(order[-(BINS // 3) :]), torch.cat(order[: BINS // 3])
     found["gate_rise"] = float(best[loud].mean() - best[quiet].mean())
     saved = loss.gather(0, chosen.unsqueeze(0)).squeeze(0) - loss.amin(dim=0)

@@ -25,8 +25,8 @@ def regrow(run: Run, reading: str) -> dict[str, float]:
     """Give a trained model fresh tiles behind the signatures it learned, now fixed; train again."""
     donor: Training = run.recipe
     changes = {"ffn": "fixed-routing", "ffn_options": {"reading": reading}}
-    transplant = partial(_transplant, run.model)
-    run.make(Training(donor.protocol, changes, donor.training, start=transplant))
+    start = partial(_transplant, run.model)
+    run.make(Training(donor.protocol, changes, donor.training, start=start))
     return {}
 
 

@@ -12,7 +12,6 @@ from trix.ledger.records import Record
 from trix.ledger.run import Planned, planned
 
 NAME = "sweep"  # the records' experiment, and so the name of their file
-
 METRIC = "val_nats"
 MEASURED = ("seeds", METRIC, "spread", "runs", "parameters", "seconds")
 

@@ -39,8 +39,7 @@ VERIFIED: dict[str, tuple[str, ...]] = {
 }
 """The arms whose quick runs are stored, by experiment: one of every kind, and cheap."""
 
-SEEDS = 5
-FLOOR = 1e-5
+SEEDS, FLOOR = 5, 1e-5
 
 
 class Check(NamedTuple):
@@ -108,8 +107,7 @@ def compare(record: Record, received: dict[str, float], stored: Sequence[Record]
     """Return a check for each metric of a record or a run, times left out."""
     key = (record.experiment, record.arm)
     others = [_values(r) for r in stored if (r.experiment, r.arm) == key and r.seed != record.seed]
-    expected = _values(record)
-    checks = []
+    expected, checks = _values(record), []
     for name in dict.fromkeys([*expected, *received]):
         if _is_time(name):
             continue
