@@ -60,7 +60,7 @@ class NestedRouter(TreeRouter):
             index = self._choose(scores.detach(), top_k)
             path = torch.cat([self.ancestors[index], index.unsqueeze(-1)], dim=-1)
         chosen = (*x.shape[:-1], top_k)
-        score, path = scores.gather(1, index).view(chosen), path.view(*chosen, -1)
+        score, path = scores.gather(1, index).view(chosen), path.view(*chosen, len(self.branching))
         weight = blend_weights(score, temperature)
         return Route(index.view(chosen), weight, score, path, x.detach())
 
