@@ -137,6 +137,7 @@ OWN = [
     (reader, {"read": WRITE - 1}, V, r"read: expected finite numbers from 0 to 1\.001"),
     (reader, {"back": BACK[..., :6]}, V, r"back: .*\[2, 3, 7, 7\], .* \[2, 3, 7, 6\]"),
     (reader, {"back": BACK.swapaxes(-1, -2)}, V, "back: expected zeros where s comes after t"),
+    (reader, {"back": BACK + np.eye(7, k=1)}, V, "back: expected zeros where s comes after t"),
     (reader, {"back": -BACK}, V, "back: expected finite numbers from 0"),
     (reader, {"layers": (1,)}, V, r"layers: expected 2 whole numbers, received \[1\]"),
     (reader, {"layers": (1, 2.5)}, V, r"layers: .* received \[1, 2\.5\]"),
@@ -177,9 +178,12 @@ OWN = [
         route_tree, {"inputs": draw(1, 2), "trees": [[([0] * 1101, draw(1101, 2))]]}, V,
         r"\[1 … 1100, 2\], received \[1101, 2\]",
     ),
-    (
-        route_tree, {"inputs": [[1e30]], "trees": [[([0], [[1e30]])]]}, V,
-        r"scores: expected them to fit float32, received 1e\+60",
+    *(
+        (
+            route_tree, {"inputs": [[1e30]], "trees": [[([0], [[sign * 1e30]])]]}, V,
+            r"scores: expected them to fit float32, received 1e\+60",
+        )
+        for sign in (1, -1)
     ),
     (route_tree, {"labels": ["a", "b", "c" * 61]}, V, "labels: expected 1 to 60 characters"),
     (route_tree, {"beam": 0}, V, "beam: expected 1 to 8, received 0"),
