@@ -169,8 +169,11 @@ def test_what_is_said_and_labelled(chromium, tmp_path):
                     return area?.dataset.tile === number.textContent;
                 })"""
             )
-        opened.page.wait_for_function("document.querySelector('[aria-live]').textContent !== ''")
-        assert opened.page.locator("[aria-live]").text_content() == verdict_of(opened)
+        # it is said once the reader comes to rest
+        opened.page.wait_for_function(
+            "text => document.querySelector('[aria-live]').textContent === text",
+            arg=verdict_of(opened),
+        )
         opened.expect_quiet()
 
 
