@@ -139,11 +139,11 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, tiny, monkeypa
     (expected,) = _run(tmp_path / "unbroken", seeds=1).records
     step, seen = TRAIN._step, []
 
-    def interrupted(*arguments):
-        seen.append(arguments[-1])
+    def interrupted(run, *rest):
+        seen.append(run.step)
         if len(seen) == 121:
             raise KeyboardInterrupt
-        return step(*arguments)
+        return step(run, *rest)
 
     monkeypatch.setattr(TRAIN, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -1,7 +1,7 @@
 """Layers beside what they replace: dense layers, splines, dense products, the flat search."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -82,9 +82,7 @@ def _training(quick: bool, speed: float) -> Rows:
     rows = []
     for name, options in tqdm(TRAINED.items(), desc="training steps", unit="layer"):
         torch.manual_seed(0)
-        make = FFNS[name]
-        assert make is not None, name
-        layer = make(dim, **options)
+        layer = cast(Callable[..., nn.Module], FFNS[name])(dim, **options)
         parameters = sum(p.numel() for p in layer.parameters())
         hidden = max(1, round(parameters / (2 * dim)))
         both, x = {"layer": layer, "dense": DenseFFN(dim, hidden)}, torch.randn(tokens, dim)
