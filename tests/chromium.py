@@ -25,6 +25,7 @@ from playwright.sync_api import (
     Page,
     Response,
     Route,
+    WebSocket,
     sync_playwright,
 )
 
@@ -150,6 +151,9 @@ def _watch(visit: Visit) -> None:
             visit.outside.append(url)
         return outside
 
+    def note_socket(socket: WebSocket) -> None:
+        note_outside(socket.url)
+
     def note_console(line: ConsoleMessage) -> None:
         if line.type == "error":
             note_problem(f"console: {line.text} ({line.location.get('url', '')})")
@@ -160,7 +164,7 @@ def _watch(visit: Visit) -> None:
 
     note_problem = visit.problems.append
     visit.page.route("**/*", admit)
-    visit.page.on("websocket", lambda socket: note_outside(socket.url))
+    visit.page.on("websocket", note_socket)
     visit.page.on("pageerror", lambda error: note_problem(f"exception: {error}"))
     visit.page.on("console", note_console)
     visit.page.on("response", note_answer)
